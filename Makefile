@@ -1,0 +1,55 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check fmt lint types bench docs wheel-test conformance clean
+PYTHON ?= python3
+BIN := .venv/bin
+
+help:  ## Show what can be made
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+.venv/core: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+.venv/dev: .venv/core
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+setup: .venv/dev  ## Make .venv with everything that development needs
+	$(BIN)/pre-commit install
+
+demo: .venv/core  ## Explain a shipped photograph with a trained CBAM
+	$(BIN)/attnviz explain sample_data/chelsea.png --model cbam --out attnviz-report --overwrite
+
+test: check  ## Run all checks and tests
+	$(BIN)/pytest
+
+check: lint types  ## Run all static checks
+
+fmt: .venv/dev  ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: .venv/dev  ## Style, and the arrows between the rooms
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-logo
+
+types: .venv/dev  ## mypy --strict
+	$(BIN)/mypy
+
+bench: .venv/dev  ## Benchmarks that the README quotes, against peers
+	$(BIN)/python benchmarks/explain.py
+
+docs: .venv/core  ## Build the documentation, warnings are errors
+	$(BIN)/pip install --quiet --editable '.[docs]'
+	$(BIN)/sphinx-build -W -b html docs docs/_build
+
+wheel-test: .venv/dev  ## Build a wheel and use it in a clean environment
+	$(BIN)/python -m build --wheel --outdir build/wheel .
+	$(PYTHON) -m venv --clear build/wheel-venv
+	build/wheel-venv/bin/pip install --quiet build/wheel/attnviz-*.whl
+	cd build && wheel-venv/bin/attnviz explain ../sample_data/chelsea.png --model cbam --out wheel-report --overwrite
+
+clean:  ## Remove what was built
+	rm -rf .venv build dist docs/_build

@@ -1,0 +1,1 @@
+"""Heatmaps that explain a target class, through Captum's ``Attribution`` interface."""

@@ -1,0 +1,1 @@
+"""Find and capture ``g(x)`` by operation, in any PyTorch vision model."""

@@ -1,0 +1,97 @@
+"""Every error that attnviz raises on purpose.
+
+::
+
+    AttnvizError                 one readable line; the command line exits with 1
+    ├── UnknownNameError         a name that no registry holds; lists what there is, suggests the nearest
+    ├── ImageError               an image that is missing, damaged or of no use
+    ├── ModelError               a model that cannot be built, loaded or run
+    │   └── WeightsError         weights that are missing, damaged or do not fit
+    ├── TargetError              a class that the model does not have
+    ├── CaptureError             attention that cannot be seen or kept
+    │   ├── NoAttentionError     a model, or a pattern, with no attention site
+    │   └── ReconstructionError  a record whose ``f(g, x)`` is not what the model computed
+    ├── AttributionError         a method that does not apply to this model
+    ├── DeviceError              a device that is not there
+    ├── DataError                training or evaluation data that is missing or too small
+    └── OutputError              results that cannot be written, or would overwrite others
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class AttnvizError(Exception):
+    """Base of all errors above: a mistake or a limit, told in one line."""
+
+
+class UnknownNameError(AttnvizError):
+    """A name that is not among the known ones.
+
+    Attributes:
+        kind: What was looked up, for example ``"model"``.
+        name: The name that was asked for.
+        known: The names that exist, sorted.
+        suggestions: Up to three known names that look like ``name``, nearest first.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.kind, self.name, self.known = kind, name, tuple(sorted(known))
+        folded = {k.lower(): k for k in self.known}
+        close = difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.6)
+        self.suggestions = tuple(folded[k] for k in close)
+        super().__init__(self._text())
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, tuple[str, ...]]]:
+        return type(self), (self.kind, self.name, self.known)
+
+    def _text(self) -> str:
+        text = f"unknown {self.kind} {self.name!r}"
+        if self.suggestions:
+            return f"{text}: did you mean {' or '.join(self.suggestions)}?"
+        shown = ", ".join(self.known[:20]) + (", …" if len(self.known) > 20 else "")
+        return f"{text}: known are {shown}" if shown else f"{text}: none is known"
+
+
+class ImageError(AttnvizError):
+    """An image that is missing, damaged or of no use."""
+
+
+class ModelError(AttnvizError):
+    """A model that cannot be built, loaded or run."""
+
+
+class WeightsError(ModelError):
+    """Weights that are missing, damaged or do not fit the model."""
+
+
+class TargetError(AttnvizError):
+    """A class that the model does not have."""
+
+
+class CaptureError(AttnvizError):
+    """Attention that cannot be seen or kept."""
+
+
+class NoAttentionError(CaptureError):
+    """A model, or a pattern, with no attention site."""
+
+
+class ReconstructionError(CaptureError):
+    """A record whose ``f(g, x)`` is not what the model computed."""
+
+
+class AttributionError(AttnvizError):
+    """An attribution method that does not apply to this model."""
+
+
+class DeviceError(AttnvizError):
+    """A device that is not there."""
+
+
+class DataError(AttnvizError):
+    """Training or evaluation data that is missing or too small."""
+
+
+class OutputError(AttnvizError):
+    """Results that cannot be written, or that would overwrite others."""

@@ -1,0 +1,1 @@
+"""From a record to a heatmap on the image plane."""

@@ -1,0 +1,273 @@
+"""The data that flows through attnviz: frozen, valid once built, and free of behaviour that needs another room.
+
+Axes, here and everywhere: ``N`` images, ``C`` channels, ``H W`` rows and columns, ``T`` frames, ``B`` branches,
+``Q K`` queries and keys, ``S`` samples.
+"""
+
+from __future__ import annotations
+
+import enum
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from attnviz.errors import ReconstructionError
+from attnviz.registry import Registry
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    Operand = Tensor | tuple[Tensor, ...]
+
+
+class Kind(enum.Enum):
+    """What ``g`` weighs, which fixes its axes."""
+
+    CHANNEL = "channel"
+    SPATIAL = "spatial"
+    DENSE = "dense"
+    BRANCH = "branch"
+    TEMPORAL = "temporal"
+    PAIRWISE = "pairwise"
+    POOLING = "pooling"
+    SAMPLING = "sampling"
+
+    @property
+    def axes(self) -> tuple[tuple[str, ...], ...]:
+        """The canonical axes of ``g``; more than one choice where the literature has more than one.
+
+        >>> Kind.SPATIAL.axes
+        (('N', 'H', 'W'),)
+        """
+        return _AXES[self]
+
+
+_AXES: dict[Kind, tuple[tuple[str, ...], ...]] = {
+    Kind.CHANNEL: (("N", "C"),),
+    Kind.SPATIAL: (("N", "H", "W"),),
+    Kind.DENSE: (("N", "C", "H", "W"),),
+    Kind.BRANCH: (("N", "B", "C"),),
+    Kind.TEMPORAL: (("N", "T"), ("N", "heads", "T", "T")),
+    Kind.PAIRWISE: (("N", "heads", "Q", "K"),),
+    Kind.POOLING: (("N", "heads", "HW"),),
+    Kind.SAMPLING: (("N", "S", "H", "W", "2"),),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where attention happens in a model: found once per model and input shape, kept for re-use.
+
+    Attributes:
+        module: Dotted path of the innermost module whose ``forward`` applies ``g``; ``""`` is the root.
+        ordinal: Which attention operation inside one call of that module, from 0.
+        kind: What ``g`` weighs.
+        operation: The operation that applies ``g``, for example ``"mul"``.
+        position: Which call of that operation inside one call of the module, from 0: how a later run
+            recognises the site again.
+        g_operand: Which operand of the operation is ``g``.
+        type_name: Class of the module, for people only: nothing is decided by it.
+        source: ``file:line`` of the operation.
+        squash: The function that bounded ``g``, for example ``"sigmoid"``; ``None`` where ``g`` is unbounded.
+    """
+
+    module: str
+    ordinal: int
+    kind: Kind
+    operation: str
+    position: int
+    g_operand: int
+    type_name: str = ""
+    source: str = ""
+    squash: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The module's path, with the ordinal where the module holds more than one site: ``blocks.2.se``, ``cbam#1``."""
+        path = self.module or "(root)"
+        return path if self.ordinal == 0 else f"{path}#{self.ordinal}"
+
+    def matches(self, pattern: str) -> bool:
+        """Whether a shell pattern fits the site's name, its module or its kind.
+
+        >>> Site("blocks.2.se", 0, Kind.CHANNEL, "mul", 0, 1).matches("blocks.*")
+        True
+        """
+        return any(fnmatch.fnmatchcase(text, pattern) for text in (self.name, self.module, self.kind.value))
+
+
+class Use(Protocol):
+    """``f``: how a site uses ``g``. Picklable, and the same for every call of the site."""
+
+    def __call__(self, g: Tensor, x: Operand) -> Tensor:
+        """``f(g, x)``, from the canonical ``g``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Record:
+    """What one site did in one forward call: ``y = f(g, x)``.
+
+    Attributes:
+        site: Where it happened.
+        call: Which call of the site in this capture, from 0.
+        g: The attention, in the canonical axes of ``site.kind``.
+        x: What ``g`` was applied to, as the operation saw it.
+        y: What the operation gave.
+        f: How ``g`` was used.
+    """
+
+    site: Site
+    call: int
+    g: Tensor
+    x: Operand
+    y: Tensor
+    f: Use
+
+    def __post_init__(self) -> None:
+        ranks = {len(axes) for axes in self.site.kind.axes}
+        if self.g.ndim not in ranks:
+            wanted = " or ".join(f"{len(axes)} axes ({', '.join(axes)})" for axes in self.site.kind.axes)
+            raise ReconstructionError(
+                f"{self.site.name}: a {self.site.kind.value} map has {wanted}, got g of shape {tuple(self.g.shape)}"
+            )
+
+    def reconstruct(self) -> Tensor:
+        """``f(g, x)`` from the canonical ``g``: equal to ``y`` within rounding."""
+        return self.f(self.g, self.x)
+
+    def verify(self, tolerance: float = 1e-5) -> float:
+        """Compare :meth:`reconstruct` with what the model computed.
+
+        Returns:
+            The largest absolute difference, relative to the largest absolute value of ``y``.
+
+        Raises:
+            ReconstructionError: it is above ``tolerance``, or a shape differs.
+        """
+        rebuilt = self.reconstruct().detach()
+        if rebuilt.shape != self.y.shape:
+            raise ReconstructionError(
+                f"{self.site.name}: f(g, x) has shape {tuple(rebuilt.shape)}, the model's y {tuple(self.y.shape)}"
+            )
+        if rebuilt.numel() == 0:
+            return 0.0
+        scale = self.y.detach().abs().max().clamp_min(1e-30)
+        error = float((rebuilt - self.y.detach()).abs().max() / scale)
+        if not error <= tolerance:
+            raise ReconstructionError(
+                f"{self.site.name}: f(g, x) differs from the model's y by {error:.1e} relative, allowed {tolerance:.0e}"
+            )
+        return error
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Heatmap:
+    """Values on the image plane, sign kept and not scaled for display.
+
+    Attributes:
+        values: ``(N, H, W)``.
+        method: How they came about: a projection (``"channel-energy"``) or an attribution (``"gradcam"``).
+        source: What they describe: a site's name, or a layer's for an attribution.
+        kind: ``"attention"`` describes what ``g`` did; ``"attribution"`` explains a target class.
+    """
+
+    values: Tensor
+    method: str
+    source: str
+    kind: Literal["attention", "attribution"]
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 3:
+            raise ValueError(f"{self.name}: a heatmap is (N, H, W), got shape {tuple(self.values.shape)}")
+
+    @property
+    def name(self) -> str:
+        """A short label: the site for attention, the method for an attribution."""
+        return self.source if self.kind == "attention" else self.method
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One number that was measured.
+
+    Attributes:
+        measure: Name of the measure: ``"spearman"``.
+        subject: What it was measured on: a site, a map, or a pair of maps, each by name.
+        value: The number; NaN where the measure is undefined, and then ``why`` says why.
+        higher_is: What a larger value means, in a word or two: ``"sparser"``.
+        low: Smallest possible value.
+        high: Largest possible value.
+        why: Why the value is NaN; empty otherwise.
+    """
+
+    measure: str
+    subject: tuple[str, ...]
+    value: float
+    higher_is: str
+    low: float
+    high: float
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A class and its probability."""
+
+    index: int
+    label: str
+    probability: float
+
+
+class Renderer(Protocol):
+    """Writes an explanation to one file."""
+
+    def __call__(self, explanation: Explanation, path: Path) -> None:
+        """Write ``explanation`` to ``path``."""
+        ...
+
+
+RENDERERS: Registry[Renderer] = Registry("report format", home="attnviz.report")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explanation:
+    """Everything a report shows about one image and one model.
+
+    Attributes:
+        image: Path of the image, as it was given.
+        pixels: What the model saw, ``(H, W, 3)`` uint8 RGB.
+        model: Name of the model.
+        predictions: The most probable classes, best first.
+        target: The class that the attributions explain.
+        records: What every attention site did.
+        heatmaps: Attention and attribution maps of one image, ``N = 1``.
+        scores: Every number that was measured.
+        settings: How it was made: methods, seed, device, versions.
+        notes: What the reader must know: limits and negative results.
+    """
+
+    image: str
+    pixels: np.ndarray[Any, np.dtype[np.uint8]]
+    model: str
+    predictions: tuple[Prediction, ...]
+    target: Prediction
+    records: tuple[Record, ...]
+    heatmaps: tuple[Heatmap, ...]
+    scores: tuple[Score, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def save(self, path: str | Path) -> Path:
+        """Write the report in the format that the file's ending names: ``.html``, ``.png`` or ``.json``.
+
+        Raises:
+            UnknownNameError: no such format.
+            OutputError: the file cannot be written.
+        """
+        path = Path(path)
+        RENDERERS[path.suffix.removeprefix(".")](self, path)
+        return path

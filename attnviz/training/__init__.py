@@ -1,0 +1,1 @@
+"""Scenes, training and held-out evaluation of the built-in models."""

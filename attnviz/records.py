@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -57,6 +57,18 @@ _AXES: dict[Kind, tuple[tuple[str, ...], ...]] = {
 }
 
 
+class Use(Protocol):
+    """``f``: how a site uses ``g``. Picklable, comparable, and the same for every call of the site."""
+
+    def read(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Operand]:
+        """The canonical ``g``, and ``x``, from what the operation was called with."""
+        ...
+
+    def __call__(self, g: Tensor, x: Operand) -> Tensor:
+        """``f(g, x)``, from the canonical ``g``."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """Where attention happens in a model: found once per model and input shape, kept for re-use.
@@ -66,12 +78,13 @@ class Site:
         ordinal: Which attention operation inside one call of that module, from 0.
         kind: What ``g`` weighs.
         operation: The operation that applies ``g``, for example ``"mul"``.
-        position: Which call of that operation inside one call of the module, from 0: how a later run
-            recognises the site again.
-        g_operand: Which operand of the operation is ``g``.
+        position: Which call of that operation inside one call of the module, children included, from 0:
+            how a later run recognises the site again.
+        use: ``f``, and how ``g`` and ``x`` are read from the operation's operands.
         type_name: Class of the module, for people only: nothing is decided by it.
         source: ``file:line`` of the operation.
         squash: The function that bounded ``g``, for example ``"sigmoid"``; ``None`` where ``g`` is unbounded.
+        overwritten: Which of ``g``, ``x``, ``y`` the model overwrites in place later, so that a record needs a copy.
     """
 
     module: str
@@ -79,10 +92,11 @@ class Site:
     kind: Kind
     operation: str
     position: int
-    g_operand: int
+    use: Use
     type_name: str = ""
     source: str = ""
     squash: str | None = None
+    overwritten: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -93,18 +107,11 @@ class Site:
     def matches(self, pattern: str) -> bool:
         """Whether a shell pattern fits the site's name, its module or its kind.
 
-        >>> Site("blocks.2.se", 0, Kind.CHANNEL, "mul", 0, 1).matches("blocks.*")
+        >>> from attnviz.capture import Gate
+        >>> Site("blocks.2.se", 0, Kind.CHANNEL, "mul", 0, Gate(Kind.CHANNEL, 1, 1)).matches("blocks.*")
         True
         """
         return any(fnmatch.fnmatchcase(text, pattern) for text in (self.name, self.module, self.kind.value))
-
-
-class Use(Protocol):
-    """``f``: how a site uses ``g``. Picklable, and the same for every call of the site."""
-
-    def __call__(self, g: Tensor, x: Operand) -> Tensor:
-        """``f(g, x)``, from the canonical ``g``."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,7 +124,6 @@ class Record:
         g: The attention, in the canonical axes of ``site.kind``.
         x: What ``g`` was applied to, as the operation saw it.
         y: What the operation gave.
-        f: How ``g`` was used.
     """
 
     site: Site
@@ -125,7 +131,6 @@ class Record:
     g: Tensor
     x: Operand
     y: Tensor
-    f: Use
 
     def __post_init__(self) -> None:
         ranks = {len(axes) for axes in self.site.kind.axes}
@@ -137,7 +142,7 @@ class Record:
 
     def reconstruct(self) -> Tensor:
         """``f(g, x)`` from the canonical ``g``: equal to ``y`` within rounding."""
-        return self.f(self.g, self.x)
+        return self.site.use(self.g, self.x)
 
     def verify(self, tolerance: float = 1e-5) -> float:
         """Compare :meth:`reconstruct` with what the model computed.

@@ -4,6 +4,8 @@
 """
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -69,3 +71,18 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *_HOMES])
+
+
+class _Face(ModuleType):
+    """Keeps ``attnviz.capture`` and ``attnviz.explain`` the functions, although rooms of the same names exist.
+
+    Importing a submodule sets it as an attribute of its package; with eager imports the function would then be bound
+    over it. Names that are imported on use need the order the other way round.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Face

@@ -1,1 +1,12 @@
-"""Find and capture ``g(x)`` by operation, in any PyTorch vision model."""
+"""Find and capture ``g(x)`` by operation, in any PyTorch vision model.
+
+A new kind of attention joins by one file: a :class:`~attnviz.records.Use` that reads ``g`` and ``x`` from an operation and
+applies them, and a recogniser registered in :data:`RECOGNISERS`. Nothing else here changes.
+"""
+
+from attnviz.capture.find import find_attention
+from attnviz.capture.gates import Gate
+from attnviz.capture.listen import Captured, capture
+from attnviz.capture.recognise import RECOGNISERS, Finding
+
+__all__ = ["RECOGNISERS", "Captured", "Finding", "Gate", "capture", "find_attention"]

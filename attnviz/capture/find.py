@@ -1,0 +1,84 @@
+"""Find every site of a model, by running it once and looking at its operations."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import ExitStack
+from typing import Any
+
+from torch import nn
+
+from attnviz.capture.graph import Graph, Node, Tracer
+from attnviz.capture.recognise import RECOGNISERS, Finding
+from attnviz.capture.wrap import as_inference, check_visible, eagerly
+from attnviz.records import Site
+
+
+def trace(model: nn.Module, *inputs: Any, **kwargs: Any) -> Graph:
+    """Run ``model`` once, in eval mode and without gradients, and return what it did.
+
+    Raises:
+        CaptureError: the model holds parts whose operations cannot be seen.
+    """
+    check_visible(model)
+    tracer = Tracer()
+    with ExitStack() as undo:
+        undo.enter_context(as_inference(model))
+        undo.enter_context(eagerly(model))
+        tracer.follow(model, undo)
+        tracer.enter_inputs((inputs, kwargs))
+        undo.enter_context(tracer)
+        model(*inputs, **kwargs)
+    return tracer.graph
+
+
+def find_attention(model: nn.Module, *inputs: Any, **kwargs: Any) -> list[Site]:
+    """Every place in ``model`` where attention is applied, in the order of the forward pass.
+
+    The model is run once on ``inputs``, in eval mode and without gradients; it is left as it was found. Sites hold for
+    every input with the same control flow: find them once and pass them to :func:`capture` for all batches.
+
+    Args:
+        model: Any PyTorch model.
+        inputs: What its forward takes; for a vision model a batch ``(N, C, H, W)``.
+        kwargs: Named inputs.
+
+    Returns:
+        The sites; empty for a model without attention.
+
+    Raises:
+        CaptureError: the model holds parts whose operations cannot be seen, such as scripted modules.
+    """
+    return sites_of(trace(model, *inputs, **kwargs))
+
+
+def sites_of(graph: Graph) -> list[Site]:
+    """The sites of a forward pass that was traced."""
+    recognisers = [RECOGNISERS[name] for name in RECOGNISERS]
+    ordinals: Counter[str] = Counter()
+    sites: dict[tuple[str, str, int], Site] = {}
+    for node in graph.nodes:
+        key = (node.module, node.name, node.position)
+        if not node.depends or key in sites:
+            continue
+        finding = next((f for f in (recognise(graph, node) for recognise in recognisers) if f), None)
+        if finding is not None:
+            sites[key] = _site(graph, node, finding, ordinals[node.module])
+            ordinals[node.module] += 1
+    return list(sites.values())
+
+
+def _site(graph: Graph, node: Node, finding: Finding, ordinal: int) -> Site:
+    moments = {"g": (finding.g, node.index), "x": (finding.x, node.index), "y": (node, node.index + 1)}
+    return Site(
+        module=node.module,
+        ordinal=ordinal,
+        kind=finding.kind,
+        operation=node.name,
+        position=node.position,
+        use=finding.use,
+        type_name=graph.type_names.get(node.module, ""),
+        source=node.source,
+        squash=finding.squash,
+        overwritten=frozenset(name for name, (n, moment) in moments.items() if graph.overwritten_after(n, moment)),
+    )

@@ -1,0 +1,251 @@
+"""What one forward pass did: every operation, what it was computed from, and where in the model it stands."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from attnviz.capture.operations import is_getter, name_of
+from attnviz.capture.wrap import wrap_forward
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """One value of the forward pass.
+
+    Attributes:
+        index: Order of creation.
+        name: The operation's name; ``"input"`` or ``"constant"`` for a value that no operation made.
+        args: The operation's positional operands, every tensor replaced by its node.
+        kwargs: The named ones, likewise.
+        parents: All nodes among the operands.
+        shape: Shape of the value.
+        strides: Strides of the value: a stride of 0 is a repeated axis.
+        depends: Whether the value depends on the model's inputs.
+        storage: Which memory the value lives in: two nodes with the same number share it.
+        module: Path of the innermost module that was running.
+        position: How many operations of this name that call of the module had seen before.
+        source: ``file:line`` of the operation.
+    """
+
+    index: int
+    name: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    parents: tuple[Node, ...]
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    depends: bool
+    storage: int
+    module: str = ""
+    position: int = 0
+    source: str = ""
+
+
+@dataclass(slots=True)
+class Graph:
+    """All nodes of one forward pass, and when memory was overwritten."""
+
+    nodes: list[Node] = field(default_factory=list)
+    overwrites: dict[int, list[int]] = field(default_factory=dict)
+    type_names: dict[str, str] = field(default_factory=dict)
+
+    def overwritten_after(self, node: Node, moment: int) -> bool:
+        """Whether the memory of ``node`` is overwritten by an operation that ended at or after ``moment``."""
+        return any(index >= moment for index in self.overwrites.get(node.storage, ()))
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Every tensor in a nest of tuples, lists and mappings."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from tensors_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from tensors_in(item)
+
+
+class Tracer(TorchFunctionMode):
+    """Builds a :class:`Graph` while it is entered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.graph = Graph()
+        self._known: Any = WeakTensorKeyDictionary()
+        self._frames: list[tuple[str, Counter[str]]] = [("", Counter())]
+        self._storages = 0
+
+    def follow(self, model: nn.Module, undo: ExitStack) -> None:
+        """Keep account of which module of ``model`` is running; ``undo`` takes it off again."""
+        for path, module in model.named_modules():
+            self.graph.type_names[path] = type(module).__name__
+            undo.enter_context(wrap_forward(module, self._around(path)))
+
+    def enter_inputs(self, inputs: Any) -> None:
+        """Mark every tensor of ``inputs`` as an input of the model."""
+        for tensor in tensors_in(inputs):
+            self._known[tensor] = self._leaf(tensor, "input")
+
+    def _around(self, path: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        def wrap(forward: Callable[..., Any]) -> Callable[..., Any]:
+            def run(*args: Any, **kwargs: Any) -> Any:
+                self._frames.append((path, Counter()))
+                try:
+                    return forward(*args, **kwargs)
+                finally:
+                    self._frames.pop()
+
+            return run
+
+        return wrap
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if is_getter(func):
+            return func(*args, **kwargs)
+        name = name_of(func)
+        operands = list(tensors_in((args, kwargs)))
+        # The nodes are looked up first: an in-place operation gives its operand a new one.
+        parents = tuple(self._node(t) for t in operands)
+        versions = [_version(t) for t in operands]
+        seen_args, seen_kwargs = self._symbolic(args), self._symbolic(kwargs)
+        result = func(*args, **kwargs)
+        made = self._made(result, operands, versions)
+        if made or any(isinstance(p, Node) for p in parents):
+            position = self._count(name)
+            for tensor in made:
+                self._enter(tensor, name, seen_args, seen_kwargs, parents, operands, position)
+        return result
+
+    def _made(self, result: Any, operands: list[Tensor], versions: list[int | None]) -> list[Tensor]:
+        """The tensors with a new value: new ones, and operands that were overwritten."""
+        changed = [t for t, version in zip(operands, versions, strict=True) if _version(t) != version]
+        old = {id(t) for t in operands}
+        return [t for t in tensors_in(result) if id(t) not in old] + changed
+
+    def _count(self, name: str) -> int:
+        position = self._frames[-1][1][name]
+        for _, counter in self._frames:
+            counter[name] += 1
+        return position
+
+    def _enter(
+        self,
+        tensor: Tensor,
+        name: str,
+        args: Any,
+        kwargs: Any,
+        parents: tuple[Node, ...],
+        operands: list[Tensor],
+        position: int,
+    ) -> None:
+        own = self._known.get(tensor)
+        shared = next((self._known[t].storage for t in operands if _share_memory(t, tensor)), None)
+        if own is not None or name == "setitem":
+            self.graph.overwrites.setdefault(self._node(tensor).storage, []).append(len(self.graph.nodes))
+        node = Node(
+            index=len(self.graph.nodes),
+            name=name,
+            args=args,
+            kwargs=kwargs,
+            parents=parents,
+            shape=tuple(tensor.shape),
+            strides=tuple(tensor.stride()) if tensor.layout == torch.strided else (),
+            depends=any(p.depends for p in parents),
+            storage=self._fresh() if shared is None else shared,
+            module=self._frames[-1][0],
+            position=position,
+            source=_source(),
+        )
+        self.graph.nodes.append(node)
+        self._known[tensor] = node
+        base = tensor._base
+        if own is not None and base is not None and base in self._known:
+            self._known[base] = node if base.shape == tensor.shape else _joined(node, self._known[base])
+
+    def _node(self, tensor: Tensor) -> Node:
+        known: Node | None = self._known.get(tensor)
+        if known is None:
+            known = self._known[tensor] = self._leaf(tensor, "constant")
+        return known
+
+    def _leaf(self, tensor: Tensor, name: str) -> Node:
+        strides = tuple(tensor.stride()) if tensor.layout == torch.strided else ()
+        node = Node(
+            len(self.graph.nodes), name, (), {}, (), tuple(tensor.shape), strides, name == "input", self._fresh()
+        )
+        self.graph.nodes.append(node)
+        return node
+
+    def _fresh(self) -> int:
+        self._storages += 1
+        return self._storages
+
+    def _symbolic(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return self._node(value)
+        if isinstance(value, dict):
+            return {key: self._symbolic(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return tuple(self._symbolic(item) for item in value)
+        return value
+
+
+def _joined(node: Node, base: Node) -> Node:
+    """The base of a view after the view was overwritten: what it was, and what was written."""
+    return Node(
+        index=node.index,
+        name=node.name,
+        args=node.args,
+        kwargs=node.kwargs,
+        parents=(base, node),
+        shape=base.shape,
+        strides=base.strides,
+        depends=base.depends or node.depends,
+        storage=base.storage,
+        module=node.module,
+        position=node.position,
+        source=node.source,
+    )
+
+
+def _version(tensor: Tensor) -> int | None:
+    return None if tensor.is_inference() else tensor._version
+
+
+def _share_memory(one: Tensor, other: Tensor) -> bool:
+    if one is other:
+        return True
+    if one.layout != torch.strided or other.layout != torch.strided:
+        return False
+    return one.untyped_storage()._cdata == other.untyped_storage()._cdata
+
+
+_LIBRARY = str(Path(sysconfig.get_paths()["purelib"]))
+_SKIPPED = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+
+
+def _source() -> str:
+    """``file:line`` of the nearest caller outside PyTorch and this package."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        path = frame.f_code.co_filename
+        if not path.startswith(_SKIPPED):
+            return f"{path.removeprefix(_LIBRARY).lstrip('/')}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]  # the outermost frame ends the loop
+    return ""

@@ -1,0 +1,34 @@
+"""The table of recognisers: each looks at one operation of a forward pass and says whether it applies a ``g``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from attnviz.capture.graph import Graph, Node
+from attnviz.records import Kind, Use
+from attnviz.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """An operation that applies a ``g``.
+
+    Attributes:
+        kind: What ``g`` weighs.
+        use: How ``g`` and ``x`` are read from the operation, and used.
+        g: The node of ``g``'s operand.
+        x: The node of ``x``.
+        squash: The bounded function that ``g`` comes from.
+    """
+
+    kind: Kind
+    use: Use
+    g: Node
+    x: Node
+    squash: str | None = None
+
+
+Recogniser = Callable[[Graph, Node], Finding | None]
+
+RECOGNISERS: Registry[Recogniser] = Registry("recogniser", home="attnviz.capture")

@@ -1,0 +1,134 @@
+"""Questions about a traced forward pass: what is this value made from, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Flag, auto
+
+from attnviz.capture.graph import Node
+from attnviz.capture.operations import AFFINE, LEARNED, POOLED, SLICING, SQUASHES, TRANSPARENT, layout_of
+
+
+class Mixing(Flag):
+    """How positions or channels were mixed on the way from one value to another."""
+
+    NONE = 0
+    POOLED = auto()
+    LEARNED = auto()
+
+
+def root(node: Node) -> Node:
+    """The value itself, before it was only rearranged, cast or copied."""
+    while node.name in TRANSPARENT and node.parents:
+        node = node.parents[0]
+    return node
+
+
+def mixing_of(node: Node) -> Mixing:
+    """How the operation that made ``node`` mixes positions or channels of its operands."""
+    if node.name in LEARNED:
+        return Mixing.NONE if _is_elementwise_conv(node) else Mixing.LEARNED
+    if node.name in POOLED:
+        # max(a, b) and min(a, b) of two tensors compare them elementwise.
+        elementwise = node.name in {"max", "min"} and len(node.parents) > 1
+        return Mixing.NONE if elementwise else Mixing.POOLED
+    return Mixing.NONE
+
+
+def mixing_between(x: Node, g: Node) -> Mixing | None:
+    """How positions or channels of ``x`` were mixed on the way to ``g``; ``None`` where ``g`` does not descend from ``x``."""
+    source = root(x)
+    if source is root(g):
+        return None
+    found: Mixing | None = None
+    stack, seen = [(root(g), Mixing.NONE)], set()
+    while stack:
+        node, mixing = stack.pop()
+        if node is source:
+            found = mixing if found is None else found | mixing
+            continue
+        if (id(node), mixing) in seen or node.index < source.index:
+            continue
+        seen.add((id(node), mixing))
+        stack.extend((parent, mixing | mixing_of(node)) for parent in node.parents if parent.depends)
+    return found
+
+
+def ancestors(node: Node) -> Iterator[Node]:
+    """Every value that ``node`` was computed from and that depends on the inputs, nearest first."""
+    queue, seen = [node], {id(node)}
+    while queue:
+        current = queue.pop(0)
+        yield current
+        for parent in current.parents:
+            if parent.depends and id(parent) not in seen:
+                seen.add(id(parent))
+                queue.append(parent)
+
+
+def squash_of(node: Node) -> str | None:
+    """The bounded function that ``node`` comes from, through rescaling and rearranging; ``None`` where there is none."""
+    if node.name in SQUASHES:
+        return node.name
+    if node.name in TRANSPARENT | SLICING:
+        return squash_of(node.parents[0]) if node.parents else None
+    if node.name in AFFINE:
+        found = [squash_of(parent) for parent in node.parents if parent.depends]
+        return found[0] if found and all(found) else None
+    return None
+
+
+def channel_axis(node: Node) -> int | None:
+    """Which axis of ``node`` holds the channels, from the operations that made it; ``None`` where they do not tell."""
+    while True:
+        layout, ndim = layout_of(node.name), len(node.shape)
+        if layout == "first":
+            return 1 if ndim > 1 else None
+        if layout == "last":
+            return ndim - 1
+        if node.name == "input":
+            return 1 if ndim in {4, 5} else None
+        if node.name in {"permute", "transpose", "movedim", "swapaxes", "flatten"}:
+            return _moved(node)
+        same = [p for p in node.parents if p.depends and len(p.shape) == ndim]
+        if not same:
+            return None
+        node = max(same, key=lambda p: p.shape)
+
+
+def _moved(node: Node) -> int | None:
+    before = channel_axis(node.parents[0])
+    if before is None:
+        return None
+    ndim = len(node.parents[0].shape)
+    numbers = [int(a) % ndim for a in _flat_ints(node.args[1:]) + _flat_ints(tuple(node.kwargs.values()))]
+    if node.name == "permute" and len(numbers) == ndim:
+        return numbers.index(before)
+    if node.name in {"transpose", "swapaxes"} and len(numbers) == 2:
+        return {numbers[0]: numbers[1], numbers[1]: numbers[0]}.get(before, before)
+    if node.name == "movedim" and len(numbers) == 2:
+        order = [axis for axis in range(ndim) if axis != numbers[0]]
+        order.insert(numbers[1], numbers[0])
+        return order.index(before)
+    if node.name == "flatten":
+        start = numbers[0] if numbers else 0
+        return before if before < start else None
+    return None
+
+
+def _flat_ints(values: tuple[object, ...]) -> list[int]:
+    flat: list[int] = []
+    for value in values:
+        if isinstance(value, tuple):
+            flat.extend(_flat_ints(value))
+        elif isinstance(value, int):
+            flat.append(value)
+    return flat
+
+
+def _is_elementwise_conv(node: Node) -> bool:
+    """Whether a convolution only scales each channel: one weight per channel, no neighbours."""
+    if not node.name.startswith("conv") or len(node.parents) < 2:
+        return False
+    weight = node.parents[1].shape
+    return len(weight) > 2 and weight[1] == 1 and all(k == 1 for k in weight[2:]) and weight[0] == node.shape[1] != 1

@@ -1,0 +1,75 @@
+"""Put something around a module's ``forward`` for a while."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from attnviz.errors import CaptureError
+
+Forward = Callable[..., Any]
+
+
+@contextmanager
+def wrap_forward(module: nn.Module, around: Callable[[Forward], Forward]) -> Iterator[None]:
+    """Run ``around(forward)`` in place of ``module.forward``; on leaving, the module is as it was before.
+
+    An attribute of the instance is used and not a hook: it also sees ``module.forward(x)`` called directly, and a
+    ``try … finally`` inside it also holds for ``KeyboardInterrupt``, which PyTorch's ``always_call`` hooks miss.
+    """
+    attributes = module.__dict__
+    had = "forward" in attributes
+    before = attributes.get("forward")
+    original: Forward = module.forward
+    attributes["forward"] = functools.wraps(original)(around(original))
+    try:
+        yield
+    finally:
+        if had:
+            attributes["forward"] = before
+        else:
+            del attributes["forward"]
+
+
+@contextmanager
+def as_inference(model: nn.Module) -> Iterator[None]:
+    """Run ``model`` in eval mode without gradients; every module's mode and the random state come back on leaving."""
+    modes = [(module, module.training) for module in model.modules()]
+    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+    with ExitStack() as undo:
+        undo.enter_context(torch.random.fork_rng(devices=devices))
+        undo.enter_context(torch.no_grad())
+        for module, training in modes:
+            undo.callback(setattr, module, "training", training)
+            module.training = False
+        yield
+
+
+def check_visible(model: nn.Module) -> None:
+    """Refuse what runs outside Python, where no operation can be seen.
+
+    Raises:
+        CaptureError: the model is, or holds, a scripted module.
+    """
+    for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise CaptureError(
+                f"{path or type(model).__name__}: a scripted module runs outside Python and its operations cannot be seen; "
+                "use the model it was made from"
+            )
+
+
+@contextmanager
+def eagerly(model: nn.Module) -> Iterator[None]:
+    """Run compiled parts of ``model`` as the Python that they were compiled from."""
+    compiled = any(
+        hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
+        for module in model.modules()
+    )
+    with torch.compiler.set_stance("force_eager") if compiled else ExitStack():
+        yield

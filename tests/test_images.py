@@ -1,0 +1,319 @@
+"""Loading photographs: parity with the trunk's preprocessing, every pixel format, and every kind of damage."""
+
+import os
+import struct
+import threading
+import tracemalloc
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from attnviz.decoding import MAX_PIXELS, decode
+from attnviz.errors import ImageError
+from attnviz.images import Preprocess, load_images
+
+SAMPLES = Path(__file__).parent.parent / "sample_data"
+
+
+@pytest.fixture
+def scene() -> np.ndarray:
+    """A picture with a different colour in each corner, so that a turn or a mirror shows."""
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[:20, :30], pixels[:20, 30:], pixels[20:, :30], pixels[20:, 30:] = (
+        (250, 10, 10), (10, 250, 10), (10, 10, 250), (240, 240, 20))  # fmt: skip
+    return pixels
+
+
+def save(path: Path, pixels: np.ndarray, mode: str | None = None, **options: object) -> Path:
+    image = Image.fromarray(pixels)
+    (image.convert(mode) if mode else image).save(path, **options)
+    return path
+
+
+class TestPreprocess:
+    @pytest.mark.parametrize(
+        "shape", [(300, 451, 3), (451, 300, 3), (224, 224, 3), (50, 61, 3), (700, 333, 3), (1, 1, 3)]
+    )
+    @pytest.mark.parametrize("sides", [(224, 256), (32, 32), (31, 48)])
+    def test_it_gives_what_torchvision_gives(self, shape, sides):
+        v2 = pytest.importorskip("torchvision.transforms.v2")
+        size, resize = sides
+        pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        theirs = v2.Compose([
+            v2.Resize(resize, interpolation=v2.InterpolationMode.BICUBIC),
+            v2.CenterCrop(size),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize([0.5] * 3, [0.5] * 3),
+        ])(Image.fromarray(pixels))  # fmt: skip
+        ours = Preprocess(size, resize)(pixels)
+        assert ours.shape == theirs.shape == (3, size, size)
+        assert ours.dtype == torch.float32
+        assert torch.allclose(ours, theirs, rtol=0, atol=1e-6)
+
+    def test_the_box_that_shows_the_crop_at_other_sizes_is_the_crop(self, monkeypatch):
+        smooth = np.array(
+            Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 45, 3), np.uint8)).resize((450, 300))
+        )
+        plain = Preprocess().crop(smooth).astype(int)
+        monkeypatch.setattr("attnviz.images._LONG", 0)
+        assert np.abs(Preprocess().crop(smooth) - plain).max() <= 1
+
+    def test_the_inverse_gives_back_the_crop(self, scene):
+        preprocess = Preprocess(32, 40, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+        crop = preprocess.crop(scene)
+        assert np.array_equal(preprocess.inverse(preprocess(scene)), crop)
+        assert preprocess.inverse(preprocess(scene)[None]).shape == (1, 32, 32, 3)
+
+    def test_a_crop_at_another_side_shows_the_same_part(self):
+        ramp = np.broadcast_to(np.linspace(0, 255, 400).astype(np.uint8)[None, :, None], (300, 400, 3)).copy()
+        small, large = Preprocess(64, 80).crop(ramp), Preprocess(64, 80).crop(ramp, 256)
+        assert large.shape == (256, 256, 3)
+        assert abs(int(small[0, 0, 0]) - int(large[:4, :4, 0].mean())) <= 1
+        assert abs(int(small[0, -1, 0]) - int(large[:4, -4:, 0].mean())) <= 1
+
+    def test_a_picture_far_longer_than_wide_needs_no_memory_for_what_is_cropped_away(self):
+        pixels = np.full((2, 20_000, 3), 7, np.uint8)
+        tracemalloc.start()
+        assert (Preprocess().crop(pixels) == 7).all()
+        assert tracemalloc.get_traced_memory()[1] < 2e6
+        tracemalloc.stop()
+
+    @pytest.mark.parametrize("pixels", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)])
+    def test_what_is_no_rgb_picture_is_refused(self, pixels):
+        with pytest.raises(ValueError, match=r"an RGB picture is \(H, W, 3\) uint8, got"):
+            Preprocess()(pixels)
+
+    def test_impossible_settings_are_refused(self):
+        with pytest.raises(ValueError, match="wanted 1 <= size_px <= resize_px, got 256 and 224"):
+            Preprocess(256, 224)
+        with pytest.raises(ValueError, match="3 positive stds"):
+            Preprocess(std=(0.5, 0.5, 0.0))
+        with pytest.raises(ValueError, match=r"got \(1, 8, 8\)"):
+            Preprocess().inverse(torch.zeros(1, 8, 8))
+
+
+class TestLoadImages:
+    def test_one_and_several(self, tmp_path, scene):
+        a, b = save(tmp_path / "a.png", scene), save(tmp_path / "b.png", scene[:, ::-1].copy())
+        one, two = load_images(a, Preprocess(32, 32)), load_images([str(a), b], Preprocess(32, 32))
+        assert (len(one), len(two)) == (1, 2)
+        assert one.x.shape == (1, 3, 32, 32)
+        assert two.pixels.shape == (2, 32, 32, 3)
+        assert two.paths == (str(a), str(b))
+        assert two.size == (32, 32)
+        assert torch.equal(two.x[0], one.x[0])
+        assert torch.allclose(two.x[1], one.x[0].flip(-1), atol=0.01)
+
+    def test_no_path_is_refused(self):
+        with pytest.raises(ValueError, match="at least one path"):
+            load_images([], Preprocess())
+
+
+class TestPixelFormats:
+    @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.webp", "a.tif", "a.jpg", "a.gif"])
+    def test_every_common_file_format_is_read(self, tmp_path, scene, name):
+        picture = decode(save(tmp_path / name, scene))
+        assert picture.pixels.shape == scene.shape
+        assert np.abs(picture.pixels[10, 15].astype(int) - scene[10, 15]).max() < 16
+
+    def test_grey_becomes_equal_channels(self, tmp_path):
+        grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+        assert np.array_equal(decode(save(tmp_path / "g.png", grey)).pixels, np.repeat(grey[..., None], 3, 2))
+
+    @pytest.mark.parametrize("name", ["deep.png", "deep.tif"])
+    def test_16_bit_is_scaled_and_not_cut(self, tmp_path, name):
+        deep = np.array([[0, 256, 32768], [65535, 128, 514]], np.uint16)
+        pixels = decode(save(tmp_path / name, deep)).pixels
+        assert pixels[..., 0].tolist() == [[0, 1, 128], [255, 0, 2]]
+
+    def test_floating_point_from_0_to_1_is_scaled(self, tmp_path):
+        path = save(tmp_path / "f.tif", np.array([[0, 0.5], [1, 0.2]], np.float32))
+        assert decode(path).pixels[..., 1].tolist() == [[0, 128], [255, 51]]
+
+    def test_floating_point_beyond_white_is_refused(self, tmp_path):
+        path = save(tmp_path / "f.tif", np.array([[0, 300.0]], np.float32))
+        with pytest.raises(ImageError, match=r"f\.tif: values from 0 to 300, wanted 0 to 1"):
+            decode(path)
+
+    def test_transparent_pixels_are_laid_on_white(self, tmp_path):
+        rgba = np.array([[[200, 0, 0, 255], [200, 0, 0, 0], [200, 0, 0, 51]]], np.uint8)
+        picture = decode(save(tmp_path / "t.png", rgba))
+        assert picture.pixels[0].tolist() == [[200, 0, 0], [255, 255, 255], [244, 204, 204]]
+        assert picture.notes == ("transparent pixels are laid on white",)
+
+    def test_a_palette_with_a_transparent_colour_is_laid_on_white(self, tmp_path):
+        image = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
+        image.putpalette([9, 8, 7, 100, 110, 120])
+        image.save(tmp_path / "p.png", transparency=0)
+        assert decode(tmp_path / "p.png").pixels.tolist() == [[[255, 255, 255], [100, 110, 120]]]
+
+    def test_grey_with_alpha_and_a_bare_palette(self, tmp_path, scene):
+        la = save(tmp_path / "la.png", np.array([[[10, 255], [10, 0]]], np.uint8))
+        assert decode(la).pixels.tolist() == [[[10, 10, 10], [255, 255, 255]]]
+        palette = decode(save(tmp_path / "p.png", scene, "P"))
+        assert np.abs(palette.pixels.astype(int) - scene).max() < 60
+
+    def test_cmyk(self, tmp_path, scene):
+        pixels = decode(save(tmp_path / "c.jpg", scene, "CMYK", quality=95)).pixels
+        assert np.abs(pixels[10, 15].astype(int) - scene[10, 15]).max() < 20
+
+    def test_one_bit(self, tmp_path):
+        Image.fromarray(np.array([[0, 255]], np.uint8)).convert("1").save(tmp_path / "b.png")
+        assert decode(tmp_path / "b.png").pixels[0, :, 0].tolist() == [0, 255]
+
+    @pytest.mark.parametrize("turn", range(1, 9))
+    def test_exif_rotation_is_applied(self, tmp_path, scene, turn):
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        undo = {1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
+                5: lambda a: a.swapaxes(0, 1), 6: np.rot90, 7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+                8: lambda a: np.rot90(a, -1)}[turn]  # fmt: skip
+        picture = decode(save(tmp_path / "r.png", np.ascontiguousarray(undo(scene)), exif=exif))
+        assert np.array_equal(picture.pixels, scene)
+        assert picture.size == (40, 60)
+
+    def test_of_an_animation_the_first_frame_is_taken_and_said_so(self, tmp_path, scene):
+        frames = [Image.fromarray(scene), Image.fromarray(255 - scene)]
+        frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+        picture = decode(tmp_path / "a.gif")
+        assert np.abs(picture.pixels.astype(int) - scene).max() < 30
+        assert picture.notes == ("animation: the first of 2 frames is explained",)
+
+    def test_a_single_pixel_works(self, tmp_path):
+        images = load_images(save(tmp_path / "1.png", np.full((1, 1, 3), 255, np.uint8)), Preprocess(8, 9))
+        assert torch.equal(images.x, torch.ones(1, 3, 8, 8))
+
+
+class TestHugePictures:
+    def flat_png(self, path: Path, side: int) -> Path:
+        """A grey PNG of side × side, written without ever holding its pixels: left half black, right half 200."""
+
+        def chunk(kind: bytes, data: bytes) -> bytes:
+            return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+        packer, row = zlib.compressobj(1), b"\0" + bytes(side // 2) + bytes([200]) * (side - side // 2)
+        body = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
+        header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b""))
+        return path
+
+    def test_20_000_by_20_000_works_in_bounded_memory(self, tmp_path):
+        path = self.flat_png(tmp_path / "huge.png", 20_000)
+        tracemalloc.start()  # sees NumPy's memory; Pillow's own is one byte a pixel here
+        picture = decode(path, keep_px=1024)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert picture.size == (20_000, 20_000)
+        assert picture.pixels.shape == (1053, 1053, 3)
+        assert picture.pixels[500, 100].tolist() == [0, 0, 0]
+        assert picture.pixels[500, 900].tolist() == [200, 200, 200]
+        assert peak < 64e6
+
+    def test_above_the_limit_it_is_refused_before_anything_is_decoded(self, tmp_path):
+        path = self.flat_png(tmp_path / "small.png", 8)
+        broken = path.read_bytes().replace(struct.pack(">II", 8, 8), struct.pack(">II", 30_000, 30_000))
+        header = broken[12:29]
+        path.write_bytes(broken[:29] + struct.pack(">I", zlib.crc32(header)) + broken[33:])
+        with pytest.raises(ImageError, match=rf"30000 × 30000 pixels, at most {MAX_PIXELS:,} can be read"):
+            decode(path)
+
+    def test_a_reduced_jpeg_is_the_same_picture(self, tmp_path, monkeypatch):
+        gradient = np.linspace(0, 255, 900).astype(np.uint8)
+        pixels = np.stack(np.broadcast_arrays(gradient[None, :], gradient[:, None], np.uint8(90)), -1)
+        path = save(tmp_path / "g.jpg", np.ascontiguousarray(pixels), quality=95)
+        plain = Preprocess(32, 40).crop(decode(path).pixels).astype(int)
+        monkeypatch.setattr("attnviz.decoding.REDUCE_ABOVE_PIXELS", 1000)
+        reduced = decode(path, keep_px=100)
+        assert reduced.size == (900, 900)
+        assert max(reduced.pixels.shape) < 300
+        assert np.abs(Preprocess(32, 40).crop(reduced.pixels) - plain).max() <= 4
+
+    def test_strips_join_without_a_seam(self, tmp_path, monkeypatch):
+        pixels = np.random.default_rng(1).integers(0, 256, (97, 61, 4), np.uint8)
+        path = save(tmp_path / "s.png", pixels)
+        plain = Image.fromarray(decode(path).pixels).reduce(3)
+        monkeypatch.setattr("attnviz.decoding.REDUCE_ABOVE_PIXELS", 0)
+        monkeypatch.setattr("attnviz.decoding._STRIP_PIXELS", 400)
+        assert np.array_equal(decode(path, keep_px=20).pixels, np.array(plain))
+
+    def test_pillows_own_limit_is_left_as_it_was(self, tmp_path, scene):
+        before = Image.MAX_IMAGE_PIXELS
+        decode(save(tmp_path / "a.png", scene))
+        with pytest.raises(ImageError):
+            decode(tmp_path / "none.png")
+        assert before == Image.MAX_IMAGE_PIXELS
+
+
+class TestDamage:
+    def test_missing(self, tmp_path):
+        with pytest.raises(ImageError, match=r"nowhere\.png: no such file$"):
+            decode(tmp_path / "nowhere.png")
+
+    def test_empty(self, tmp_path):
+        (tmp_path / "e.png").touch()
+        with pytest.raises(ImageError, match=r"e\.png: the file is empty$"):
+            decode(tmp_path / "e.png")
+
+    def test_a_folder(self, tmp_path):
+        with pytest.raises(ImageError, match="is a folder, wanted an image file"):
+            decode(tmp_path)
+
+    def test_not_a_regular_file(self):
+        with pytest.raises(ImageError, match="/dev/null: is not a regular file"):
+            decode("/dev/null")
+
+    @pytest.mark.parametrize("content", [b"hello, world", b"%PDF-1.7 and so on", bytes(1000), b"<svg></svg>"])
+    def test_not_an_image(self, tmp_path, content):
+        (tmp_path / "n.png").write_bytes(content)
+        with pytest.raises(ImageError, match=r"n\.png: not an image that can be read \(wanted PNG, JPEG"):
+            decode(tmp_path / "n.png")
+
+    @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+    @pytest.mark.parametrize("name", ["t.png", "t.jpg", "t.webp", "t.bmp", "t.tif", "t.gif"])
+    def test_truncated_is_an_error_and_never_half_a_picture(self, tmp_path, name, share):
+        noise = np.random.default_rng(2).integers(0, 256, (64, 64, 3), np.uint8)
+        path = save(tmp_path / name, noise)
+        path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+        with pytest.raises(ImageError, match=rf"{name}: [^\n]+$"):
+            decode(path)
+
+    def test_a_flipped_bit_is_an_error_or_a_picture_but_never_another_exception(self, tmp_path):
+        data = bytearray(save(tmp_path / "f.png", np.full((30, 30, 3), 99, np.uint8)).read_bytes())
+        for position in range(8, len(data)):
+            flipped = data.copy()
+            flipped[position] ^= 0x10
+            (tmp_path / "f.png").write_bytes(flipped)
+            with suppress(ImageError):
+                decode(tmp_path / "f.png")
+
+    def test_a_drawing_is_refused_and_no_program_is_run_for_it(self, tmp_path, scene):
+        path = save(tmp_path / "d.eps", scene)
+        with pytest.raises(ImageError, match="EPS is a drawing"):
+            decode(path)
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+    def test_a_file_that_may_not_be_read(self, tmp_path, scene):
+        path = save(tmp_path / "p.png", scene)
+        path.chmod(0)
+        with pytest.raises(ImageError, match="Permission denied"):
+            decode(path)
+
+    def test_a_name_that_no_file_can_have(self):
+        with pytest.raises(ImageError, match="cannot be opened"):
+            decode("a\0b")
+
+    def test_many_threads_may_decode(self, tmp_path, scene):
+        path, results = save(tmp_path / "a.png", scene), []
+        threads = [threading.Thread(target=lambda: results.append(decode(path).pixels)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(results) == 8
+        assert all(np.array_equal(r, scene) for r in results)

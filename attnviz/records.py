@@ -100,7 +100,7 @@ class Site:
 
     @property
     def name(self) -> str:
-        """The module's path, with the ordinal where the module holds more than one site: ``blocks.2.se``, ``cbam#1``."""
+        """The module's path, with the ordinal from its second site on: ``blocks.2.se``, ``cbam#1``."""
         path = self.module or "(root)"
         return path if self.ordinal == 0 else f"{path}#{self.ordinal}"
 

@@ -1,7 +1,7 @@
 """Find and capture ``g(x)`` by operation, in any PyTorch vision model.
 
-A new kind of attention joins by one file: a :class:`~attnviz.records.Use` that reads ``g`` and ``x`` from an operation and
-applies them, and a recogniser registered in :data:`RECOGNISERS`. Nothing else here changes.
+A new kind of attention joins by one file: a :class:`~attnviz.records.Use` that reads ``g`` and ``x`` from an operation
+and applies them, and a recogniser registered in :data:`RECOGNISERS`. Nothing else here changes.
 """
 
 from attnviz.capture.find import find_attention

@@ -71,8 +71,8 @@ def recognise_gate(graph: Graph, node: Node) -> Finding | None:
     """A product of ``x`` and of a ``g`` that descends from ``x`` through a mixing operation.
 
     ``g`` is bounded (sigmoid and its like), or mixed with learned weights (large kernel attention). Excluded are Swish
-    (nothing is mixed), GLU (its factors are siblings) and normalisation (pooled, but neither learned nor bounded). A bounded
-    gate that is constant over space or over channels may also be a sibling: it is computed from what ``x`` was computed from.
+    (nothing is mixed), GLU (its factors are siblings) and normalisation (pooled, but neither learned nor bounded). A
+    bounded gate that is constant over space or over channels may also be a sibling: both come from a common value.
     """
     if node.name != "mul" or len(node.parents) < 2:
         return None

@@ -7,8 +7,9 @@ import sysconfig
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -78,6 +79,19 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
             yield from tensors_in(item)
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call of one operation: what its results have in common."""
+
+    name: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    parents: tuple[Node, ...]
+    operands: list[Tensor]
+    position: int
+    source: str
+
+
 class Tracer(TorchFunctionMode):
     """Builds a :class:`Graph` while it is entered."""
 
@@ -125,11 +139,9 @@ class Tracer(TorchFunctionMode):
         versions = [_version(t) for t in operands]
         seen_args, seen_kwargs = self._symbolic(args), self._symbolic(kwargs)
         result = func(*args, **kwargs)
-        made = self._made(result, operands, versions)
-        if made or any(isinstance(p, Node) for p in parents):
-            position = self._count(name)
-            for tensor in made:
-                self._enter(tensor, name, seen_args, seen_kwargs, parents, operands, position)
+        call = _Call(name, seen_args, seen_kwargs, parents, operands, self._count(name), _source())
+        for tensor in self._made(result, operands, versions):
+            self._enter(tensor, call)
         return result
 
     def _made(self, result: Any, operands: list[Tensor], versions: list[int | None]) -> list[Tensor]:
@@ -144,39 +156,36 @@ class Tracer(TorchFunctionMode):
             counter[name] += 1
         return position
 
-    def _enter(
-        self,
-        tensor: Tensor,
-        name: str,
-        args: Any,
-        kwargs: Any,
-        parents: tuple[Node, ...],
-        operands: list[Tensor],
-        position: int,
-    ) -> None:
+    def _enter(self, tensor: Tensor, call: _Call) -> None:
         own = self._known.get(tensor)
-        shared = next((self._known[t].storage for t in operands if _share_memory(t, tensor)), None)
-        if own is not None or name == "setitem":
-            self.graph.overwrites.setdefault(self._node(tensor).storage, []).append(len(self.graph.nodes))
-        node = Node(
-            index=len(self.graph.nodes),
-            name=name,
-            args=args,
-            kwargs=kwargs,
-            parents=parents,
-            shape=tuple(tensor.shape),
-            strides=tuple(tensor.stride()) if tensor.layout == torch.strided else (),
-            depends=any(p.depends for p in parents),
-            storage=self._fresh() if shared is None else shared,
-            module=self._frames[-1][0],
-            position=position,
-            source=_source(),
-        )
+        shared = next((self._known[t].storage for t in call.operands if _share_memory(t, tensor)), None)
+        if own is not None:
+            self.graph.overwrites.setdefault(own.storage, []).append(len(self.graph.nodes))
+        node = self._node_of(tensor, call, self._fresh() if shared is None else shared)
         self.graph.nodes.append(node)
         self._known[tensor] = node
         base = tensor._base
         if own is not None and base is not None and base in self._known:
-            self._known[base] = node if base.shape == tensor.shape else _joined(node, self._known[base])
+            before = self._known[base]
+            self._known[base] = replace(
+                node, parents=(before, node), shape=before.shape, strides=before.strides, storage=before.storage
+            )
+
+    def _node_of(self, tensor: Tensor, call: _Call, storage: int) -> Node:
+        return Node(
+            index=len(self.graph.nodes),
+            name=call.name,
+            args=call.args,
+            kwargs=call.kwargs,
+            parents=call.parents,
+            shape=tuple(tensor.shape),
+            strides=_strides(tensor),
+            depends=any(parent.depends for parent in call.parents),
+            storage=storage,
+            module=self._frames[-1][0],
+            position=call.position,
+            source=call.source,
+        )
 
     def _node(self, tensor: Tensor) -> Node:
         known: Node | None = self._known.get(tensor)
@@ -185,10 +194,8 @@ class Tracer(TorchFunctionMode):
         return known
 
     def _leaf(self, tensor: Tensor, name: str) -> Node:
-        strides = tuple(tensor.stride()) if tensor.layout == torch.strided else ()
-        node = Node(
-            len(self.graph.nodes), name, (), {}, (), tuple(tensor.shape), strides, name == "input", self._fresh()
-        )
+        index, shape, storage = len(self.graph.nodes), tuple(tensor.shape), self._fresh()
+        node = Node(index, name, (), {}, (), shape, _strides(tensor), name == "input", storage)
         self.graph.nodes.append(node)
         return node
 
@@ -206,22 +213,8 @@ class Tracer(TorchFunctionMode):
         return value
 
 
-def _joined(node: Node, base: Node) -> Node:
-    """The base of a view after the view was overwritten: what it was, and what was written."""
-    return Node(
-        index=node.index,
-        name=node.name,
-        args=node.args,
-        kwargs=node.kwargs,
-        parents=(base, node),
-        shape=base.shape,
-        strides=base.strides,
-        depends=base.depends or node.depends,
-        storage=base.storage,
-        module=node.module,
-        position=node.position,
-        source=node.source,
-    )
+def _strides(tensor: Tensor) -> tuple[int, ...]:
+    return tuple(tensor.stride()) if tensor.layout == torch.strided else ()
 
 
 def _version(tensor: Tensor) -> int | None:
@@ -233,7 +226,7 @@ def _share_memory(one: Tensor, other: Tensor) -> bool:
         return True
     if one.layout != torch.strided or other.layout != torch.strided:
         return False
-    return one.untyped_storage()._cdata == other.untyped_storage()._cdata
+    return bool(one.untyped_storage()._cdata == other.untyped_storage()._cdata)
 
 
 _LIBRARY = str(Path(sysconfig.get_paths()["purelib"]))
@@ -242,10 +235,10 @@ _SKIPPED = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 
 def _source() -> str:
     """``file:line`` of the nearest caller outside PyTorch and this package."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         path = frame.f_code.co_filename
         if not path.startswith(_SKIPPED):
             return f"{path.removeprefix(_LIBRARY).lstrip('/')}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]  # the outermost frame ends the loop
+        frame = frame.f_back
     return ""

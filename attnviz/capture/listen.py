@@ -84,8 +84,8 @@ def _kept(value: Any, site: Site, name: str) -> Any:
 def capture(model: nn.Module, sites: Iterable[Site] | None = None) -> Iterator[Captured]:
     """Keep what every site does in each forward call of ``model`` inside the ``with`` block.
 
-    Outputs, gradients and the model are those of the plain model: records hold the tensors that the model computed, with
-    their autograd history, and copies only where the model overwrites them in place.
+    Outputs, gradients and the model are those of the plain model: records hold the tensors that the model computed,
+    with their autograd history, and copies only where the model overwrites them in place.
 
     Args:
         model: Any PyTorch model; it is left as it was found, also after an error.

@@ -23,35 +23,52 @@ _SAME = {
 
 # The value passes unchanged; only its arrangement, type or storage differs.
 TRANSPARENT = frozenset(
-    "alias clone contiguous cpu cuda detach double dropout dropout1d dropout2d dropout3d expand expand_as flatten float half "
-    "identity bfloat16 movedim moveaxis permute reshape reshape_as resolve_conj squeeze swapaxes to transpose type type_as "
-    "unflatten unsqueeze view view_as atleast_2d broadcast_to alpha_dropout feature_dropout requires_grad".split()
+    """
+    alias clone contiguous cpu cuda detach double dropout dropout1d dropout2d dropout3d expand expand_as flatten
+    float half identity bfloat16 movedim moveaxis permute reshape reshape_as resolve_conj squeeze swapaxes to
+    transpose type type_as unflatten unsqueeze view view_as atleast_2d broadcast_to alpha_dropout feature_dropout
+    requires_grad
+    """.split()
 )
 
 # Parts of a value, put side by side or taken out: the numbers are the same, some are missing or added.
 SLICING = frozenset(
-    "getitem chunk split split_with_sizes tensor_split unbind narrow select index_select repeat tile".split()
+    """
+    getitem chunk split split_with_sizes tensor_split unbind narrow select index_select repeat tile
+    """.split()
 )
 
 # A new value from neighbours or from other channels, with weights that were learned.
 LEARNED = frozenset(
-    "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear bilinear matmul einsum addmm baddbmm "
-    "multi_head_attention_forward scaled_dot_product_attention deform_conv2d embedding".split()
+    """
+    conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear bilinear matmul einsum addmm
+    baddbmm multi_head_attention_forward scaled_dot_product_attention deform_conv2d embedding
+    """.split()
 )
 
 # A new value from several positions or channels, by a fixed rule.
 POOLED = frozenset(
-    "mean sum amax amin max min std var std_mean var_mean norm vector_norm linalg_vector_norm logsumexp median nanmean softmax softmin "
-    "log_softmax cumsum sort topk avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d lp_pool2d "
-    "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d "
-    "interpolate upsample grid_sample unfold fft2 rfft2 irfft2".split()
+    """
+    mean sum amax amin max min std var std_mean var_mean norm vector_norm linalg_vector_norm logsumexp median
+    nanmean softmax softmin log_softmax cumsum sort topk avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d
+    max_pool3d lp_pool2d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
+    adaptive_max_pool2d interpolate upsample grid_sample unfold fft2 rfft2 irfft2
+    """.split()
 )
 
 # Bounded functions: what makes a weight out of a score.
-SQUASHES = frozenset("sigmoid hardsigmoid softmax softmin tanh hardtanh relu6 clamp clip logistic".split())
+SQUASHES = frozenset(
+    """
+    sigmoid hardsigmoid softmax softmin tanh hardtanh relu6 clamp clip logistic
+    """.split()
+)
 
 # Sums and products that rescale a weight without undoing it: ``1 + sigmoid(s)``, ``2 * sigmoid(s)``.
-AFFINE = frozenset("add sub mul div interpolate upsample".split())
+AFFINE = frozenset(
+    """
+    add sub mul div interpolate upsample
+    """.split()
+)
 
 _CHANNELS_FIRST = (
     "conv",

@@ -36,7 +36,7 @@ def mixing_of(node: Node) -> Mixing:
 
 
 def mixing_between(x: Node, g: Node) -> Mixing | None:
-    """How positions or channels of ``x`` were mixed on the way to ``g``; ``None`` where ``g`` does not descend from ``x``."""
+    """How ``x`` was mixed on the way to ``g``; ``None`` where ``g`` does not descend from ``x``."""
     source = root(x)
     if source is root(g):
         return None
@@ -67,7 +67,7 @@ def ancestors(node: Node) -> Iterator[Node]:
 
 
 def squash_of(node: Node) -> str | None:
-    """The bounded function that ``node`` comes from, through rescaling and rearranging; ``None`` where there is none."""
+    """The bounded function that ``node`` comes from, perhaps rescaled or rearranged; ``None`` where there is none."""
     if node.name in SQUASHES:
         return node.name
     if node.name in TRANSPARENT | SLICING:

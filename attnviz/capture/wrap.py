@@ -59,8 +59,8 @@ def check_visible(model: nn.Module) -> None:
     for path, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise CaptureError(
-                f"{path or type(model).__name__}: a scripted module runs outside Python and its operations cannot be seen; "
-                "use the model it was made from"
+                f"{path or type(model).__name__}: a scripted module runs outside Python and its operations "
+                "cannot be seen; use the model it was made from"
             )
 
 

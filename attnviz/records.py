@@ -140,6 +140,11 @@ class Record:
                 f"{self.site.name}: a {self.site.kind.value} map has {wanted}, got g of shape {tuple(self.g.shape)}"
             )
 
+    @property
+    def name(self) -> str:
+        """The site's name, with the call where the site was called more than once: ``shared.se``, ``shared.se@1``."""
+        return self.site.name if self.call == 0 else f"{self.site.name}@{self.call}"
+
     def reconstruct(self) -> Tensor:
         """``f(g, x)`` from the canonical ``g``: equal to ``y`` within rounding."""
         return self.site.use(self.g, self.x)
@@ -245,6 +250,8 @@ class Explanation:
     Attributes:
         image: Path of the image, as it was given.
         pixels: What the model saw, ``(H, W, 3)`` uint8 RGB.
+        photo: The same part of the photograph for people, at its own resolution up to some limit,
+            ``(H', W', 3)`` uint8 RGB; ``None`` where there is nothing finer than ``pixels``.
         model: Name of the model.
         predictions: The most probable classes, best first.
         target: The class that the attributions explain.
@@ -265,6 +272,7 @@ class Explanation:
     scores: tuple[Score, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    photo: np.ndarray[Any, np.dtype[np.uint8]] | None = None
 
     def save(self, path: str | Path) -> Path:
         """Write the report in the format that the file's ending names: ``.html``, ``.png`` or ``.json``.

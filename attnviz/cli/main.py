@@ -1,0 +1,97 @@
+"""The command line: a table of commands, each imported when it is used.
+
+``attnviz --help`` imports Click alone, so that it answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import NoReturn
+
+import click
+
+from attnviz import __version__
+from attnviz.errors import AttnvizError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "explain": ("attnviz.cli.explain", "Explain photographs: what the model attends to, beside CAM and saliency."),
+    "models": ("attnviz.cli.models", "List the models, with their evaluation figures."),
+    "train": ("attnviz.cli.train", "Train the attention of a built-in model."),
+    "evaluate": ("attnviz.cli.evaluate", "Evaluate built-in models on held-out scenes and photographs."),
+    "info": ("attnviz.cli.info", "Show versions, devices and live kernels."),
+    "completion": ("attnviz.cli.completion", "Print the completion script of a shell."),
+}
+"""Name -> (module that holds ``command``, one-line help)."""
+
+INTERRUPTED = 130
+
+
+class _OneLineError(click.ClickException):
+    """An :class:`AttnvizError` as the command line tells it: one line, exit code 1."""
+
+    def format_message(self) -> str:
+        return " ".join(self.message.split())
+
+
+class LazyGroup(click.Group):
+    """A group whose commands stay unimported until one is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # Click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported now; ``None`` for an unknown name."""
+        if cmd_name not in COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As Click does, with the nearest names for an unknown one."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            from difflib import get_close_matches
+
+            close = get_close_matches(name, COMMANDS)
+            hint = f" Did you mean {' or '.join(close)}?" if close else ""
+            ctx.fail(f"No such command {name!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; what it raises on purpose becomes one line and exit code 1, Ctrl-C becomes 130."""
+        try:
+            return super().invoke(ctx)
+        except AttnvizError as error:
+            raise _OneLineError(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo("Interrupted: nothing half-written is left.", err=True)
+            raise click.exceptions.Exit(INTERRUPTED) from None
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 a mistake told in one line, 2 wrong usage, 130 interrupted.",
+)
+@click.version_option(__version__, prog_name="attnviz", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Find, prove, show and measure the attention of any PyTorch vision model."""
+
+
+def main() -> NoReturn:
+    """Entry point of the ``attnviz`` command."""
+    try:
+        sys.exit(cli.main(prog_name="attnviz"))
+    except KeyboardInterrupt:  # while a command was being imported
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

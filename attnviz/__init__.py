@@ -41,7 +41,7 @@ _HOMES = {
     "project": "attnviz.heatmaps",
 }
 
-__all__ = [  # noqa: RUF022  # one sorted list, types before functions
+__all__ = [  # one sorted list, types before functions
     "AttnvizError",
     "Captured",
     "Explanation",

@@ -1,0 +1,109 @@
+"""CBAM: a channel gate, then a spatial gate.
+
+Source: Woo, Park, Lee and Kweon, "CBAM: Convolutional Block Attention Module", ECCV 2018, section 3,
+https://arxiv.org/abs/1807.06521.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from attnviz.models.mechanism import MODELS, Mechanism, in_slots
+
+OPEN = 5.0  # sigmoid(5) = 0.993: a gate that starts here lets nearly everything through
+
+
+class ChannelGate(nn.Module):
+    r"""Weighs each channel by what its mean and its maximum over space say.
+
+    .. math:: y = g\,x, \quad g = \sigma(W_1\,\mathrm{ReLU}(W_0\,\mathrm{mean}_{HW}x) + W_1\,\mathrm{ReLU}(W_0\,\max_{HW}x))
+
+    Args:
+        channels: ``C``.
+        reduction: ``W_0`` maps to ``C / reduction`` channels, at least 4.
+
+    Shapes:
+        ``x`` and ``y`` are ``(N, C, H, W)``, ``g`` is ``(N, C)`` in (0, 1).
+
+    Where we differ: the last layer starts at zero with a bias of ``OPEN / 2`` in each branch, so that the module starts as
+    nearly the identity and can join a trained network.
+
+    Source: section 3, equation 2.
+    """
+
+    def __init__(self, channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        hidden = max(channels // reduction, 4)
+        self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
+        last = self.mlp[-1]
+        nn.init.zeros_(last.weight)
+        nn.init.constant_(last.bias, OPEN / 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        g = torch.sigmoid(self.mlp(x.mean((2, 3))) + self.mlp(x.amax((2, 3))))
+        return x * g[:, :, None, None]
+
+
+class SpatialGate(nn.Module):
+    r"""Weighs each position by what the mean and the maximum over channels say around it.
+
+    .. math:: y = g\,x, \quad g = \sigma(f^{7\times7}([\mathrm{mean}_C x; \max_C x]))
+
+    Args:
+        kernel: Side of the convolution ``f``.
+
+    Shapes:
+        ``x`` and ``y`` are ``(N, C, H, W)``, ``g`` is ``(N, H, W)`` in (0, 1).
+
+    Where we differ: ``f`` starts at zero with a bias of ``OPEN``, nearly the identity.
+
+    Source: section 3, equation 3.
+    """
+
+    def __init__(self, kernel: int = 7) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, kernel, padding=kernel // 2)
+        nn.init.zeros_(self.conv.weight)
+        nn.init.constant_(self.conv.bias, OPEN)  # type: ignore[arg-type]  # it has a bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        g = torch.sigmoid(self.conv(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)))
+        return x * g
+
+
+class CBAM(nn.Module):
+    """Channel attention and then spatial attention, ``y = spatial(channel(x))``, both multiplied in.
+
+    Args:
+        channels: ``C``.
+        reduction: Of the channel gate.
+        kernel: Of the spatial gate.
+
+    Shapes:
+        ``(N, C, H, W)`` to the same.
+
+    Source: section 3, equation 1.
+
+    >>> CBAM(32)(torch.ones(1, 32, 7, 7)).mean().round(decimals=2)
+    tensor(0.9900, grad_fn=<RoundBackward1>)
+    """
+
+    def __init__(self, channels: int, reduction: int = 16, kernel: int = 7) -> None:
+        super().__init__()
+        self.channel = ChannelGate(channels, reduction)
+        self.spatial = SpatialGate(kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        attended: Tensor = self.spatial(self.channel(x))
+        return attended
+
+
+MODELS.register("cbam")(
+    Mechanism(
+        summary="channel gate, then spatial gate (7×7 convolution on mean and maximum), after every block from 14×14 on",
+        source="Woo et al., ECCV 2018",
+        install=in_slots(CBAM),
+        first_stage=4,
+    )
+)

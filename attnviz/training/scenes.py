@@ -1,0 +1,110 @@
+"""Compose scenes: an object, small and off-centre, in a cluttered photograph; beside it, the object alone on grey."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from attnviz.training.sources import Pixels, Source, Sources
+
+Mask = np.ndarray[tuple[int, int], np.dtype[np.bool_]]
+
+SIDE_PX = 224
+_GREY = 127
+_OBJECT_SHARE = (0.25, 0.75)  # longest side of the object, as a share of the scene's side
+_ALONE_SHARES = (0.6, 0.75, 0.9)  # the teacher's answer is the mean over these sizes
+_CROP_SHARE = (0.5, 1.0)  # side of a photograph's crop, as a share of its shorter side
+_LIGHT = 0.2  # largest change of an object's brightness
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """One picture for the student, and what it was made of.
+
+    Attributes:
+        kind: A composed scene, or a plain crop of a photograph.
+        pixels: ``(224, 224, 3)`` uint8 RGB: what the student sees.
+        mask: ``(224, 224)`` bool: where the object is; empty for a plain photograph.
+        subject: Name of the object, or of the photograph.
+        cut: The object as it was pasted, ``(h, w, 4)`` uint8 RGBA, mirrored or not; ``None`` for a plain photograph.
+        mirrored: Whether the object was mirrored.
+    """
+
+    kind: Literal["scene", "plain"]
+    pixels: Pixels
+    mask: Mask
+    subject: str
+    cut: Pixels | None = None
+    mirrored: bool = False
+
+
+def make_views(sources: Sources, kinds: Sequence[str], seed: int) -> Iterator[View]:
+    """One view for each entry of ``kinds``, ``"scene"`` or ``"plain"``: the ``i``-th depends on ``seed`` and ``i`` alone.
+
+    Each object and each photograph is used about equally often.
+    """
+    for index, kind in enumerate(kinds):
+        random = np.random.default_rng((seed, index))
+        photograph = _in_turn(sources.photographs, index, seed)
+        if kind == "plain":
+            crop = random_crop(photograph.pixels, random)
+            yield View("plain", crop, np.zeros((SIDE_PX, SIDE_PX), np.bool_), photograph.name)
+        else:
+            thing = _in_turn(sources.objects, index, seed + 1)
+            yield compose(thing, photograph, random)
+
+
+def _in_turn(pictures: tuple[Source, ...], index: int, seed: int) -> Source:
+    """The pictures in an order that is shuffled anew in each round."""
+    turn, place = divmod(index, len(pictures))
+    order = np.random.default_rng((seed, turn)).permutation(len(pictures))
+    return pictures[int(order[place])]
+
+
+def compose(thing: Source, photograph: Source, random: np.random.Generator) -> View:
+    """Put an object into a crop of a photograph, at a random size and place, perhaps mirrored, a little darker or brighter."""
+    mirrored = bool(random.random() < 0.5)
+    cut = thing.pixels[:, ::-1] if mirrored else thing.pixels
+    scene = random_crop(photograph.pixels, random).astype(np.float32)
+    pasted = _fit(cut, random.uniform(*_OBJECT_SHARE)).astype(np.float32)
+    height, width = pasted.shape[:2]
+    top, left = (int(random.integers(0, SIDE_PX - side + 1)) for side in (height, width))
+    opacity = pasted[..., 3:] / 255
+    light = random.uniform(1 - _LIGHT, 1 + _LIGHT)
+    window = scene[top : top + height, left : left + width]
+    window[:] = opacity * np.clip(light * pasted[..., :3], 0, 255) + (1 - opacity) * window
+    mask = np.zeros((SIDE_PX, SIDE_PX), np.bool_)
+    mask[top : top + height, left : left + width] = opacity[..., 0] > 0.5
+    return View("scene", scene.round().astype(np.uint8), mask, thing.name, cut, mirrored)
+
+
+def alone(cut: Pixels) -> Pixels:
+    """What the teacher sees: the object in the middle of a grey square, in three sizes, ``(3, 224, 224, 3)``."""
+    return np.stack([_on_grey(cut, share) for share in _ALONE_SHARES])
+
+
+def _on_grey(cut: Pixels, share: float) -> Pixels:
+    fitted = Image.fromarray(_fit(cut, share))
+    square = Image.new("RGB", (SIDE_PX, SIDE_PX), (_GREY, _GREY, _GREY))
+    square.paste(fitted, ((SIDE_PX - fitted.width) // 2, (SIDE_PX - fitted.height) // 2), fitted)
+    return np.asarray(square)
+
+
+def random_crop(pixels: Pixels, random: np.random.Generator) -> Pixels:
+    """A square crop of random size and place, perhaps mirrored, ``(224, 224, 3)``."""
+    height, width = pixels.shape[:2]
+    side = int(min(height, width) * random.uniform(*_CROP_SHARE))
+    top, left = int(random.integers(0, height - side + 1)), int(random.integers(0, width - side + 1))
+    crop: Any = pixels[top : top + side, left : left + side]
+    crop = crop[:, ::-1] if random.random() < 0.5 else crop
+    return np.asarray(Image.fromarray(crop).resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC))
+
+
+def _fit(cut: Pixels, share: float) -> Pixels:
+    scale = share * SIDE_PX / max(cut.shape[:2])
+    height, width = (max(1, min(SIDE_PX, round(scale * side))) for side in cut.shape[:2])
+    return np.asarray(Image.fromarray(cut).resize((width, height), Image.Resampling.BICUBIC))

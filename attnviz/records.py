@@ -64,6 +64,12 @@ class Use(Protocol):
         """The canonical ``g``, and ``x``, from what the operation was called with."""
         ...
 
+    def write(
+        self, g: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """What to call the operation with, so that it uses this canonical ``g``."""
+        ...
+
     def __call__(self, g: Tensor, x: Operand) -> Tensor:
         """``f(g, x)``, from the canonical ``g``."""
         ...

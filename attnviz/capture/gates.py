@@ -5,7 +5,7 @@ Source: SE (Hu et al., CVPR 2018), CBAM (Woo et al., ECCV 2018) and LKA (Guo et 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,16 +39,24 @@ class Gate:
 
         The gate is a view of its operand: nothing is copied.
         """
-        operands = [*args, *(kwargs[k] for k in ("other",) if k in kwargs)]
-        g, x = operands[self.g_operand], operands[1 - self.g_operand]
+        g, x = self._operand(self.g_operand, args, kwargs), self._operand(1 - self.g_operand, args, kwargs)
         g = g.reshape((1,) * (x.ndim - g.ndim) + tuple(g.shape)).movedim(self.channel_axis, 1)
         sizes = x.movedim(self.channel_axis, 1).shape
         if self.kind is Kind.CHANNEL:
-            g = g[(slice(None), slice(None), *(0,) * (x.ndim - 2))]
-            return g.expand(sizes[:2]), x
+            return g.flatten(2)[..., 0].expand(sizes[:2]) if x.ndim > 2 else g.expand(sizes), x
         if self.kind is Kind.SPATIAL:
             return g[:, 0].expand(sizes[0], *sizes[2:]), x
         return g.expand(sizes), x
+
+    def write(
+        self, g: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """The operands of the multiplication with this canonical ``g`` in place of theirs."""
+        x = self._operand(1 - self.g_operand, args, kwargs)
+        operand = self._spread(g, x.ndim)
+        if self.g_operand < len(args):
+            return [*args[: self.g_operand], operand, *args[self.g_operand + 1 :]], kwargs
+        return args, {**kwargs, "other": operand}
 
     def __call__(self, g: Tensor, x: Operand) -> Tensor:
         """``g * x``.
@@ -59,11 +67,20 @@ class Gate:
         """
         if not isinstance(x, Tensor):
             raise TypeError(f"a gate has one operand, got {len(x)}")
+        return x * self._spread(g, x.ndim)
+
+    def _spread(self, g: Tensor, ndim: int) -> Tensor:
+        """The canonical ``g`` with an axis of size 1 for each that it lacks, in the operation's layout."""
         if self.kind is Kind.CHANNEL:
-            g = g[(..., *(None,) * (x.ndim - 2))]
+            g = g[(..., *(None,) * (ndim - 2))]
         elif self.kind is Kind.SPATIAL:
             g = g[:, None]
-        return x * g.movedim(1, self.channel_axis)
+        return g.movedim(1, self.channel_axis)
+
+    @staticmethod
+    def _operand(index: int, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
+        operand: Tensor = args[index] if index < len(args) else kwargs["other"]
+        return operand
 
 
 @RECOGNISERS.register("gate")
@@ -94,10 +111,19 @@ def recognise_gate(graph: Graph, node: Node) -> Finding | None:
 
 
 def _attends(g: Node, x: Node, kind: Kind, squash: str | None) -> bool:
-    mixing = mixing_between(x, g)
+    mixing = next((m for m in (mixing_between(source, g) for source in _before_gates(x)) if m is not None), None)
     if mixing is not None:
         return Mixing.LEARNED in mixing or (squash is not None and mixing is not Mixing.NONE)
     return squash is not None and kind is not Kind.DENSE and _mixed_sibling(g, x)
+
+
+def _before_gates(x: Node) -> Iterator[Node]:
+    """``x``, and what it was before it was multiplied: several gates of one value may be applied in turn."""
+    yield x
+    node = root(x)
+    while node.name == "mul":
+        node = root(max((p for p in node.parents if p.depends), key=lambda p: p.shape))
+        yield node
 
 
 def _mixed_sibling(g: Node, x: Node) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -58,7 +59,7 @@ class _Ear(TorchFunctionMode):
         self._counts: Counter[str] = Counter()
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         name = name_of(func)
@@ -70,9 +71,20 @@ class _Ear(TorchFunctionMode):
             return func(*args, **kwargs)
         g, x = site.use.read(args, kwargs)
         g, x = _kept(g, site, "g"), _kept(x, site, "x")
-        y = func(*args, **kwargs)
+        # With gradients on, the operation takes the canonical g, so that gradients of the record's g exist.
+        wanted = g.requires_grad and torch.is_grad_enabled()
+        y = apply(func, site, g, args, kwargs) if wanted else func(*args, **kwargs)
         self._captured._keep(site, g, x, _kept(y, site, "y"))
         return y
+
+
+def apply(func: Callable[..., Any], site: Site, g: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Run the operation of ``site`` with a canonical ``g`` in place of its own."""
+    changed, named = site.use.write(g, args, kwargs)
+    overwrites = func.__name__.endswith("_") and not func.__name__.endswith("__")
+    if not overwrites or changed[0] is args[0]:
+        return func(*changed, **named)
+    return args[0].copy_(func(changed[0].clone(), *changed[1:], **named))
 
 
 def _kept(value: Any, site: Site, name: str) -> Any:
@@ -109,12 +121,18 @@ def capture(model: nn.Module, sites: Iterable[Site] | None = None) -> Iterator[C
 
 
 def _finding_first(model: nn.Module, captured: Captured, undo: ExitStack) -> Callable[..., Any]:
+    finding = False
+
     def wrap(forward: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
-            if captured.sites is not None:
+            nonlocal finding
+            if finding or captured.sites is not None:
                 return forward(*args, **kwargs)
-            with wrap_forward(model, lambda _: forward):
+            finding = True
+            try:
                 captured.sites = find_attention(model, *args, **kwargs)
+            finally:
+                finding = False
             _listen(model, captured, undo)
             return model.forward(*args, **kwargs)
 

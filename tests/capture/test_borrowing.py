@@ -1,0 +1,198 @@
+"""A model is borrowed: whatever happens inside a capture, it is left exactly as it was found."""
+
+import copy
+import pickle
+import threading
+
+import networks
+import pytest
+import torch
+from torch import nn
+
+from attnviz.capture import capture, find_attention
+from attnviz.errors import CaptureError, NoAttentionError
+
+
+def state_of(model: nn.Module) -> list[object]:
+    """Everything about a model that a capture might disturb."""
+    facts: list[object] = [torch.get_rng_state().tolist(), torch.is_grad_enabled()]
+    for path, module in model.named_modules():
+        own = {k: v for k, v in module.__dict__.items() if not k.startswith("_")}
+        hooks = {k: list(v) for k, v in module.__dict__.items() if k.endswith("_hooks") and hasattr(v, "__len__")}
+        facts.append((path, own, hooks))
+    for name, p in [*model.named_parameters(), *model.named_buffers()]:
+        facts.append((name, p.requires_grad, p.grad, p.detach().clone().tolist()))
+    return facts
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    net = nn.Sequential(networks.build("cbam"), nn.Dropout(0.5), networks.build("residual"), networks.build("se"))
+    return net.train()
+
+
+class Failing(nn.Module):
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.se = networks.build("se")
+        self.error = error
+
+    def forward(self, x):
+        self.se(x)
+        raise self.error
+
+
+def test_finding_leaves_modes_buffers_gradients_and_randomness_alone(model):
+    before = state_of(model)
+    find_attention(model, networks.images())
+    assert state_of(model) == before
+
+
+def test_capturing_leaves_the_model_alone(model):
+    model.eval()
+    before = state_of(model)
+    with capture(model) as captured:
+        model(networks.images()).sum()
+    assert len(captured.records) == 3
+    assert state_of(model) == before
+
+
+@pytest.mark.parametrize("error", [RuntimeError("boom"), KeyboardInterrupt()])
+def test_an_error_inside_the_model_leaves_nothing_behind(error):
+    model = Failing(error)
+    sites = find_attention(networks.build("se"), networks.images())
+    sites = [type(s)(**{**{f: getattr(s, f) for f in s.__slots__}, "module": "se"}) for s in sites]
+    before = state_of(model)
+    with pytest.raises(type(error)), capture(model, sites) as captured:
+        model(networks.images())
+    assert len(captured.records) == 1
+    with pytest.raises(type(error)):
+        find_attention(model, networks.images())
+    assert state_of(model) == before
+    assert torch.overrides._get_current_function_mode_stack() == []
+
+
+def test_an_owners_replaced_forward_comes_back(model):
+    original = model[3].forward
+    model[3].forward = lambda x: original(x) + 1
+    replaced = model[3].forward
+    with capture(model.eval()) as captured:
+        model(networks.images())
+    assert model[3].forward is replaced
+    assert [r.site.name for r in captured.records] == ["0", "0#1", "3"]
+
+
+def test_gradients_flow_through_g_and_no_grad_is_left():
+    model, x = networks.build("se"), networks.images().requires_grad_()
+    with capture(model) as captured:
+        y = model(x)
+    (gradient,) = torch.autograd.grad(y.sum(), captured.records[0].g)
+    assert torch.allclose(gradient, x.sum((2, 3)), atol=1e-5)
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_training_mode_is_captured_as_it_runs(model):
+    x = networks.images()
+    sites = find_attention(model, x)
+    torch.manual_seed(3)
+    plain = copy.deepcopy(model)(x)
+    torch.manual_seed(3)
+    with capture(model, sites) as captured:
+        assert torch.equal(model(x), plain)
+    assert len(captured.records) == 3
+
+
+def test_a_module_called_twice_gives_two_records_of_one_site():
+    se, x = networks.build("se"), networks.images()
+    model = nn.Sequential(se, nn.ReLU(), se)
+    with capture(model) as captured:
+        model(x)
+    assert [(r.site.name, r.call) for r in captured.records] == [("0", 0), ("0", 1)]
+
+
+def test_a_second_forward_pass_counts_on():
+    model, x = networks.build("se"), networks.images()
+    with capture(model) as captured:
+        model(x)
+        model(x)
+    assert [r.call for r in captured.records] == [0, 1]
+
+
+def test_inference_mode_autocast_and_calling_forward_directly_work():
+    model, x = networks.build("cbam"), networks.images()
+    sites = find_attention(model, x)
+    with torch.inference_mode(), capture(model, sites) as captured:
+        model.forward(x)
+    assert [r.verify() <= 1e-6 for r in captured.records] == [True, True]
+    with torch.autocast("cpu", dtype=torch.bfloat16), capture(model, sites) as captured:
+        model(x)
+    assert all(r.verify(1e-2) <= 1e-2 for r in captured.records)
+
+
+def test_captures_nest_and_each_sees_everything():
+    model, x = networks.build("cbam"), networks.images()
+    sites = find_attention(model, x)
+    with capture(model, sites) as outer, capture(model, sites[:1]) as inner:
+        model(x)
+    assert (len(outer.records), len(inner.records)) == (2, 1)
+
+
+def test_a_forward_pass_in_another_thread_is_seen():
+    model, x = networks.build("se"), networks.images()
+    sites = find_attention(model, x)
+    with capture(model, sites) as captured:
+        thread = threading.Thread(target=model, args=(x,))
+        thread.start()
+        thread.join()
+    assert len(captured.records) == 1
+
+
+def test_a_compiled_model_is_seen_through():
+    model, x = networks.build("cbam"), networks.images()
+    compiled = torch.compile(model, backend="eager")
+    sites = find_attention(compiled, x)
+    with capture(compiled, sites) as captured:
+        y = compiled(x)
+    assert [r.site.kind.value for r in captured.records] == ["channel", "spatial"]
+    assert torch.equal(y, model(x))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+def test_a_scripted_part_is_an_error_that_names_it():
+    model = nn.Sequential(nn.ReLU(), torch.jit.script(nn.Sequential(nn.Sigmoid())))
+    with pytest.raises(CaptureError, match="1: a scripted module runs outside Python"):
+        find_attention(model, networks.images())
+    with pytest.raises(CaptureError, match="1: a scripted module"), capture(model):
+        pass
+
+
+def test_sites_of_another_model_are_refused_by_name():
+    sites = find_attention(nn.Sequential(networks.build("se")), networks.images())
+    with pytest.raises(CaptureError, match="0: the model has no module '0'"), capture(networks.build("se"), sites):
+        pass
+
+
+def test_records_are_looked_up_by_pattern_or_the_error_lists_them():
+    model = nn.Sequential(networks.build("cbam"))
+    with capture(model) as captured:
+        model(networks.images())
+    assert [r.site.name for r in captured["spatial"]] == ["0#1"]
+    with pytest.raises(NoAttentionError, match=r"no record of a site that fits 'blocks\.\*': there are 0, 0#1"):
+        captured["blocks.*"]
+
+
+def test_sites_survive_pickling_and_work_afterwards():
+    model, x = networks.build("cbam"), networks.images()
+    sites = find_attention(model, x)
+    again = pickle.loads(pickle.dumps(sites))
+    assert again == sites
+    with capture(model, again) as captured:
+        model(x)
+    assert len(captured.records) == 2
+
+
+def test_a_model_without_attention_gives_no_records():
+    with capture(networks.build("residual")) as captured:
+        networks.build("residual")(networks.images())
+    assert captured.records == []

@@ -11,7 +11,7 @@ import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from attnviz.errors import ReconstructionError
 from attnviz.registry import Registry
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    Operand = Tensor | tuple[Tensor, ...]
+Operand: TypeAlias = "Tensor | tuple[Tensor, ...]"
 
 
 class Kind(enum.Enum):
@@ -62,12 +62,6 @@ class Use(Protocol):
 
     def read(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Operand]:
         """The canonical ``g``, and ``x``, from what the operation was called with."""
-        ...
-
-    def write(
-        self, g: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> tuple[Sequence[Any], Mapping[str, Any]]:
-        """What to call the operation with, so that it uses this canonical ``g``."""
         ...
 
     def __call__(self, g: Tensor, x: Operand) -> Tensor:

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from attnviz.capture.graph import Graph, Node
 from attnviz.capture.recognise import RECOGNISERS, Finding
 from attnviz.capture.walk import Mixing, ancestors, channel_axis, mixing_between, mixing_of, root, squash_of
-from attnviz.records import Kind
-
-if TYPE_CHECKING:
-    from attnviz.records import Operand
+from attnviz.records import Kind, Operand
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,8 @@ class Gate:
 
         The gate is a view of its operand: nothing is copied.
         """
-        g, x = self._operand(self.g_operand, args, kwargs), self._operand(1 - self.g_operand, args, kwargs)
+        operands = [*args, *(kwargs[k] for k in ("other",) if k in kwargs)]
+        g, x = operands[self.g_operand], operands[1 - self.g_operand]
         g = g.reshape((1,) * (x.ndim - g.ndim) + tuple(g.shape)).movedim(self.channel_axis, 1)
         sizes = x.movedim(self.channel_axis, 1).shape
         if self.kind is Kind.CHANNEL:
@@ -47,16 +45,6 @@ class Gate:
         if self.kind is Kind.SPATIAL:
             return g[:, 0].expand(sizes[0], *sizes[2:]), x
         return g.expand(sizes), x
-
-    def write(
-        self, g: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> tuple[Sequence[Any], Mapping[str, Any]]:
-        """The operands of the multiplication with this canonical ``g`` in place of theirs."""
-        x = self._operand(1 - self.g_operand, args, kwargs)
-        operand = self._spread(g, x.ndim)
-        if self.g_operand < len(args):
-            return [*args[: self.g_operand], operand, *args[self.g_operand + 1 :]], kwargs
-        return args, {**kwargs, "other": operand}
 
     def __call__(self, g: Tensor, x: Operand) -> Tensor:
         """``g * x``.
@@ -67,20 +55,11 @@ class Gate:
         """
         if not isinstance(x, Tensor):
             raise TypeError(f"a gate has one operand, got {len(x)}")
-        return x * self._spread(g, x.ndim)
-
-    def _spread(self, g: Tensor, ndim: int) -> Tensor:
-        """The canonical ``g`` with an axis of size 1 for each that it lacks, in the operation's layout."""
         if self.kind is Kind.CHANNEL:
-            g = g[(..., *(None,) * (ndim - 2))]
+            g = g[(..., *(None,) * (x.ndim - 2))]
         elif self.kind is Kind.SPATIAL:
             g = g[:, None]
-        return g.movedim(1, self.channel_axis)
-
-    @staticmethod
-    def _operand(index: int, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
-        operand: Tensor = args[index] if index < len(args) else kwargs["other"]
-        return operand
+        return x * g.movedim(1, self.channel_axis)
 
 
 @RECOGNISERS.register("gate")

@@ -15,7 +15,7 @@ from attnviz.capture.find import find_attention
 from attnviz.capture.operations import name_of
 from attnviz.capture.wrap import check_visible, eagerly, wrap_forward
 from attnviz.errors import CaptureError, NoAttentionError
-from attnviz.records import Record, Site
+from attnviz.records import Operand, Record, Site
 
 
 class Captured:
@@ -73,18 +73,16 @@ class _Ear(TorchFunctionMode):
         g, x = _kept(g, site, "g"), _kept(x, site, "x")
         # With gradients on, the operation takes the canonical g, so that gradients of the record's g exist.
         wanted = g.requires_grad and torch.is_grad_enabled()
-        y = apply(func, site, g, args, kwargs) if wanted else func(*args, **kwargs)
+        y = apply(func, site, g, x, args) if wanted else func(*args, **kwargs)
         self._captured._keep(site, g, x, _kept(y, site, "y"))
         return y
 
 
-def apply(func: Callable[..., Any], site: Site, g: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Run the operation of ``site`` with a canonical ``g`` in place of its own."""
-    changed, named = site.use.write(g, args, kwargs)
+def apply(func: Callable[..., Any], site: Site, g: Tensor, x: Operand, args: Sequence[Any]) -> Tensor:
+    """``f(g, x)`` in place of the operation of ``site``, which overwrites its first operand where the operation does."""
+    y = site.use(g, x)
     overwrites = func.__name__.endswith("_") and not func.__name__.endswith("__")
-    if not overwrites or changed[0] is args[0]:
-        return func(*changed, **named)
-    return args[0].copy_(func(changed[0].clone(), *changed[1:], **named))
+    return args[0].copy_(y) if overwrites else y
 
 
 def _kept(value: Any, site: Site, name: str) -> Any:

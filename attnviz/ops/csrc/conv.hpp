@@ -1,0 +1,153 @@
+// Deformable convolution, forward: gather a tile of columns, multiply it while it is in the cache, turn it to planes.
+#pragma once
+#include <omp.h>
+
+#include "gemm.hpp"
+#include "image.hpp"
+
+namespace ISA {
+
+// Weights in the order in which the inner product reads them: group, panel of 2 vectors of output channels, tap, padded input channel.
+template <class T> struct Panels {
+  static constexpr long WIDE = 2 * Simd<T>::N;
+  const Window s;
+  const Slices<T>& slices;
+  long in_c, out_c, count, depth;
+
+  Panels(const Window& window, const Slices<T>& sl) : s(window), slices(sl), in_c(s.c / s.groups), out_c(s.out_c / s.groups), count(ceil_div(out_c, WIDE)), depth(0) {
+    for (long g = 0; g < s.groups; g++) depth = most(depth, last(g) - first(g));
+  }
+  long first(long g) const { return slices.place(g * in_c); }
+  long last(long g) const { return slices.place(g * in_c + in_c - 1) + 1; }
+  long size() const { return s.groups * count * s.taps() * depth * WIDE; }
+  T* panel(T* packed, long g, long p) const { return packed + (g * count + p) * s.taps() * depth * WIDE; }
+
+  void pack(const T* weight, long g, long p, T* packed) const {
+    typedef Simd<T> S;
+    T* to = panel(packed, g, p);
+    const long taps = s.taps(), line = in_c * taps, from = p * WIDE;
+    if (depth != in_c) memset(to, 0, taps * depth * WIDE * sizeof(T));
+    for (long half = 0; half < WIDE; half += S::N)
+      for (long q = 0; q < line; q += S::N) {
+        typename S::V block[S::N];
+        for (long i = 0; i < S::N; i++) {
+          const long out = from + half + i;
+          block[i] = out < out_c ? S::load_some(weight + (g * out_c + out) * line + q, line - q, T(0)) : typename S::V{};
+        }
+        transpose<T>(block);
+        long tap = q % taps, channel = q / taps;
+        for (long i = 0; i < least(S::N, line - q); i++) {
+          S::store(to + (tap * depth + slices.place(g * in_c + channel) - first(g)) * WIDE + half, block[i]);
+          if (++tap == taps) tap = 0, channel++;
+        }
+      }
+  }
+};
+
+// One thread's scratch for the forward pass.
+template <class T> struct ForwardTile {
+  Plan<T> plan;
+  Origins<T> origins;
+  T *column, *result;
+  ForwardTile(Arena& arena, long tile, long column_row, long result_row)
+      : plan(arena, tile), origins(arena, tile), column(arena.take<T>(tile * column_row)), result(arena.take<T>(round_up(tile, Simd<T>::N) * result_row)) {}
+};
+
+template <class T> struct Forward {
+  const Window s;
+  const Slices<T> slices;
+  const Panels<T> panels;
+  long tap_block, column_row, result_row, tile, tiles;
+
+  Forward(const int64_t* shape, long threads) : s(shape), slices(s, 1 << 30), panels(s, slices) {
+    const long line = Simd<T>::N;
+    tap_block = most(1, least(s.taps(), 640 / most(1, slices.channels)));
+    column_row = tap_block * slices.channels + line;  // the extra line keeps rows out of each other's cache sets
+    result_row = s.groups * panels.count * Panels<T>::WIDE + line;
+    tile = most(14, least(112, 100000 / (column_row + result_row)));
+    tiles = ceil_div(s.positions(), tile);
+    if (s.n * tiles < 8 * threads) tiles = round_up(s.n * tiles, threads) / s.n;
+    tile = ceil_div(s.positions(), most(tiles, 1));
+    tiles = tile ? ceil_div(s.positions(), tile) : 0;
+  }
+
+  void compute(ForwardTile<T>& t, const T* image_rows, const T* offset, const T* mask, T* packed, long image, long from, long count) const {
+    t.origins.set(s, from, count);
+    for (long tap0 = 0; tap0 < s.taps(); tap0 += tap_block) {
+      const long taps = least(tap_block, s.taps() - tap0);
+      for (long tap = tap0; tap < tap0 + taps; tap++)
+        for (long g = 0; g < s.offset_groups; g++) {
+          plan_tap<T, false>(t.plan, 0, s, t.origins, offset, mask, image, g, tap, from, count);
+          const Rows<const T, false> rows{image_rows + slices.padded(g) * (s.pixels() + 1), slices.padded_group, 0, nullptr};
+          gather<T, false>(t.plan, 0, count, 1, 1, 0, rows, slices.padded_group, t.column + (tap - tap0) * slices.channels + slices.padded(g), column_row);
+        }
+      for (long g = 0; g < s.groups; g++)
+        for (long p = 0; p < panels.count; p++) {
+          T* to = t.result + (g * panels.count + p) * Panels<T>::WIDE;
+          const T* from_panel = panels.panel(packed, g, p) + tap0 * panels.depth * Panels<T>::WIDE;
+          const T* a = t.column + panels.first(g);
+          if (panels.depth == slices.channels)
+            multiply<T, false>(count, Panels<T>::WIDE, taps * panels.depth, a, column_row, 1, from_panel, Panels<T>::WIDE, to, result_row, tap0 > 0);
+          else
+            for (long k = 0; k < taps; k++)
+              multiply<T, false>(count, Panels<T>::WIDE, panels.last(g) - panels.first(g), a + k * slices.channels, column_row, 1,
+                                 from_panel + k * panels.depth * Panels<T>::WIDE, Panels<T>::WIDE, to, result_row, tap0 + k > 0);
+        }
+    }
+  }
+
+  // Result rows (positions) to planes (output channels), with the bias.
+  void emit(const ForwardTile<T>& t, const T* bias, T* out, long image, long from, long count) const {
+    typedef Simd<T> S;
+    for (long g = 0; g < s.groups; g++)
+      for (long c = 0; c < panels.out_c; c += S::N)
+        for (long p = 0; p < count; p += S::N) {
+          typename S::V block[S::N];
+          for (long i = 0; i < S::N; i++) block[i] = S::load(t.result + (p + i) * result_row + g * panels.count * Panels<T>::WIDE + c);
+          transpose<T>(block);
+          for (long i = 0; i < least(S::N, panels.out_c - c); i++) {
+            const long channel = g * panels.out_c + c + i;
+            S::store_some(out + (image * s.out_c + channel) * s.positions() + from + p, bias ? block[i] + bias[channel] : block[i], count - p);
+          }
+        }
+  }
+};
+
+// Tensors: input, offset, mask or null, weight, bias or null, output. Returns the scratch bytes that it needs.
+template <class T> int64_t conv_forward(const int64_t* shape, long threads, void* const* tensors, char* scratch) {
+  const Forward<T> job(shape, threads);
+  const Window& s = job.s;
+  Arena arena(scratch);
+  const long block = (s.pixels() + 1) * job.slices.channels;
+  T* images = arena.take<T>(s.n * block);
+  T* packed = arena.take<T>(job.panels.size());
+  Arena one(nullptr);
+  ForwardTile<T>(one, job.tile, job.column_row, job.result_row);
+  char* own = arena.take<char>(threads * one.used);
+  if (!scratch) return arena.used;
+  const T *x = (const T*)tensors[0], *offset = (const T*)tensors[1], *mask = (const T*)tensors[2];
+  const T *weight = (const T*)tensors[3], *bias = (const T*)tensors[4];
+  T* out = (T*)tensors[5];
+  const long chunk = 1024, chunks = ceil_div(s.pixels(), chunk);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+  {
+#pragma omp for schedule(dynamic) nowait
+    for (long i = 0; i < s.n * s.offset_groups * chunks; i++) {
+      const long part = i % chunks * chunk, g = i / chunks % s.offset_groups, image = i / chunks / s.offset_groups;
+      pack<T>(s, job.slices, x, image, g, part, least(s.pixels(), part + chunk), images + image * block + job.slices.padded(g) * (s.pixels() + 1));
+    }
+#pragma omp for schedule(dynamic)
+    for (long i = 0; i < s.groups * job.panels.count; i++) job.panels.pack(weight, i / job.panels.count, i % job.panels.count, packed);
+    Arena mine(own + omp_get_thread_num() * one.used);
+    ForwardTile<T> t(mine, job.tile, job.column_row, job.result_row);
+#pragma omp for schedule(dynamic)
+    for (long i = 0; i < s.n * job.tiles; i++) {
+      const long image = i / job.tiles, from = i % job.tiles * job.tile, count = least(job.tile, s.positions() - from);
+      job.compute(t, images + image * block, offset, mask, packed, image, from, count);
+      job.emit(t, bias, out, image, from, count);
+    }
+  }
+  return 0;
+}
+
+}  // namespace ISA

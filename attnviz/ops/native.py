@@ -1,0 +1,132 @@
+"""The compiled kernels, reached through ctypes: found, asked what they can do, and called.
+
+The shared library knows nothing of Python or torch: it gets addresses, sizes and scratch memory. One build therefore
+serves every version of torch.
+"""
+
+import ctypes
+import functools
+import importlib.machinery
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from attnviz.errors import UnknownNameError
+
+VERSION = 1
+ISAS = ("portable", "avx2", "avx512")  # the library's numbers
+REFERENCE = "reference"
+CONV_FORWARD, CONV_BACKWARD, SAMPLE_FORWARD, SAMPLE_BACKWARD, ATTENTION_FORWARD, ATTENTION_BACKWARD = range(6)
+
+_chosen: ContextVar[str | None] = ContextVar("attnviz_kernel", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    """The loaded library.
+
+    Attributes:
+        path: Its file.
+        best: The number of the best instruction set that this processor runs (:data:`ISAS`).
+        compiler: What built it.
+        library: The ctypes handle.
+    """
+
+    path: Path
+    best: int
+    compiler: str
+    library: ctypes.CDLL
+
+    @property
+    def isas(self) -> tuple[str, ...]:
+        """The instruction sets that can be chosen here, slowest first."""
+        return ISAS[: self.best + 1]
+
+
+@functools.cache
+def load() -> tuple[Native | None, str]:
+    """The library, and why it is there or is not.
+
+    torch is imported first, on purpose: the library then shares torch's OpenMP runtime and its threads.
+    """
+    here = Path(__file__).parent
+    files = [here / f"_native{suffix}" for suffix in importlib.machinery.EXTENSION_SUFFIXES]
+    path = next((file for file in files if file.exists()), None)
+    if path is None:
+        return None, "the compiled kernels are not installed (no C++ compiler with OpenMP was found at install time)"
+    try:
+        library = ctypes.CDLL(str(path))
+        version = library.attnviz_version()
+    except (OSError, AttributeError) as error:
+        return None, f"{path.name} cannot be loaded: {error}"
+    if version != VERSION:
+        return None, f"{path.name} has interface {version}, this attnviz wants {VERSION}: install it again"
+    library.attnviz_compiler.restype = ctypes.c_char_p
+    library.attnviz_run.restype = ctypes.c_int64
+    library.attnviz_run.argtypes = [ctypes.c_int] * 3 + [ctypes.c_void_p, ctypes.c_int64] + [ctypes.c_void_p] * 2
+    best = int(library.attnviz_best_isa())
+    native = Native(path, best, library.attnviz_compiler().decode(), library)
+    return native, f"compiled by {native.compiler}; {platform.machine()} runs {', '.join(native.isas)}"
+
+
+def live() -> str:
+    """The name of the CPU kernels that a call would use now: one of :data:`ISAS` or ``"reference"``."""
+    native, _ = load()
+    if native is None:
+        return REFERENCE
+    return _chosen.get() or ISAS[native.best]
+
+
+@contextmanager
+def use_kernel(name: str) -> Iterator[None]:
+    """Use one kind of CPU kernels inside the ``with``: ``"avx512"``, ``"avx2"``, ``"portable"`` or ``"reference"``.
+
+    For tests, comparisons and the search for a bug. The choice holds in the current thread or task only.
+
+    Raises:
+        UnknownNameError: this build, or this processor, has no such kernels.
+
+    >>> with use_kernel("reference"):
+    ...     live()
+    'reference'
+    """
+    native, _ = load()
+    known = (REFERENCE, *(native.isas if native else ()))
+    if name not in known:
+        raise UnknownNameError("sampling kernel", name, known)
+    token = _chosen.set(name)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def run(op: int, shape: Sequence[int], tensors: Sequence[Tensor | None]) -> None:
+    """Run kernel ``op`` on ``tensors`` (contiguous or as ``shape`` says; all of one dtype, float32 or float64).
+
+    Scratch memory comes from torch's allocator, one block for each call, so that calls from several threads do not
+    meet. The number of threads is ``torch.get_num_threads()``; results do not depend on it.
+
+    Raises:
+        RuntimeError: the library refuses the op, which is a bug of ours.
+    """
+    native, reason = load()
+    if native is None:
+        raise RuntimeError(f"kernel {op} was called without the compiled library: {reason}")
+    isa, threads = ISAS.index(live()), torch.get_num_threads()
+    sizes = (ctypes.c_int64 * len(shape))(*shape)
+    addresses = (ctypes.c_void_p * len(tensors))(*[None if t is None else t.data_ptr() for t in tensors])
+    is_double = next(t for t in tensors if t is not None).dtype == torch.float64
+    call = native.library.attnviz_run
+    needed = call(isa, op, is_double, sizes, threads, addresses, None)
+    if needed < 0:
+        raise RuntimeError(f"{native.path.name} has no kernel {op} for {ISAS[isa]}")
+    scratch = torch.empty(needed + 64, dtype=torch.uint8, device="cpu")
+    start = scratch.data_ptr()
+    call(isa, op, is_double, sizes, threads, addresses, start + -start % 64)

@@ -1,1 +1,55 @@
-"""Figures and pages from an explanation; knows nothing of how it came about."""
+"""Figures and pages from an explanation; knows nothing of how it came about.
+
+Three formats: ``html`` (one page for people), ``png`` (one figure for a paper), ``json`` (everything, for machines).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from attnviz.errors import OutputError
+from attnviz.records import RENDERERS, Explanation
+from attnviz.report.document import Document, describe
+
+__all__ = ["FILE_NAMES", "Document", "describe", "render"]
+
+FILE_NAMES = {"html": "report.html", "png": "panel.png", "json": "explanation.json"}
+"""What each format is called in an output folder."""
+
+
+@RENDERERS.register("html")
+def _html(explanation: Explanation, path: Path) -> None:
+    _save(describe(explanation), "html", path)
+
+
+@RENDERERS.register("png")
+def _png(explanation: Explanation, path: Path) -> None:
+    _save(describe(explanation), "png", path)
+
+
+@RENDERERS.register("json")
+def _json(explanation: Explanation, path: Path) -> None:
+    _save(describe(explanation), "json", path)
+
+
+def render(document: Document, name: str, path: Path) -> None:
+    """Write a document in the format ``name``: ``html``, ``png`` or ``json``."""
+    if name == "html":
+        from attnviz.report.page import write
+    elif name == "png":
+        from attnviz.report.panel import write
+    else:
+        from attnviz.report.archive import write
+    write(document, path)
+
+
+def _save(document: Document, name: str, path: Path) -> None:
+    """As :func:`render`, through a temporary sibling, so that nothing half-written is ever seen."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        render(document, name, partial)
+        partial.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,138 @@
+"""Colours of maps, and overlays by OpenCV.
+
+Attention is viridis, attribution inferno, a map with both signs seaborn's vlag around 0: all three are perceptually
+uniform, so that equal steps look equal, also in print and to most colour-blind eyes.
+"""
+
+from __future__ import annotations
+
+import base64
+from functools import cache
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from attnviz.report.document import Array, MapView
+
+if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
+
+OPACITY = 0.5
+"""How strongly an overlay covers the photograph."""
+
+
+def colour_map(view: MapView) -> Colormap:
+    """The Matplotlib colour map of a map."""
+    return _colour_map("vlag" if view.signed else "viridis" if view.kind == "attention" else "inferno")
+
+
+@cache
+def _colour_map(name: str) -> Colormap:
+    import matplotlib as mpl
+
+    if name == "vlag":
+        import seaborn as sns
+
+        vlag: Colormap = sns.color_palette(name, as_cmap=True)
+        return vlag
+    return mpl.colormaps[name]
+
+
+def levels(view: MapView) -> Array:
+    """The map's values as 8-bit steps of its colour scale; NaN is the low end.
+
+    Returns:
+        ``(H, W)`` uint8.
+    """
+    span = view.high - view.low
+    scaled = np.zeros_like(view.values) if span <= 0 else (view.values - view.low) / span
+    steps: Array = np.rint(np.clip(np.nan_to_num(scaled), 0, 1) * 255).astype(np.uint8)
+    return steps
+
+
+def lookup(view: MapView) -> Array:
+    """The colour scale as ``(256, 3)`` uint8 RGB."""
+    table: Array = np.rint(colour_map(view)(np.arange(256))[:, :3] * 255).astype(np.uint8)
+    return table
+
+
+def coloured(view: MapView, side_px: int | None = None) -> Array:
+    """The map in colour.
+
+    Args:
+        view: The map.
+        side_px: Width and height of the result; the map's own by default.
+
+    Returns:
+        ``(H, W, 3)`` uint8 RGB.
+    """
+    steps = levels(view)
+    if side_px is not None and steps.shape != (side_px, side_px):
+        larger = max(steps.shape) < side_px
+        steps = cv2.resize(steps, (side_px, side_px), interpolation=cv2.INTER_CUBIC if larger else cv2.INTER_AREA)
+    return lookup(view)[steps]
+
+
+def overlay(picture: Array, view: MapView, opacity: float = OPACITY) -> Array:
+    """The map laid over a picture, which turns grey as far as it is covered: the colours stay those of the scale.
+
+    A map with both signs covers most where it is strongest and nothing where it is 0.
+
+    Args:
+        picture: Square RGB, ``(S, S, 3)`` uint8.
+        view: The map.
+        opacity: 0 shows the picture alone, 1 the map alone.
+
+    Returns:
+        ``(S, S, 3)`` uint8 RGB.
+    """
+    colour = coloured(view, picture.shape[0])
+    grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    picture = cv2.addWeighted(grey, opacity, picture, 1 - opacity, 0)
+    if not view.signed:
+        return np.asarray(cv2.addWeighted(colour, opacity, picture, 1 - opacity, 0))
+    strength = cv2.resize(signed_strength(view), picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    alpha = (strength * min(1.0, 1.4 * opacity))[..., None]
+    laid: Array = np.rint(colour * alpha + picture * (1 - alpha)).astype(np.uint8)
+    return laid
+
+
+def signed_strength(view: MapView) -> Array:
+    """How far each value is from 0, as a share of the scale; the root makes weak values visible."""
+    share: Array = np.clip(np.abs(np.nan_to_num(view.values)) / (view.high or 1.0), 0, 1)
+    return np.sqrt(share).astype(np.float32)
+
+
+def data_uri(data: bytes, media_type: str) -> str:
+    """The bytes as a ``data:`` address that needs no network."""
+    return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def jpeg_uri(picture: Array, quality: int = 88) -> str:
+    """An RGB picture as a JPEG ``data:`` address."""
+    encoded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return data_uri(encoded.tobytes(), "image/jpeg")
+
+
+def map_uri(view: MapView) -> str:
+    """A map as a PNG ``data:`` address in its colours; transparent towards 0 where it has both signs."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    if view.signed:
+        alpha = np.rint(signed_strength(view) * 255).astype(np.uint8)
+        image = Image.fromarray(np.dstack([coloured(view), alpha]))
+    else:
+        image = Image.fromarray(levels(view)).convert("P")
+        image.putpalette(lookup(view).tobytes())
+    buffer = BytesIO()
+    image.save(buffer, "PNG", compress_level=6)
+    return data_uri(buffer.getvalue(), "image/png")
+
+
+def gradient_css(view: MapView) -> str:
+    """The colour scale as a CSS gradient."""
+    stops = lookup(view)[np.linspace(0, 255, 17).round().astype(int)]
+    return "linear-gradient(to right, " + ", ".join(f"rgb({r} {g} {b})" for r, g, b in stops) + ")"

@@ -1,0 +1,235 @@
+"""What a report says, as plain data: every format is written from a :class:`Document` and nothing else.
+
+So the JSON file holds everything that the page and the figure show, and a page can be made again from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from attnviz.records import Heatmap, Kind, Prediction, Score
+
+if TYPE_CHECKING:
+    from attnviz.records import Explanation, Record
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+SCHEMA = "attnviz.explanation"
+VERSION = 1
+
+STORED_VALUES = 1 << 17
+"""A ``g`` of more values than this (131,072) is shown by its map and its numbers alone."""
+
+CLIP_PERCENTILE = 99.5
+"""Colours of attributions end here: gradients have a few pixels that would leave the rest black."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MapView:
+    """One map on the image plane, and how it is coloured.
+
+    Attributes:
+        name: Unique in the report.
+        kind: ``"attention"`` or ``"attribution"``.
+        method: How it came about.
+        source: The site or layer that it describes.
+        values: ``(H, W)`` float32, as measured.
+        low: Value at the colour scale's low end.
+        high: Value at its high end.
+        signed: Whether the scale is centred on 0.
+        clipped: Whether values beyond the ends exist.
+    """
+
+    name: str
+    kind: str
+    method: str
+    source: str
+    values: Array
+    low: float
+    high: float
+    signed: bool
+    clipped: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SiteView:
+    """One attention site in one call.
+
+    Attributes:
+        name: Unique in the report.
+        module: Dotted path.
+        type_name: Class of the module.
+        kind: What ``g`` weighs.
+        operation: The operation that applies ``g``.
+        squash: What bounded ``g``; ``None`` for an unbounded one.
+        where: ``file:line`` of the operation, without its folder.
+        shape: Shape of ``g`` for this image, batch axis included.
+        low: Smallest value of ``g``.
+        mean: Mean of ``g``.
+        high: Largest value of ``g``.
+        error: Largest difference between ``f(g, x)`` and what the model computed, relative to the largest output.
+        g: ``g`` of this image without its batch axis; ``None`` above :data:`STORED_VALUES` values.
+    """
+
+    name: str
+    module: str
+    type_name: str
+    kind: str
+    operation: str
+    squash: str | None
+    where: str
+    shape: tuple[int, ...]
+    low: float
+    mean: float
+    high: float
+    error: float
+    g: Array | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Document:
+    """Everything that a report shows.
+
+    Attributes:
+        image: Path as it was given.
+        model: Name of the model.
+        target: The class that the attributions explain.
+        predictions: Most probable classes, best first.
+        pixels: What the model saw, ``(H, W, 3)`` uint8.
+        photo: The same part, finer, for people; ``None`` where there is none.
+        maps: Attention first, then attributions.
+        sites: In the order of the forward pass.
+        scores: Every number that was measured.
+        notes: What the reader must know.
+        settings: How it was made.
+    """
+
+    image: str
+    model: str
+    target: Prediction
+    predictions: tuple[Prediction, ...]
+    pixels: Array
+    photo: Array | None
+    maps: tuple[MapView, ...]
+    sites: tuple[SiteView, ...]
+    scores: tuple[Score, ...]
+    notes: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def file_name(self) -> str:
+        """The image's name without its folder."""
+        return PurePath(self.image).name
+
+    @property
+    def picture(self) -> Array:
+        """The finest picture there is of what the model saw."""
+        return self.pixels if self.photo is None else self.photo
+
+    def of_kind(self, kind: str) -> tuple[MapView, ...]:
+        """The maps of one kind."""
+        return tuple(view for view in self.maps if view.kind == kind)
+
+    def measures_between_maps(self) -> dict[str, dict[tuple[str, str], Score]]:
+        """Measure -> pair of maps -> score, both ways round."""
+        names = {view.name for view in self.maps}
+        table: dict[str, dict[tuple[str, str], Score]] = {}
+        for score in self.scores:
+            if len(score.subject) == 2 and names.issuperset(score.subject):
+                a, b = score.subject
+                table.setdefault(score.measure, {}).update({(a, b): score, (b, a): score})
+        return table
+
+    def measures_of_sites(self) -> dict[str, dict[tuple[str, str], Score]]:
+        """Measure -> (site, what of it: ``g``, ``x`` or ``y``) -> score."""
+        names = {site.name for site in self.sites}
+        table: dict[str, dict[tuple[str, str], Score]] = {}
+        for score in self.scores:
+            if len(score.subject) == 2 and score.subject[0] in names and score.subject[1] in {"g", "x", "y"}:
+                table.setdefault(score.measure, {})[score.subject[0], score.subject[1]] = score
+        return table
+
+
+def describe(explanation: Explanation) -> Document:
+    """The document of an explanation.
+
+    Raises:
+        ReconstructionError: a record whose ``f(g, x)`` is not what the model computed.
+    """
+    maps = sorted((_map(heatmap) for heatmap in explanation.heatmaps), key=lambda view: view.kind != "attention")
+    return Document(
+        image=explanation.image,
+        model=explanation.model,
+        target=explanation.target,
+        predictions=explanation.predictions,
+        pixels=explanation.pixels,
+        photo=explanation.photo,
+        maps=tuple(maps),
+        sites=tuple(_site(record) for record in explanation.records),
+        scores=explanation.scores,
+        notes=explanation.notes,
+        settings=dict(explanation.settings),
+    )
+
+
+def colour_range(values: Array, *, kind: str) -> tuple[float, float, bool, bool]:
+    """Ends of the colour scale, whether it is centred on 0, and whether it clips.
+
+    Attention spans its own smallest to largest value. An attribution ends at the 99.5th percentile of its absolute
+    values. A map with both signs gets a scale centred on 0.
+
+    >>> colour_range(np.array([[0.25, 0.5]]), kind="attention")
+    (0.25, 0.5, False, False)
+    >>> colour_range(np.array([[-1.0, 2.0]]), kind="attention")
+    (-2.0, 2.0, True, False)
+    """
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return 0.0, 1.0, False, False
+    low, high = float(finite.min()), float(finite.max())
+    largest = max(-low, high)
+    # A few rounding errors below 0 do not make a map signed.
+    signed = low < -1e-3 * largest and high > 0
+    top = largest
+    if kind == "attribution":
+        top = float(np.percentile(np.abs(finite), CLIP_PERCENTILE)) or largest
+    if signed:
+        return -top, top, True, top < largest
+    if high <= 0:
+        return low, high, False, False
+    return low, max(top, low) if kind == "attribution" else high, False, top < largest
+
+
+def _map(heatmap: Heatmap) -> MapView:
+    values = heatmap.values[0].detach().cpu().float().numpy()
+    low, high, signed, clipped = colour_range(values, kind=heatmap.kind)
+    return MapView(heatmap.name, heatmap.kind, heatmap.method, heatmap.source, values, low, high, signed, clipped)
+
+
+def _site(record: Record) -> SiteView:
+    g, site = record.g.detach().float().cpu(), record.site
+    return SiteView(
+        name=record.name,
+        module=site.module,
+        type_name=site.type_name,
+        kind=site.kind.value,
+        operation=site.operation,
+        squash=site.squash,
+        where=PurePath(site.source).name,
+        shape=tuple(g.shape),
+        low=float(g.min()),
+        mean=float(g.mean()),
+        high=float(g.max()),
+        error=record.verify(),
+        g=g[0].numpy() if g[0].numel() <= STORED_VALUES else None,
+    )
+
+
+def channel_gates(document: Document) -> tuple[SiteView, ...]:
+    """The sites whose ``g`` weighs channels and is stored."""
+    return tuple(site for site in document.sites if site.kind == Kind.CHANNEL.value and site.g is not None)

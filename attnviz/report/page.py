@@ -1,0 +1,235 @@
+"""``report.html``: one file with everything inside, which opens anywhere without a network."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from attnviz.records import Score
+from attnviz.report import meanings
+from attnviz.report.colours import OPACITY, gradient_css, jpeg_uri, map_uri, overlay
+from attnviz.report.document import CLIP_PERCENTILE, Array, Document, MapView, SiteView, channel_gates
+from attnviz.report.numbers import number
+
+SHOWN_CHANNELS = 8
+TILE_PX = 224
+_PARTS = {"g": "g", "x": "before", "y": "after"}
+
+
+def write(document: Document, path: Path) -> None:
+    """Write ``report.html``."""
+    path.write_text(render(document), encoding="utf-8")
+
+
+def render(document: Document) -> str:
+    """The page."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("attnviz.report"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["number"] = number
+    environment.filters["breaks"] = _breaks
+    views = [_view(view, document) for view in document.maps]
+    return environment.get_template("report.html.j2").render(
+        document=document,
+        picture=jpeg_uri(document.picture),
+        views=views,
+        first=_first(views),
+        groups=_groups(views),
+        sites=[_site(site, document) for site in document.sites],
+        site_measures=[meanings.measure(name, "") for name in document.measures_of_sites()],
+        site_rows=_site_rows(document),
+        parts=[part for part in _PARTS.values() if _has_part(document, part)],
+        gates=[_gate(site) for site in channel_gates(document)],
+        agreement=_agreement(document),
+        glossary=_glossary(document),
+        settings=_settings(document),
+        command=_command(document),
+        opacity=round(OPACITY * 100),
+        clip=CLIP_PERCENTILE,
+    )
+
+
+def _breaks(path: str) -> Markup:
+    """A dotted path that may be broken after each dot."""
+    return Markup(".<wbr>").join(path.split("."))
+
+
+def _view(view: MapView, document: Document) -> dict[str, Any]:
+    meaning = meanings.method(view.name)
+    attribution = view.kind == "attribution"
+    site = next((site for site in document.sites if site.name == view.name), None)
+    about = meaning if attribution or site is None else meanings.kind(site.kind)
+    low, high = number(view.low), number(view.high)
+    if view.clipped:
+        low, high = (f"≤ {low}" if view.signed else low), f"≥ {high}"
+    return {
+        "name": view.name,
+        "title": _title(view),
+        "subtitle": (f"at {view.source}" if view.source else "at the pixels") if attribution else about.title,
+        "kind": view.kind,
+        "uri": map_uri(view),
+        "tile": jpeg_uri(overlay(_tile_picture(document), view), 84),
+        "gradient": gradient_css(view),
+        "low": low,
+        "middle": "0" if view.signed else "",
+        "high": high,
+        "means": about.means,
+        "not_means": about.not_means,
+        "projection": "" if attribution else view.method,
+    }
+
+
+def _tile_picture(document: Document) -> Any:
+    import cv2
+
+    return cv2.resize(document.picture, (TILE_PX, TILE_PX), interpolation=cv2.INTER_AREA)
+
+
+def _first(views: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The map shown first: the last spatial attention, or else the first attribution."""
+    spatial = [view for view in views if view["subtitle"] == meanings.kind("spatial").title]
+    return next(iter(spatial[::-1] or [view for view in views if view["kind"] == "attribution"] or views), None)
+
+
+def _groups(views: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
+    titles = {"attention": "Attention g(x)", "attribution": "Attribution"}
+    groups = [(title, [view for view in views if view["kind"] == kind]) for kind, title in titles.items()]
+    return [(title, members) for title, members in groups if members]
+
+
+def _site(site: SiteView, document: Document) -> dict[str, Any]:
+    return {
+        "name": site.name,
+        "type_name": site.type_name,
+        "kind": meanings.kind(site.kind).title,
+        "shape": " × ".join(str(n) for n in site.shape[1:]),
+        "range": f"{number(site.low)} … {number(site.high)}",
+        "mean": number(site.mean),
+        "squash": site.squash or "none",
+        "error": f"{site.error:.0e}",
+        "where": site.where,
+    }
+
+
+def _site_rows(document: Document) -> list[dict[str, Any]]:
+    """For each site and measure: the values of ``g``, of the activations before and after."""
+    table = document.measures_of_sites()
+    return [
+        {
+            "name": site.name,
+            "cells": [
+                _cell(scores.get((site.name, part)))
+                for scores in table.values()
+                for part, title in _PARTS.items()
+                if _has_part(document, title)
+            ],
+        }
+        for site in document.sites
+    ]
+
+
+def _has_part(document: Document, title: str) -> bool:
+    part = next(key for key, value in _PARTS.items() if value == title)
+    return any(subject[1] == part for scores in document.measures_of_sites().values() for subject in scores)
+
+
+def _cell(score: Score | None, digits: int = 2) -> dict[str, str]:
+    """Text, tint and tooltip of a number in a table."""
+    if score is None:
+        return {"text": "", "tint": "0", "sign": "up", "why": ""}
+    if math.isnan(score.value):
+        return {"text": "–", "tint": "0", "sign": "up", "why": score.why or "undefined"}
+    tint = min(1.0, abs(score.value)) if score.low >= -1 and score.high <= 1 else 0.0
+    text = f"{score.value:.{digits}f}".replace("-", "−")
+    return {"text": text, "tint": f"{tint:.2f}", "sign": "down" if score.value < 0 else "up", "why": ""}
+
+
+def _gate(site: SiteView) -> dict[str, Any]:
+    """A channel gate: its sorted profile as a path, and its most and least open channels."""
+    weights = np.zeros(0) if site.g is None else site.g
+    order = np.argsort(-weights, kind="stable")
+    top, steps = max(1.0, float(weights.max(initial=0.0))), len(weights)
+    shares = np.clip(weights / top, 0, 1)
+    edges = np.linspace(0, 100, steps + 1)
+    heights = 40 - 40 * shares[order]
+    stairs = zip(edges[:-1], edges[1:], heights, strict=True)
+    points = " ".join(f"{left:.2f},{height:.2f} {right:.2f},{height:.2f}" for left, right, height in stairs)
+    shown = min(SHOWN_CHANNELS, steps // 2)
+
+    def bars(channels: Array) -> list[dict[str, Any]]:
+        return [
+            {"channel": int(c), "value": number(float(weights[c])), "share": f"{100 * shares[c]:.1f}"} for c in channels
+        ]
+
+    return {
+        "name": site.name, "channels": steps, "top": number(top), "points": points, "mean": number(site.mean),
+        "open": bars(order[:shown]), "closed": bars(order[steps - shown :][::-1]),
+    }  # fmt: skip
+
+
+def _agreement(document: Document) -> list[dict[str, Any]]:
+    """For each measure: the matrix of maps × maps."""
+    matrices = []
+    for measure, scores in document.measures_between_maps().items():
+        any_score = next(iter(scores.values()))
+        rows = [
+            {
+                "title": _title(a),
+                "cells": [None if a is b else _cell(scores.get((a.name, b.name))) for b in document.maps],
+            }
+            for a in document.maps
+        ]
+        meaning = meanings.measure(measure, any_score.higher_is)
+        matrices.append({"id": measure, "meaning": meaning, "rows": rows, "low": any_score.low, "high": any_score.high})
+    return matrices
+
+
+def _title(view: MapView) -> str:
+    return meanings.method(view.name).title if view.kind == "attribution" else view.name
+
+
+def _glossary(document: Document) -> list[tuple[str, list[meanings.Meaning]]]:
+    between = {score.measure: score.higher_is for score in document.scores}
+    kinds = dict.fromkeys(site.kind for site in document.sites)
+    groups = [
+        ("Attribution methods", [meanings.method(view.name) for view in document.of_kind("attribution")]),
+        ("Kinds of attention", [meanings.kind(kind) for kind in kinds]),
+        ("Numbers", [meanings.measure(name, higher_is) for name, higher_is in between.items()]),
+    ]
+    return [(title, members) for title, members in groups if members]
+
+
+def _settings(document: Document) -> list[tuple[str, str]]:
+    rows = []
+    for key, value in document.settings.items():
+        if isinstance(value, dict):
+            text = ", ".join(f"{name} {one}" for name, one in value.items())
+        elif key == "image_size":
+            text = f"{value[1]} × {value[0]} px"
+        elif isinstance(value, list | tuple):
+            text = ", ".join(str(one) for one in value)
+        else:
+            text = str(value)
+        rows.append((key.replace("_", " "), text))
+    return rows
+
+
+def _command(document: Document) -> str:
+    """The command that makes this report again."""
+    import shlex
+
+    settings = document.settings
+    words = ["attnviz", "explain", document.image, "--model", document.model, "--target", str(document.target.index)]
+    for key in ("weights", "sites", "seed"):
+        if key in settings:
+            words += [f"--{key}", str(settings[key])]
+    if "methods" in settings:
+        words += ["--methods", ",".join(settings["methods"])]
+    return shlex.join(words)

@@ -1,1 +1,10 @@
-"""From a record to a heatmap on the image plane."""
+"""From a record to a heatmap on the image plane.
+
+A new projection joins by one function, from a record to a map at the record's own resolution:
+``@projection(Kind.PAIRWISE, "rollout", default=True)``. Nothing else here changes.
+"""
+
+from attnviz.heatmaps import gates
+from attnviz.heatmaps.project import PROJECTIONS, Projection, project, projection
+
+__all__ = ["PROJECTIONS", "Projection", "gates", "project", "projection"]

@@ -1,0 +1,50 @@
+"""A model is borrowed: what is changed for an attribution comes back on every way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import nn
+
+from attnviz.capture.wrap import eagerly
+
+
+@contextmanager
+def borrowed(model: nn.Module) -> Iterator[None]:
+    """Run ``model`` in eval mode, with gradients, and with its parameters frozen; its flags come back on leaving.
+
+    Frozen parameters make autograd keep only what the gradient of an input or of a layer needs.
+    """
+    with ExitStack() as undo:
+        undo.enter_context(torch.inference_mode(mode=False))
+        undo.enter_context(torch.enable_grad())
+        undo.enter_context(eagerly(model))
+        for part in model.modules():
+            undo.callback(setattr, part, "training", part.training)
+            part.training = False
+        for parameter in model.parameters():
+            if parameter.requires_grad and parameter.is_leaf:
+                undo.callback(setattr, parameter, "requires_grad", True)
+                parameter.requires_grad = False
+        yield
+
+
+@contextmanager
+def seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Start the generators of the CPU and of ``device`` at ``seed``; their states come back on leaving.
+
+    Captum's ``NoiseTunnel`` draws from the global generators and takes no other.
+    """
+    with ExitStack() as undo:
+        undo.callback(torch.set_rng_state, torch.get_rng_state())
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            undo.callback(torch.cuda.set_rng_state, torch.cuda.get_rng_state(device), device)
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        elif device.type == "mps":
+            undo.callback(torch.mps.set_rng_state, torch.mps.get_rng_state())
+            torch.mps.manual_seed(seed)
+        yield

@@ -1,0 +1,83 @@
+"""Which class of which image is explained, checked where the number of classes is known: when the model answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attnviz.attribution.graph import reaches
+from attnviz.errors import AttributionError, TargetError
+
+
+def as_targets(target: int | Tensor | Sequence[int], images: int) -> Tensor:
+    """One class index for each image.
+
+    Args:
+        target: A class for all images, or one for each: an integer, or integers ``(N,)``.
+        images: ``N``.
+
+    Returns:
+        ``(N,)`` int64, on the CPU.
+
+    Raises:
+        TargetError: not integers, negative, or not one for each image.
+    """
+    given = torch.as_tensor(target).detach().cpu()
+    if given.dtype.is_floating_point or given.dtype.is_complex or given.dtype == torch.bool:
+        raise TargetError(f"a target is a class index, an integer; got {target!r}")
+    if given.ndim == 0:
+        given = given.expand(images)
+    if given.shape != (images,):
+        raise TargetError(f"wanted one target, or one for each of {images} images; got shape {tuple(given.shape)}")
+    if images and int(given.min()) < 0:
+        raise TargetError(f"a class index starts at 0, got {int(given.min())}")
+    return given.to(torch.int64)
+
+
+class Logits:
+    """A model as Captum calls it: images ``(N, C, H, W)`` to logits ``(N, classes)``, checked on the way.
+
+    The images are copied first, to the memory format in which convolutions are fastest: a model may then
+    overwrite its input, which autograd refuses for the caller's own tensor.
+
+    Args:
+        module: The model.
+        highest: The largest class index that is asked for.
+    """
+
+    def __init__(self, module: nn.Module, highest: int = 0) -> None:
+        self.module = module
+        self.highest = highest
+        self._connected = False
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The logits.
+
+        Raises:
+            TargetError: the model has fewer classes than were asked for.
+            AttributionError: the output is not ``(N, classes)``, or does not depend on the images by operations that
+                autograd can follow.
+        """
+        images = x.clone(memory_format=torch.channels_last)
+        start = images.grad_fn
+        output: Any = self.module(images)
+        logits = getattr(output, "logits", output)
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
+            got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+            raise AttributionError(f"wanted logits ({len(x)}, classes) from {self._name}, got {got}")
+        if self.highest >= logits.shape[1]:
+            raise TargetError(
+                f"{self._name} has {logits.shape[1]} classes, 0 to {logits.shape[1] - 1}; got {self.highest}"
+            )
+        if start is not None and not self._connected:
+            if not reaches(logits.grad_fn, start):
+                raise AttributionError(f"no gradient flows from the logits of {self._name} back to the image")
+            self._connected = True
+        return logits
+
+    @property
+    def _name(self) -> str:
+        return type(self.module).__name__

@@ -1,7 +1,8 @@
 """Names for things: a name is taken once, and an unknown name lists the known ones."""
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from attnviz.errors import UnknownNameError
@@ -48,22 +49,23 @@ class Registry(Generic[T]):
 
         return enter
 
-    def _fill(self) -> dict[str, T]:
+    def entries(self) -> Mapping[str, T]:
+        """All names with what they stand for, as a live view."""
         if self._home is not None:
             importlib.import_module(self._home)
-        return self._entries
+        return MappingProxyType(self._entries)
 
     def __getitem__(self, name: str) -> T:
-        entries = self._fill()
+        entries = self.entries()
         if name not in entries:
             raise UnknownNameError(self.kind, name, entries)
         return entries[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._fill()
+        return name in self.entries()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._fill()))
+        return iter(sorted(self.entries()))
 
     def __len__(self) -> int:
-        return len(self._fill())
+        return len(self.entries())

@@ -4,9 +4,22 @@ A new kind of attention joins by one file: a :class:`~attnviz.records.Use` that 
 and applies them, and a recogniser registered in :data:`RECOGNISERS`. Nothing else here changes.
 """
 
+from attnviz.capture.adapters import ADAPTERS
 from attnviz.capture.find import find_attention
 from attnviz.capture.gates import Gate
 from attnviz.capture.listen import Captured, capture
+from attnviz.capture.pairwise import Einsum, FusedAttention, MatrixProduct
 from attnviz.capture.recognise import RECOGNISERS, Finding
 
-__all__ = ["RECOGNISERS", "Captured", "Finding", "Gate", "capture", "find_attention"]
+__all__ = [
+    "ADAPTERS",
+    "RECOGNISERS",
+    "Captured",
+    "Einsum",
+    "Finding",
+    "FusedAttention",
+    "Gate",
+    "MatrixProduct",
+    "capture",
+    "find_attention",
+]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from attnviz.capture.adapters import ADAPTERS
 from attnviz.capture.operations import is_getter, name_of
 from attnviz.capture.wrap import wrap_forward
 
@@ -56,9 +57,17 @@ class Node:
 
 @dataclass(slots=True)
 class Graph:
-    """All nodes of one forward pass, and when memory was overwritten."""
+    """All nodes of one forward pass, and when memory was overwritten.
+
+    Attributes:
+        nodes: In the order of the forward pass.
+        overwrites: For each memory, the moments at which it was overwritten.
+        type_names: The class of each module, by path.
+        images: How many images the batch held: the first axis of the first input.
+    """
 
     nodes: list[Node] = field(default_factory=list)
+    images: int = 0
     overwrites: dict[int, list[int]] = field(default_factory=dict)
     type_names: dict[str, str] = field(default_factory=dict)
 
@@ -98,6 +107,7 @@ class Tracer(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.graph = Graph()
+        self._adapters = ADAPTERS.entries()
         self._known: Any = WeakTensorKeyDictionary()
         self._frames: list[tuple[str, Counter[str]]] = [("", Counter())]
         self._storages = 0
@@ -112,6 +122,8 @@ class Tracer(TorchFunctionMode):
         """Mark every tensor of ``inputs`` as an input of the model."""
         for tensor in tensors_in(inputs):
             self._known[tensor] = self._leaf(tensor, "input")
+            if not self.graph.images and tensor.ndim:
+                self.graph.images = tensor.shape[0]
 
     def _around(self, path: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         def wrap(forward: Callable[..., Any]) -> Callable[..., Any]:
@@ -133,6 +145,9 @@ class Tracer(TorchFunctionMode):
         if is_getter(func):
             return func(*args, **kwargs)
         name = name_of(func)
+        if name in self._adapters:
+            with self:
+                return self._adapters[name](*args, **kwargs)
         operands = list(tensors_in((args, kwargs)))
         # The nodes are looked up first: an in-place operation gives its operand a new one.
         parents = tuple(self._node(t) for t in operands)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from attnviz.capture.adapters import ADAPTERS
 from attnviz.capture.find import find_attention
 from attnviz.capture.operations import name_of
 from attnviz.capture.wrap import check_visible, eagerly, wrap_forward
@@ -57,12 +58,16 @@ class _Ear(TorchFunctionMode):
         self._sites = sites
         self._operations = {operation for operation, _ in sites}
         self._counts: Counter[str] = Counter()
+        self._adapters = ADAPTERS.entries()
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         name = name_of(func)
+        if name in self._adapters:
+            with self:
+                return self._adapters[name](*args, **kwargs)
         if name not in self._operations:
             return func(*args, **kwargs)
         site = self._sites.get((name, self._counts[name]))
@@ -79,7 +84,7 @@ class _Ear(TorchFunctionMode):
 
 
 def apply(func: Callable[..., Any], site: Site, g: Tensor, x: Operand, args: Sequence[Any]) -> Tensor:
-    """``f(g, x)`` in place of the operation of ``site``, which overwrites its first operand where the operation does."""
+    """``f(g, x)`` in place of the operation of ``site``; an in-place operation still overwrites its operand."""
     y = site.use(g, x)
     overwrites = func.__name__.endswith("_") and not func.__name__.endswith("__")
     return args[0].copy_(y) if overwrites else y

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import Flag, auto
 
 from attnviz.capture.graph import Node
@@ -98,8 +99,11 @@ def channel_axis(node: Node) -> int | None:
 
 def _moved(node: Node) -> int | None:
     before = channel_axis(node.parents[0])
-    if before is None:
-        return None
+    return None if before is None else _axis_moved(node, before)
+
+
+def _axis_moved(node: Node, before: int) -> int | None:
+    """Where an axis of the operand is after a permutation or a flattening of axes behind it."""
     ndim = len(node.parents[0].shape)
     numbers = [int(a) % ndim for a in _flat_ints(node.args[1:]) + _flat_ints(tuple(node.kwargs.values()))]
     if node.name == "permute" and len(numbers) == ndim:
@@ -132,3 +136,75 @@ def _is_elementwise_conv(node: Node) -> bool:
         return False
     weight = node.parents[1].shape
     return len(weight) > 2 and weight[1] == 1 and all(k == 1 for k in weight[2:]) and weight[0] == node.shape[1] != 1
+
+
+@dataclass(frozen=True, slots=True)
+class Softmax:
+    """Where a weight was normalised.
+
+    Attributes:
+        axis: Which axis of the weight sums to 1; ``None`` where the operations in between do not tell.
+        node: The softmax itself.
+    """
+
+    axis: int | None
+    node: Node
+
+
+def softmax_of(node: Node) -> Softmax | None:
+    """The softmax that ``node`` comes from, through masks, dropout, mixing of heads and rearranging; or ``None``.
+
+    Mixing of heads (talking heads) is a linear map that leaves the number of queries and keys alone.
+    """
+    moves: list[Node] = []
+    while node.name != "softmax":
+        weights = [p for p in node.parents if p.depends]
+        if not weights:
+            return None
+        if node.name in TRANSPARENT or node.name in {"masked_fill", "nan_to_num", "where"}:
+            moves.append(node)
+            node = node.parents[0] if node.parents[0].depends else weights[0]
+        elif node.name in {"mul", "div", "add", "sub"}:
+            same = [p for p in weights if p.shape == node.shape]
+            if len(same) != 1:
+                return None
+            node = same[0]
+        elif node.name in {"linear", "conv2d", "conv1d", "einsum", "batch_norm", "instance_norm"} and _mixes_heads(
+            node
+        ):
+            moves.append(node)
+            node = weights[0]
+        else:
+            return None
+    axis = _softmax_axis(node)
+    for move in reversed(moves):
+        axis = _axis_after(move, axis)
+    return Softmax(axis, node)
+
+
+def _softmax_axis(node: Node) -> int | None:
+    ndim = len(node.shape)
+    dim = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
+    return int(dim) % ndim if isinstance(dim, int) else None
+
+
+def _mixes_heads(node: Node) -> bool:
+    """Whether a linear map changes one small axis only: the others keep their sizes."""
+    before = node.parents[0].shape
+    return sorted(before)[1:] == sorted(node.shape)[1:] or sorted(before)[-2:] == sorted(node.shape)[-2:]
+
+
+def _axis_after(move: Node, axis: int | None) -> int | None:
+    """Where an axis is after a rearrangement; ``None`` where that cannot be told."""
+    before, after = move.parents[0].shape, move.shape
+    if axis is None:
+        return None
+    if move.name in {"permute", "transpose", "swapaxes", "movedim", "moveaxis"}:
+        return _axis_moved(move, axis)
+    if len(before) == len(after):
+        return axis if before[axis] == after[axis] else None
+    # Axes are merged or split before or behind it: it keeps its place from the front or from the end.
+    if before[: axis + 1] == after[: axis + 1]:
+        return axis
+    from_end = axis - len(before)
+    return from_end % len(after) if before[from_end:] == after[from_end:] else None

@@ -1,0 +1,203 @@
+r"""Pairwise attention: :math:`y_q = \sum_k g_{qk} x_k`, each query a weighted sum over keys.
+
+The weights come from a softmax (self- and cross-attention, windows, spatial reduction, transposed attention over
+channels), wherever the model computes them: ``matmul``, ``bmm``, ``einsum``, or PyTorch's fused operator.
+
+Source: Vaswani et al., NeurIPS 2017, section 3.2.1; Wang et al., CVPR 2018 (non-local).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attnviz.capture.graph import Graph, Node
+from attnviz.capture.recognise import RECOGNISERS, Finding
+from attnviz.capture.walk import softmax_of
+from attnviz.records import Kind, Operand
+
+
+def _canonical(g: Tensor, heads: int | None) -> Tensor:
+    """``(…, Q, K)`` as ``(N, heads, Q, K)``; ``heads`` where the leading axes do not tell them apart."""
+    if g.ndim == 4:
+        return g
+    if g.ndim == 3:
+        return g.reshape(-1, heads or 1, *g.shape[1:])
+    if g.ndim == 2:
+        return g[None, None]
+    return g.flatten(0, g.ndim - 4)
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixProduct:
+    """``f(g, x) = g x`` over the last two axes, or ``x gᵀ`` where the model keeps positions last.
+
+    Attributes:
+        g_operand: Which operand of the product is ``g``; 1 stands for ``x gᵀ``.
+        heads: How many heads one leading axis ``(N · heads, Q, K)`` holds; ``None`` where heads have their own axis.
+    """
+
+    g_operand: int
+    heads: int | None = None
+
+    def read(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """``g`` as ``(N, heads, Q, K)``, a view of its operand; ``x`` as the product takes it."""
+        operands = [*args, *(kwargs[k] for k in ("other", "mat2") if k in kwargs)]
+        g, x = operands[self.g_operand], operands[1 - self.g_operand]
+        return _canonical(g if self.g_operand == 0 else g.mT, self.heads), x
+
+    def __call__(self, g: Tensor, x: Operand) -> Tensor:
+        """``g x``, or ``x gᵀ``."""
+        x = _single(x)
+        lead = x.shape[:-2]
+        g = g.reshape(*(lead if math.prod(lead) == g.shape[0] * g.shape[1] else g.shape[:2]), *g.shape[2:])
+        return torch.matmul(g, x) if self.g_operand == 0 else torch.matmul(x, g.mT)
+
+
+@dataclass(frozen=True, slots=True)
+class Einsum:
+    """``f(g, x)`` by an equation: axes of ``g`` that ``x`` lacks are queries, those that the result lacks are keys.
+
+    Attributes:
+        equation: The equation that the model uses, without blanks.
+        g_operand: Which operand is ``g``.
+        order: The axes of ``g`` in the order batch, queries, keys.
+        queries: How many of them are queries.
+        keys: How many of them are keys.
+        sizes: The sizes of the query axes.
+    """
+
+    equation: str
+    g_operand: int
+    order: tuple[int, ...]
+    queries: int
+    keys: int
+    sizes: tuple[int, ...]
+
+    def read(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """``g`` as ``(N, heads, Q, K)``; ``x`` as the equation takes it."""
+        operands = list(args[1]) if isinstance(args[1], list | tuple) else list(args[1:])
+        g = operands[self.g_operand].permute(self.order)
+        batch = g.ndim - self.queries - self.keys
+        g = g.flatten(batch + self.queries).flatten(batch, batch + self.queries - 1)
+        return _canonical(g, None), operands[1 - self.g_operand]
+
+    def __call__(self, g: Tensor, x: Operand) -> Tensor:
+        """The equation, on ``g`` in its own order of axes again."""
+        x = _single(x)
+        terms = self.equation.split("->")[0].split(",")
+        known = dict(zip(terms[1 - self.g_operand], x.shape, strict=True))
+        letters = [terms[self.g_operand][axis] for axis in self.order]
+        batch = len(letters) - self.queries - self.keys
+        sizes = dict(zip(letters[batch : batch + self.queries], self.sizes, strict=True))
+        g = g.reshape([known.get(letter) or sizes.get(letter, -1) for letter in letters])
+        g = g.permute([self.order.index(axis) for axis in range(len(letters))])
+        return torch.einsum(self.equation, *((g, x) if self.g_operand == 0 else (x, g)))
+
+
+@dataclass(frozen=True, slots=True)
+class FusedAttention:
+    """``f(g, x) = g x`` where PyTorch's fused operator computes ``g`` inside: ``softmax(s Q Kᵀ + M)``.
+
+    The model's own output comes from the fused operator, bit for bit; ``g`` is computed beside it.
+
+    Attributes:
+        heads: How many heads one leading axis ``(N · heads, Q, K)`` holds; ``None`` where heads have their own axis.
+    """
+
+    heads: int | None = None
+
+    def read(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """``g`` as ``(N, heads, Q, K)`` and the values ``x``."""
+        names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        query, key, value = given["query"], given["key"], given["value"]
+        if given.get("enable_gqa"):
+            groups = query.shape[-3] // key.shape[-3]
+            key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
+        scale = given.get("scale")
+        scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.mT
+        mask = given.get("attn_mask")
+        if given.get("is_causal"):
+            mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+        return _canonical(scores.softmax(-1), self.heads), value
+
+    def __call__(self, g: Tensor, x: Operand) -> Tensor:
+        """``g x``."""
+        x = _single(x)
+        return torch.matmul(g.reshape(*x.shape[:-2], *g.shape[-2:]), x)
+
+
+def _single(x: Operand) -> Tensor:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"pairwise attention has one operand, got {len(x)}")
+    return x
+
+
+@RECOGNISERS.register("fused-attention")
+def recognise_fused(graph: Graph, node: Node) -> Finding | None:
+    """PyTorch's fused attention operator, whatever backend it picks."""
+    if node.name != "scaled_dot_product_attention" or len(node.parents) < 3:
+        return None
+    query, _, value = node.parents[:3]
+    return Finding(Kind.PAIRWISE, FusedAttention(_heads(graph, query)), query, value, "softmax")
+
+
+@RECOGNISERS.register("matrix-product")
+def recognise_product(graph: Graph, node: Node) -> Finding | None:
+    """A matrix product that sums values with weights from a softmax over the axis that is summed."""
+    if node.name != "matmul" or len(node.parents) != 2 or not all(p.depends for p in node.parents):
+        return None
+    for g_operand in (0, 1):
+        g, x = node.parents[g_operand], node.parents[1 - g_operand]
+        if not (2 < len(g.shape) == len(x.shape)):
+            continue
+        softmax = softmax_of(g)
+        if softmax is None or softmax.axis not in {None, (len(g.shape) - 1) if g_operand == 0 else (len(g.shape) - 2)}:
+            continue
+        return Finding(Kind.PAIRWISE, MatrixProduct(g_operand, _heads(graph, g)), g, x, "softmax")
+    return None
+
+
+@RECOGNISERS.register("einsum")
+def recognise_einsum(graph: Graph, node: Node) -> Finding | None:
+    """An Einstein sum that sums values with weights from a softmax over an axis that is summed."""
+    if node.name != "einsum" or len(node.parents) != 2 or not all(p.depends for p in node.parents):
+        return None
+    equation = str(node.args[0]).replace(" ", "")
+    if "->" not in equation or "." in equation:
+        return None
+    left, result = equation.split("->")
+    terms = left.split(",")
+    for g_operand in (0, 1):
+        g, x = node.parents[g_operand], node.parents[1 - g_operand]
+        mine, other = terms[g_operand], terms[1 - g_operand]
+        keys = [letter for letter in mine if letter in other and letter not in result]
+        queries = [letter for letter in mine if letter in result and letter not in other]
+        batch = [letter for letter in mine if letter in result and letter in other]
+        softmax = softmax_of(g)
+        if softmax is None or not keys or not queries or not batch or len(mine) != len({*keys, *queries, *batch}):
+            continue
+        if softmax.axis is not None and mine[softmax.axis] not in keys:
+            continue
+        order = tuple(mine.index(letter) for letter in [*batch, *queries, *keys])
+        sizes = tuple(g.shape[mine.index(letter)] for letter in queries)
+        return Finding(
+            Kind.PAIRWISE, Einsum(equation, g_operand, order, len(queries), len(keys), sizes), g, x, "softmax"
+        )
+    return None
+
+
+def _heads(graph: Graph, node: Node) -> int | None:
+    """How many heads one leading axis holds; ``None`` where heads have their own axis."""
+    if len(node.shape) != 3:
+        return None
+    images = graph.images
+    return node.shape[0] // images if images and node.shape[0] % images == 0 else 1

@@ -10,7 +10,7 @@ from torch import nn
 
 from attnviz.capture.graph import Graph, Node, Tracer
 from attnviz.capture.recognise import RECOGNISERS, Finding
-from attnviz.capture.wrap import as_inference, check_visible, eagerly
+from attnviz.capture.wrap import as_inference, check_visible, visibly
 from attnviz.records import Site
 
 
@@ -24,7 +24,7 @@ def trace(model: nn.Module, *inputs: Any, **kwargs: Any) -> Graph:
     tracer = Tracer()
     with ExitStack() as undo:
         undo.enter_context(as_inference(model))
-        undo.enter_context(eagerly(model))
+        undo.enter_context(visibly(model))
         tracer.follow(model, undo)
         tracer.enter_inputs((inputs, kwargs))
         undo.enter_context(tracer)

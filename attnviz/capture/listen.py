@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from attnviz.capture.adapters import ADAPTERS
 from attnviz.capture.find import find_attention
 from attnviz.capture.operations import name_of
-from attnviz.capture.wrap import check_visible, eagerly, wrap_forward
+from attnviz.capture.wrap import check_visible, visibly, wrap_forward
 from attnviz.errors import CaptureError, NoAttentionError
 from attnviz.records import Operand, Record, Site
 
@@ -115,7 +115,7 @@ def capture(model: nn.Module, sites: Iterable[Site] | None = None) -> Iterator[C
     check_visible(model)
     captured = Captured(sites)
     with ExitStack() as undo:
-        undo.enter_context(eagerly(model))
+        undo.enter_context(visibly(model))
         if captured.sites is None:
             undo.enter_context(wrap_forward(model, _finding_first(model, captured, undo)))
         else:

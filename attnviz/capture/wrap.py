@@ -65,11 +65,13 @@ def check_visible(model: nn.Module) -> None:
 
 
 @contextmanager
-def eagerly(model: nn.Module) -> Iterator[None]:
-    """Run compiled parts of ``model`` as the Python that they were compiled from."""
-    compiled = any(
-        hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
-        for module in model.modules()
-    )
-    with torch.compiler.set_stance("force_eager") if compiled else ExitStack():
+def visibly(model: nn.Module) -> Iterator[None]:
+    """Run compiled and fused parts of ``model`` as the Python that they stand for."""
+    modules = list(model.modules())
+    with ExitStack() as undo:
+        if any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) is not None for m in modules):
+            undo.enter_context(torch.compiler.set_stance("force_eager"))
+        if any(isinstance(m, nn.MultiheadAttention) for m in modules):
+            undo.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+            torch.backends.mha.set_fastpath_enabled(False)
         yield

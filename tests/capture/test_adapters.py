@@ -34,7 +34,7 @@ CASES = {
     "mask, fused": {"attn_mask": MASK, "need_weights": False},
     "padding": {"key_padding_mask": PADDING},
     "mask per head and padding, fused": {
-        "attn_mask": MASK.expand(N * 4, Q, Q), "key_padding_mask": PADDING, "need_weights": False
+        "attn_mask": CAUSAL.expand(N * 4, Q, Q), "key_padding_mask": PADDING, "need_weights": False
     },
     "causal, fused": {"attn_mask": CAUSAL, "is_causal": True, "need_weights": False},
     "bias of keys": {"options": {"add_bias_kv": True}},

@@ -46,7 +46,7 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
     """
     a, b = _pair(a, b)
     x, y = (_ranks(m) for m in (a, b))
-    rho = (x * y).sum(dim=1) / (x.norm(dim=1) * y.norm(dim=1))
+    rho: Tensor = (x * y).sum(dim=1) / (x.norm(dim=1) * y.norm(dim=1))
     return rho.clamp(-1.0, 1.0).masked_fill(_undefined(a, b), math.nan)
 
 

@@ -41,7 +41,8 @@ def hoyer(g: Tensor) -> Tensor:
     """
     v = _strengths(g)
     root = math.sqrt(v.shape[1])
-    return ((root - v.sum(dim=1) / v.norm(dim=1)) / (root - 1)).clamp(0.0, 1.0)
+    sparsity: Tensor = (root - v.sum(dim=1) / v.norm(dim=1)) / (root - 1)
+    return sparsity.clamp(0.0, 1.0)
 
 
 @measure(SPARSITY, higher_is="sparser", low=0.0, high=1.0, nan_when=_NAN)
@@ -97,7 +98,8 @@ def normalised_entropy(g: Tensor) -> Tensor:
     """
     v = _strengths(g)
     p = v / v.sum(dim=1, keepdim=True)
-    return (torch.special.entr(p).sum(dim=1) / math.log(v.shape[1])).clamp(0.0, 1.0)
+    entropy: Tensor = torch.special.entr(p).sum(dim=1)
+    return (entropy / math.log(v.shape[1])).clamp(0.0, 1.0)
 
 
 @measure(SPARSITY, higher_is="sparser", low=0.0, high=1.0, nan_when=_NAN)

@@ -8,8 +8,6 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 
-from attnviz.capture.wrap import eagerly
-
 
 @contextmanager
 def borrowed(model: nn.Module) -> Iterator[None]:
@@ -20,13 +18,14 @@ def borrowed(model: nn.Module) -> Iterator[None]:
     with ExitStack() as undo:
         undo.enter_context(torch.inference_mode(mode=False))
         undo.enter_context(torch.enable_grad())
-        undo.enter_context(eagerly(model))
+        if any(hasattr(part, "_orig_mod") for part in model.modules()):
+            undo.enter_context(torch.compiler.set_stance("force_eager"))  # hooks and flags are seen by eager code alone
         for part in model.modules():
             undo.callback(setattr, part, "training", part.training)
             part.training = False
         for parameter in model.parameters():
-            if parameter.requires_grad and parameter.is_leaf:
-                undo.callback(setattr, parameter, "requires_grad", True)
+            if parameter.is_leaf:
+                undo.callback(setattr, parameter, "requires_grad", parameter.requires_grad)
                 parameter.requires_grad = False
         yield
 

@@ -91,8 +91,8 @@ def _last_map(run: _Run, modules: dict[str, nn.Module]) -> str:
             if run.carries_all(output):
                 if later:
                     raise AttributionError(
-                        f"gradcam: the last feature map is {path}'s {tuple(output.shape)}, but the model goes on to work "
-                        f"on {later}, which is none; layer={path!r} explains that map all the same"
+                        f"gradcam: the last feature map is {path}'s {tuple(output.shape)}, but the model goes on to "
+                        f"work on {later}, which is none; layer={path!r} explains that map all the same"
                     )
                 return path
         elif not later and _holds_positions(output) and _is_learned(modules[path]) and run.carries_all(output):

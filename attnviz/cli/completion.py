@@ -13,7 +13,7 @@ def command(ctx: click.Context, shell: str) -> None:
     bash:  attnviz completion bash > ~/.local/share/bash-completion/completions/attnviz
     zsh:   attnviz completion zsh > "${fpath[1]}/_attnviz"
     fish:  attnviz completion fish > ~/.config/fish/completions/attnviz.fish
-    """
+    """  # noqa: D301  # \b is the character that keeps Click from re-wrapping
     from click.shell_completion import get_completion_class
 
     completion = get_completion_class(shell)

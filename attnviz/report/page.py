@@ -72,7 +72,9 @@ def _view(view: MapView, document: Document) -> dict[str, Any]:
     return {
         "name": view.name,
         "title": _title(view),
-        "subtitle": (f"at {view.source}" if view.source else "at the pixels") if attribution else about.title,
+        "subtitle": ("at the pixels" if view.source in {"", "input"} else f"at {view.source}")
+        if attribution
+        else about.title,
         "kind": view.kind,
         "uri": map_uri(view),
         "tile": jpeg_uri(overlay(_tile_picture(document), view), 84),

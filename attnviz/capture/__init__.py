@@ -4,22 +4,29 @@ A new kind of attention joins by one file: a :class:`~attnviz.records.Use` that 
 and applies them, and a recogniser registered in :data:`RECOGNISERS`. Nothing else here changes.
 """
 
+from attnviz.capture import aggregation as aggregation
 from attnviz.capture.adapters import ADAPTERS
 from attnviz.capture.find import find_attention
 from attnviz.capture.gates import Gate
 from attnviz.capture.listen import Captured, capture
 from attnviz.capture.pairwise import Einsum, FusedAttention, MatrixProduct
 from attnviz.capture.recognise import RECOGNISERS, Finding
+from attnviz.capture.sampling import DeformableSampling, GridSampling, MultiScaleSampling
+from attnviz.capture.weighted import WeightedSum
 
 __all__ = [
     "ADAPTERS",
     "RECOGNISERS",
     "Captured",
+    "DeformableSampling",
     "Einsum",
     "Finding",
     "FusedAttention",
     "Gate",
+    "GridSampling",
     "MatrixProduct",
+    "MultiScaleSampling",
+    "WeightedSum",
     "capture",
     "find_attention",
 ]

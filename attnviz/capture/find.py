@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
 
 from torch import nn
 
+from attnviz.capture.ears import hushed
 from attnviz.capture.graph import Graph, Node, Tracer
 from attnviz.capture.recognise import RECOGNISERS, Finding
+from attnviz.capture.witness import Unclaimed, unclaimed_of
 from attnviz.capture.wrap import as_inference, check_visible, visibly
 from attnviz.records import Site
 
@@ -23,6 +26,7 @@ def trace(model: nn.Module, *inputs: Any, **kwargs: Any) -> Graph:
     check_visible(model)
     tracer = Tracer()
     with ExitStack() as undo:
+        undo.enter_context(hushed())
         undo.enter_context(as_inference(model))
         undo.enter_context(visibly(model))
         tracer.follow(model, undo)
@@ -32,7 +36,19 @@ def trace(model: nn.Module, *inputs: Any, **kwargs: Any) -> Graph:
     return tracer.graph
 
 
-def find_attention(model: nn.Module, *inputs: Any, **kwargs: Any) -> list[Site]:
+class Sites(list[Site]):
+    """The sites of a model, in the order of the forward pass.
+
+    Attributes:
+        unclaimed: The witness's list: operations that look like attention and are no site.
+    """
+
+    def __init__(self, sites: Iterable[Site] = (), unclaimed: Iterable[Unclaimed] = ()) -> None:
+        super().__init__(sites)
+        self.unclaimed = tuple(unclaimed)
+
+
+def find_attention(model: nn.Module, *inputs: Any, **kwargs: Any) -> Sites:
     """Every place in ``model`` where attention is applied, in the order of the forward pass.
 
     The model is run once on ``inputs``, in eval mode and without gradients; it is left as it was found. Sites hold for
@@ -44,7 +60,7 @@ def find_attention(model: nn.Module, *inputs: Any, **kwargs: Any) -> list[Site]:
         kwargs: Named inputs.
 
     Returns:
-        The sites; empty for a model without attention.
+        The sites, with the witness's list as ``.unclaimed``; both are empty for a model without attention.
 
     Raises:
         CaptureError: the model holds parts whose operations cannot be seen, such as scripted modules.
@@ -52,7 +68,7 @@ def find_attention(model: nn.Module, *inputs: Any, **kwargs: Any) -> list[Site]:
     return sites_of(trace(model, *inputs, **kwargs))
 
 
-def sites_of(graph: Graph) -> list[Site]:
+def sites_of(graph: Graph) -> Sites:
     """The sites of a forward pass that was traced."""
     recognisers = [RECOGNISERS[name] for name in RECOGNISERS]
     ordinals: Counter[str] = Counter()
@@ -65,7 +81,7 @@ def sites_of(graph: Graph) -> list[Site]:
         if finding is not None:
             sites[key] = _site(graph, node, finding, ordinals[node.module])
             ordinals[node.module] += 1
-    return list(sites.values())
+    return Sites(sites.values(), unclaimed_of(graph, sites.values()))
 
 
 def _site(graph: Graph, node: Node, finding: Finding, ordinal: int) -> Site:

@@ -54,8 +54,7 @@ class MatrixProduct:
     def __call__(self, g: Tensor, x: Operand) -> Tensor:
         """``g x``, or ``x gᵀ``."""
         x = _single(x)
-        lead = x.shape[:-2]
-        g = g.reshape(*(lead if math.prod(lead) == g.shape[0] * g.shape[1] else g.shape[:2]), *g.shape[2:])
+        g = _leading(g, x)
         return torch.matmul(g, x) if self.g_operand == 0 else torch.matmul(x, g.mT)
 
 
@@ -132,7 +131,13 @@ class FusedAttention:
     def __call__(self, g: Tensor, x: Operand) -> Tensor:
         """``g x``."""
         x = _single(x)
-        return torch.matmul(g.reshape(*x.shape[:-2], *g.shape[-2:]), x)
+        return torch.matmul(_leading(g, x), x)
+
+
+def _leading(g: Tensor, x: Tensor) -> Tensor:
+    """``(N, heads, Q, K)`` with the leading axes of ``x``, unless ``x`` is shared by several heads."""
+    lead = x.shape[:-2]
+    return g.reshape(*lead, *g.shape[-2:]) if math.prod(lead) == g.shape[0] * g.shape[1] else g
 
 
 def _single(x: Operand) -> Tensor:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from attnviz.capture.adapters import ADAPTERS
+from attnviz.capture.ears import Listener, Post
 from attnviz.capture.find import find_attention
-from attnviz.capture.operations import name_of
-from attnviz.capture.wrap import check_visible, visibly, wrap_forward
+from attnviz.capture.wrap import check_visible, visibly
 from attnviz.errors import CaptureError, NoAttentionError
-from attnviz.records import Operand, Record, Site
+from attnviz.records import Record, Site
 
 
 class Captured:
@@ -44,55 +41,13 @@ class Captured:
             raise NoAttentionError(f"no record of a site that fits {pattern!r}: there are {known}")
         return found
 
+    def _start(self, sites: list[Site]) -> list[Site]:
+        self.sites = sites
+        return sites
+
     def _keep(self, site: Site, g: Tensor, x: Any, y: Tensor) -> None:
         self.records.append(Record(site, self._calls[site], g, x, y))
         self._calls[site] += 1
-
-
-class _Ear(TorchFunctionMode):
-    """Listens during one call of one module: counts operations, keeps those that are sites."""
-
-    def __init__(self, captured: Captured, sites: dict[tuple[str, int], Site]) -> None:
-        super().__init__()
-        self._captured = captured
-        self._sites = sites
-        self._operations = {operation for operation, _ in sites}
-        self._counts: Counter[str] = Counter()
-        self._adapters = ADAPTERS.entries()
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        name = name_of(func)
-        if name in self._adapters:
-            with self:
-                return self._adapters[name](*args, **kwargs)
-        if name not in self._operations:
-            return func(*args, **kwargs)
-        site = self._sites.get((name, self._counts[name]))
-        self._counts[name] += 1
-        if site is None:
-            return func(*args, **kwargs)
-        g, x = site.use.read(args, kwargs)
-        g, x = _kept(g, site, "g"), _kept(x, site, "x")
-        # With gradients on, the operation takes the canonical g, so that gradients of the record's g exist.
-        wanted = g.requires_grad and torch.is_grad_enabled()
-        y = apply(func, site, g, x, args) if wanted else func(*args, **kwargs)
-        self._captured._keep(site, g, x, _kept(y, site, "y"))
-        return y
-
-
-def apply(func: Callable[..., Any], site: Site, g: Tensor, x: Operand, args: Sequence[Any]) -> Tensor:
-    """``f(g, x)`` in place of the operation of ``site``; an in-place operation still overwrites its operand."""
-    y = site.use(g, x)
-    overwrites = func.__name__.endswith("_") and not func.__name__.endswith("__")
-    return args[0].copy_(y) if overwrites else y
-
-
-def _kept(value: Any, site: Site, name: str) -> Any:
-    """A copy where the model overwrites the value later."""
-    return value.clone() if name in site.overwritten and isinstance(value, Tensor) else value
 
 
 @contextmanager
@@ -112,55 +67,49 @@ def capture(model: nn.Module, sites: Iterable[Site] | None = None) -> Iterator[C
     Raises:
         CaptureError: the model holds parts whose operations cannot be seen, or has no module that a site names.
     """
-    check_visible(model)
     captured = Captured(sites)
-    with ExitStack() as undo:
-        undo.enter_context(visibly(model))
-        if captured.sites is None:
-            undo.enter_context(wrap_forward(model, _finding_first(model, captured, undo)))
-        else:
-            _listen(model, captured, undo)
+    with listening(model, captured.sites, captured._start, Listener(keep=captured._keep)):
         yield captured
 
 
-def _finding_first(model: nn.Module, captured: Captured, undo: ExitStack) -> Callable[..., Any]:
-    finding = False
+@contextmanager
+def listening(
+    model: nn.Module,
+    sites: Iterable[Site] | None,
+    start: Callable[[list[Site]], Iterable[Site]],
+    listener: Listener,
+) -> Iterator[None]:
+    """Let ``listener`` hear what ``model`` does at its sites inside the ``with`` block.
 
-    def wrap(forward: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*args: Any, **kwargs: Any) -> Any:
-            nonlocal finding
-            if finding or captured.sites is not None:
-                return forward(*args, **kwargs)
-            finding = True
-            try:
-                captured.sites = find_attention(model, *args, **kwargs)
-            finally:
-                finding = False
-            _listen(model, captured, undo)
-            return model.forward(*args, **kwargs)
+    Args:
+        model: Any PyTorch model; it is left as it was found, also after an error.
+        sites: From :func:`find_attention`. Left out, the first forward call is preceded by one that finds them.
+        start: Called once with the sites; gives those that matter.
+        listener: What is done there.
 
-        return run
+    Raises:
+        CaptureError: the model holds parts whose operations cannot be seen, or has no module that a site names.
+    """
+    check_visible(model)
+    with ExitStack() as undo:
+        undo.enter_context(visibly(model))
 
-    return wrap
+        def find(*args: Any, **kwargs: Any) -> None:
+            _station(model, start(find_attention(model, *args, **kwargs)), listener, undo)
+
+        if sites is None:
+            undo.enter_context(undo.enter_context(Post.of(model)).before_first(find))
+        else:
+            _station(model, start(list(sites)), listener, undo)
+        yield
 
 
-def _listen(model: nn.Module, captured: Captured, undo: ExitStack) -> None:
+def _station(model: nn.Module, sites: Iterable[Site], listener: Listener, undo: ExitStack) -> None:
     modules = dict(model.named_modules())
     by_module: defaultdict[str, dict[tuple[str, int], Site]] = defaultdict(dict)
-    for site in captured.sites or ():
+    for site in sites:
         if site.module not in modules:
             raise CaptureError(f"{site.name}: the model has no module {site.module!r}; find its sites again")
         by_module[site.module][site.operation, site.position] = site
     for path, held in by_module.items():
-        undo.enter_context(wrap_forward(modules[path], _listening(captured, held)))
-
-
-def _listening(captured: Captured, sites: dict[tuple[str, int], Site]) -> Callable[..., Any]:
-    def wrap(forward: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*args: Any, **kwargs: Any) -> Any:
-            with _Ear(captured, sites):
-                return forward(*args, **kwargs)
-
-        return run
-
-    return wrap
+        undo.enter_context(undo.enter_context(Post.of(modules[path])).listening(listener, held))

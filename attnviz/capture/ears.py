@@ -1,0 +1,223 @@
+"""Hear the sites of a model while it runs: one ear per running module, for any number of listeners.
+
+Captures and interventions share it. All that happens at one site happens in one place, in one order: ``g`` is read,
+edited by each intervention in turn, used, and then kept by each capture, however their contexts are nested.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from attnviz.capture.adapters import ADAPTERS
+from attnviz.capture.operations import name_of
+from attnviz.capture.wrap import Forward, wrap_forward
+from attnviz.records import Operand, Site
+
+Key = tuple[str, int]  # a site's operation and position
+Edit = Callable[[Site, Tensor, Operand], Tensor]
+Keep = Callable[[Site, Tensor, Operand, Tensor], None]
+
+# The ears of the modules that are running, outermost first; None while nothing may be heard. Not an attribute of
+# anything, because a model may run in several threads at once, and each has function modes of its own.
+_EARS: ContextVar[tuple[_Ear, ...] | None] = ContextVar("ears", default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """What one context does at its sites.
+
+    Attributes:
+        edit: ``edit(site, g, x)`` gives the ``g`` that the operation uses.
+        keep: ``keep(site, g, x, y)`` is told what the operation used and gave.
+    """
+
+    edit: Edit | None = None
+    keep: Keep | None = None
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Nothing that this thread does inside the block is heard: neither captured, nor edited, nor counted."""
+    token = _EARS.set(None)
+    try:
+        yield
+    finally:
+        _EARS.reset(token)
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """One site and all who listen there; each calls the site by the object that its own context was given."""
+
+    site: Site
+    edits: tuple[tuple[Site, Edit], ...]
+    keeps: tuple[tuple[Site, Keep], ...]
+
+    def run(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Run the operation: read ``g``, edit it, use it, keep it."""
+        given, x = self.site.use.read(args, kwargs)
+        g = given
+        for site, edit in self.edits:
+            g = edit(site, g, x)
+        edited, grad = g is not given, given.requires_grad and torch.is_grad_enabled()
+        if edited and grad and not g.requires_grad:
+            g = g.detach().requires_grad_()  # a constant g still has a gradient
+        g, x = self._kept(g, "g"), self._kept(x, "x")
+        # With gradients on, the operation takes the canonical g, so that gradients of the record's g exist.
+        y = apply(func, self.site, g, x, args) if edited or grad else func(*args, **kwargs)
+        if self.keeps:
+            seen = self._kept(y, "y")
+            for site, keep in self.keeps:
+                keep(site, g, x, seen)
+        return y
+
+    def _kept(self, value: Any, name: str) -> Any:
+        """A copy where the model overwrites the value later."""
+        return value.clone() if name in self.site.overwritten and isinstance(value, Tensor) else value
+
+
+def apply(func: Callable[..., Any], site: Site, g: Tensor, x: Operand, args: Sequence[Any]) -> Tensor:
+    """``f(g, x)`` in place of the operation of ``site``; an in-place operation still overwrites its operand."""
+    y = site.use(g, x)
+    overwrites = func.__name__.endswith("_") and not func.__name__.endswith("__")
+    return args[0].copy_(y) if overwrites else y
+
+
+class _Ear(TorchFunctionMode):
+    """Listens during one call of one module: counts operations, and runs those that are sites."""
+
+    def __init__(self, sites: Mapping[Key, _Heard], operations: frozenset[str]) -> None:
+        super().__init__()
+        self._sites = sites
+        self._operations = operations
+        self._counts: Counter[str] = Counter()
+        self._adapters = ADAPTERS.entries()
+
+    def count(self, name: str) -> Key:
+        """Which operation of that name this is."""
+        position = self._counts[name]
+        self._counts[name] = position + 1
+        return name, position
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = name_of(func)
+        if name not in self._operations and name not in self._adapters:
+            return func(*args, **kwargs)
+        ears = _EARS.get()
+        if ears is None:
+            return func(*args, **kwargs)
+        if name in self._adapters:
+            with self:
+                return self._adapters[name](*args, **kwargs)
+        heard = self._sites.get(self.count(name))
+        if heard is None:
+            return func(*args, **kwargs)
+        # What runs in place of the operation may be another one: modules further out count what the model asked for.
+        for ear in ears[: ears.index(self)]:
+            ear.count(name)
+        with hushed():
+            return heard.run(func, args, kwargs)
+
+
+_POST = "_attnviz_post"
+_CHANGING_POSTS = threading.RLock()
+
+
+class Post:
+    """Where the listeners of one module stand: around its ``forward``, while there are any."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._listeners: list[tuple[Listener, Mapping[Key, Site]]] = []
+        self._before: list[Callable[..., None]] = []
+        self._finding = threading.RLock()
+        self._sites: Mapping[Key, _Heard] = {}
+        self._operations: frozenset[str] = frozenset()
+        self._users = 0
+        self._undo = ExitStack()
+        self._undo.enter_context(wrap_forward(module, self._around))
+        self._undo.callback(module.__dict__.pop, _POST)
+        module.__dict__[_POST] = self
+
+    @staticmethod
+    @contextmanager
+    def of(module: nn.Module) -> Iterator[Post]:
+        """The post of ``module``, put up by the first who comes and taken down by the last who leaves."""
+        with _CHANGING_POSTS:
+            post: Post = module.__dict__.get(_POST) or Post(module)
+            post._users += 1
+        try:
+            yield post
+        finally:
+            with _CHANGING_POSTS:
+                post._users -= 1
+                if not post._users:
+                    post._undo.close()
+
+    @contextmanager
+    def listening(self, listener: Listener, sites: Mapping[Key, Site]) -> Iterator[None]:
+        """Let ``listener`` hear ``sites``; who comes later edits later."""
+        entry = (listener, sites)
+        with _CHANGING_POSTS:
+            self._change([*self._listeners, entry])
+        try:
+            yield
+        finally:
+            with _CHANGING_POSTS:
+                self._change([other for other in self._listeners if other is not entry])
+
+    @contextmanager
+    def before_first(self, act: Callable[..., None]) -> Iterator[None]:
+        """Call ``act`` with the inputs of the next forward call, before it; once, unless it fails."""
+        self._before.append(act)
+        try:
+            yield
+        finally:
+            if act in self._before:
+                self._before.remove(act)
+
+    def _change(self, listeners: list[tuple[Listener, Mapping[Key, Site]]]) -> None:
+        heard = {}
+        for key in dict.fromkeys(key for _, sites in listeners for key in sites):
+            here = [(sites[key], listener) for listener, sites in listeners if key in sites]
+            heard[key] = _Heard(
+                here[0][0],
+                tuple((site, listener.edit) for site, listener in here if listener.edit is not None),
+                tuple((site, listener.keep) for site, listener in here if listener.keep is not None),
+            )
+        self._listeners, self._sites, self._operations = listeners, heard, frozenset(name for name, _ in heard)
+
+    def _around(self, forward: Forward) -> Forward:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            ears = _EARS.get()
+            if ears is None:
+                return forward(*args, **kwargs)
+            if self._before:
+                with self._finding:
+                    for act in list(self._before):
+                        act(*args, **kwargs)
+                        self._before.remove(act)
+            if not self._sites:
+                return forward(*args, **kwargs)
+            ear = _Ear(self._sites, self._operations)
+            token = _EARS.set((*ears, ear))
+            try:
+                with ear:
+                    return forward(*args, **kwargs)
+            finally:
+                _EARS.reset(token)
+
+        return run

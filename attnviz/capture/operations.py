@@ -19,6 +19,11 @@ _SAME = {
     "max_pool2d_with_indices": "max_pool2d",
     "special_expit": "sigmoid",
     "_softmax": "softmax",
+    "T": "transpose",
+    "mT": "transpose",
+    "H": "transpose",
+    "mH": "transpose",
+    "data": "detach",
 }
 
 # The value passes unchanged; only its arrangement, type or storage differs.
@@ -94,22 +99,28 @@ def name_of(func: Callable[..., Any]) -> str:
     >>> name_of(torch.Tensor.mul_), name_of(torch.multiply)
     ('mul', 'mul')
     """
-    name = getattr(func, "__name__", type(func).__name__)
+    name = _property(func) or getattr(func, "__name__", type(func).__name__)
     name = name.strip("_") if name != "_softmax" else name
     return _SAME.get(name, name)
 
 
+def _property(func: Callable[..., Any]) -> str:
+    """The name of the tensor's property that ``func`` reads; empty where it is no such thing."""
+    if getattr(func, "__name__", "") != "__get__":
+        return ""
+    return str(getattr(getattr(func, "__self__", None), "__name__", ""))
+
+
 def is_getter(func: Callable[..., Any]) -> bool:
-    """Whether the call only reads a property, such as ``x.shape``."""
-    return getattr(func, "__name__", "") in {
-        "__get__",
-        "size",
-        "dim",
-        "stride",
-        "is_contiguous",
-        "numel",
-        "is_floating_point",
-    }
+    """Whether the call only reads a fact, such as ``x.shape``; ``x.mT`` is a value.
+
+    >>> import torch
+    >>> is_getter(torch.Tensor.shape.__get__), is_getter(torch.Tensor.mT.__get__)
+    (True, False)
+    """
+    if getattr(func, "__name__", "") == "__get__":
+        return _property(func) not in _SAME
+    return getattr(func, "__name__", "") in {"size", "dim", "stride", "is_contiguous", "numel", "is_floating_point"}
 
 
 def layout_of(name: str) -> str | None:

@@ -95,7 +95,7 @@ class Method:
         with seeded(x.device, start), borrowed(module):
             plan = self.plan(Logits(module, int(targets.max())), x.clone(), **options)
             maps = []
-            batches = (torch.split(t, plan.images_at_once) for t in (x, targets.to(x.device)))
+            batches = (torch.split(t, plan.images_at_once) for t in (x, targets.to(x.device, copy=True)))
             for images, wanted in zip(*batches, strict=True):
                 with seeded(x.device, start):
                     maps.append(plan.run(images, wanted))

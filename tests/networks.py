@@ -263,6 +263,98 @@ class Residual(nn.Module):
         return h
 
 
+class HandMadeSigmoidSE(nn.Module):
+    """A gate whose sigmoid is written out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(C, C)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (1 / (1 + torch.exp(-self.fc(x.mean((2, 3))))))[:, :, None, None]
+
+
+class ResidualAttention(nn.Module):
+    """Wang et al. 2017: ``(1 + mask) * trunk``, the mask from a small hourglass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk, self.mask = nn.Conv2d(C, C, 3, padding=1), nn.Conv2d(C, C, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = F.interpolate(self.mask(F.max_pool2d(x, 2)), size=x.shape[2:], mode="bilinear")
+        return (1 + mask.sigmoid()) * self.trunk(x)
+
+
+class FocalModulation(nn.Module):
+    """Yang et al. 2022: a query times a modulator of local and global context, neither of them bounded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.f, self.near, self.h = (
+            nn.Conv2d(C, 2 * C + 2, 1),
+            nn.Conv2d(C, C, 3, padding=1, groups=C),
+            nn.Conv2d(C, C, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, context, gates = self.f(x).split([C, C, 2], dim=1)
+        near = F.gelu(self.near(context))
+        everywhere = F.gelu(near.mean((2, 3), keepdim=True))
+        return query * self.h(near * gates[:, :1] + everywhere * gates[:, 1:])
+
+
+class NonLocal(nn.Module):
+    """Wang et al. 2018, in the four forms of its section 3.2 (concatenation compares by a sum instead of a product)."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.form = form
+        self.theta, self.phi, self.g = (nn.Conv2d(C, 4, 1) for _ in range(3))
+        self.w, self.out = nn.Conv2d(8, 1, 1, bias=False), nn.Conv2d(4, C, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        theta, phi, g = (f(x).flatten(2) for f in (self.theta, self.phi, self.g))
+        if self.form == "gaussian":
+            flat = x.flatten(2)
+            affinity = torch.softmax(flat.transpose(1, 2) @ flat, dim=-1)
+        elif self.form == "embedded gaussian":
+            affinity = (theta.transpose(1, 2) @ phi).softmax(-1)
+        elif self.form == "softmax by hand":
+            exponential = torch.exp(theta.transpose(1, 2) @ phi)
+            affinity = exponential / exponential.sum(-1, keepdim=True)
+        elif self.form == "dot product":
+            affinity = theta.transpose(1, 2) @ phi / phi.shape[-1]
+        else:
+            affinity = F.relu(theta.transpose(1, 2) @ phi) / phi.shape[-1]
+        return x + self.out((affinity @ g.transpose(1, 2)).transpose(1, 2).unflatten(2, x.shape[2:]))
+
+
+class LinearAttention(nn.Module):
+    """Katharopoulos et al. 2020: keys meet values first, so the map is implied and never computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Conv2d(C, 3 * C, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).flatten(2).transpose(1, 2).chunk(3, dim=-1)
+        q, k = F.relu(q), F.relu(k)
+        return x + (q @ (k.transpose(1, 2) @ v)).transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+class GatedCNN(nn.Module):
+    """Yu and Wang 2025 (MambaOut): a GLU with a convolution; its factors are siblings and nothing is pooled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.conv = nn.Conv2d(C, 2 * C, 1), nn.Conv2d(C, C, 5, padding=2, groups=C)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = self.fc(x).chunk(2, dim=1)
+        return x + F.silu(gate) * self.conv(value)
+
+
 GATED: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
     "se": (SE, ["channel"]),
     "se-expanded": (lambda: SE(expand=True), ["channel"]),
@@ -279,6 +371,9 @@ GATED: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
     "simam": (SimAM, ["dense"]),
     "coordinate": (CoordinateAttention, ["dense", "dense"]),
     "lka": (LKA, ["dense"]),
+    "hand-made-sigmoid": (HandMadeSigmoidSE, ["channel"]),
+    "residual-attention": (ResidualAttention, ["dense"]),
+    "focal-modulation": (FocalModulation, ["dense"]),
 }
 
 PLAIN: dict[str, Callable[[], nn.Module]] = {
@@ -288,6 +383,7 @@ PLAIN: dict[str, Callable[[], nn.Module]] = {
     "hand-made-norm": HandMadeNorm,
     "grn": GRN,
     "layer-scale": LayerScale,
+    "gated-cnn": GatedCNN,
     "residual": Residual,
 }
 

@@ -67,8 +67,10 @@ def recognise_gate(graph: Graph, node: Node) -> Finding | None:
     """A product of ``x`` and of a ``g`` that descends from ``x`` through a mixing operation.
 
     ``g`` is bounded (sigmoid and its like), or mixed with learned weights (large kernel attention). Excluded are Swish
-    (nothing is mixed), GLU (its factors are siblings) and normalisation (pooled, but neither learned nor bounded). A
-    bounded gate that is constant over space or over channels may also be a sibling: both come from a common value.
+    (nothing is mixed), GLU (its factors are siblings) and normalisation (pooled, but neither learned nor bounded).
+
+    A sibling, where both come from a common value, is a gate if it is bounded and constant over space or over channels,
+    or if it is both pooled and learned on its way from there (residual attention, focal modulation).
     """
     if node.name != "mul" or len(node.parents) < 2:
         return None
@@ -93,7 +95,10 @@ def _attends(g: Node, x: Node, kind: Kind, squash: str | None) -> bool:
     mixing = next((m for m in (mixing_between(source, g) for source in _before_gates(x)) if m is not None), None)
     if mixing is not None:
         return Mixing.LEARNED in mixing or (squash is not None and mixing is not Mixing.NONE)
-    return squash is not None and kind is not Kind.DENSE and _mixed_sibling(g, x)
+    mixing = _sibling_mixing(g, x)
+    if kind is Kind.DENSE:
+        return mixing == Mixing.LEARNED | Mixing.POOLED
+    return squash is not None and mixing is not Mixing.NONE
 
 
 def _before_gates(x: Node) -> Iterator[Node]:
@@ -105,8 +110,8 @@ def _before_gates(x: Node) -> Iterator[Node]:
         yield node
 
 
-def _mixed_sibling(g: Node, x: Node) -> bool:
-    """Whether ``g`` mixes, on the way from the nearest value that ``x`` was computed from too."""
+def _sibling_mixing(g: Node, x: Node) -> Mixing:
+    """How ``g`` mixes, on the way from the nearest value that ``x`` was computed from too."""
     family = {id(root(a)) for a in ancestors(x)}
     stack, mixing = [root(g)], Mixing.NONE
     seen: set[int] = set()
@@ -117,7 +122,7 @@ def _mixed_sibling(g: Node, x: Node) -> bool:
         seen.add(id(current))
         mixing |= mixing_of(current)
         stack.extend(p for p in current.parents if p.depends)
-    return mixing is not Mixing.NONE
+    return mixing
 
 
 def _varying(node: Node, ndim: int) -> set[int]:

@@ -16,10 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attnviz.capture.axes import Meaning, parts_of
 from attnviz.capture.graph import Graph, Node
+from attnviz.capture.operations import TRANSPARENT
 from attnviz.capture.recognise import RECOGNISERS, Finding
 from attnviz.capture.walk import softmax_of
 from attnviz.records import Kind, Operand
+
+_RESCALED = frozenset({"mul", "div", "add", "sub", "relu", "leaky_relu", "softplus", "pow", "square"})
 
 
 def _canonical(g: Tensor, heads: int | None) -> Tensor:
@@ -157,7 +161,10 @@ def recognise_fused(graph: Graph, node: Node) -> Finding | None:
 
 @RECOGNISERS.register("matrix-product")
 def recognise_product(graph: Graph, node: Node) -> Finding | None:
-    """A matrix product that sums values with weights from a softmax over the axis that is summed."""
+    """A matrix product that sums values with weights from a softmax over the axis that is summed.
+
+    Without a softmax, weights that were themselves a product of queries and keys count, if both axes are positions.
+    """
     if node.name != "matmul" or len(node.parents) != 2 or not all(p.depends for p in node.parents):
         return None
     for g_operand in (0, 1):
@@ -165,10 +172,30 @@ def recognise_product(graph: Graph, node: Node) -> Finding | None:
         if not (2 < len(g.shape) == len(x.shape)):
             continue
         softmax = softmax_of(g)
-        if softmax is None or softmax.axis not in {None, (len(g.shape) - 1) if g_operand == 0 else (len(g.shape) - 2)}:
-            continue
-        return Finding(Kind.PAIRWISE, MatrixProduct(g_operand, _heads(graph, g)), g, x, "softmax")
+        summed = len(g.shape) - (1 if g_operand == 0 else 2)
+        if softmax is None:
+            squash = None
+            if not _is_affinity(g):
+                continue
+        else:
+            squash = "softmax"
+            if softmax.axis not in {None, summed}:
+                continue
+        return Finding(Kind.PAIRWISE, MatrixProduct(g_operand, _heads(graph, g)), g, x, squash)
     return None
+
+
+def _is_affinity(g: Node) -> bool:
+    """Whether ``g`` compares positions with positions, without a softmax: the dot-product and ReLU forms.
+
+    Source: Wang et al., CVPR 2018, equations 3 and 4.
+    """
+    if any(part.of is not Meaning.POSITIONS for axis in (-2, -1) for part in parts_of(g, len(g.shape) + axis)):
+        return False
+    node = g
+    while node.name in TRANSPARENT | _RESCALED:
+        node = next(p for p in node.parents if p.depends)
+    return node.name == "matmul" and all(p.depends for p in node.parents)
 
 
 @RECOGNISERS.register("einsum")

@@ -71,12 +71,23 @@ def squash_of(node: Node) -> str | None:
     """The bounded function that ``node`` comes from, perhaps rescaled or rearranged; ``None`` where there is none."""
     if node.name in SQUASHES:
         return node.name
+    if _is_logistic(node):
+        return "sigmoid"
     if node.name in TRANSPARENT | SLICING:
         return squash_of(node.parents[0]) if node.parents else None
     if node.name in AFFINE:
         found = [squash_of(parent) for parent in node.parents if parent.depends]
         return found[0] if found and all(found) else None
     return None
+
+
+def _is_logistic(node: Node) -> bool:
+    """Whether ``node`` is a sigmoid by hand, ``1 / (1 + exp(-x))``."""
+    if node.name not in {"div", "reciprocal"} or not node.parents:
+        return False
+    below = node.parents[-1]
+    numerator_is_fixed = len(node.parents) == 1 or not node.parents[0].depends
+    return numerator_is_fixed and below.name == "add" and any(p.name == "exp" for p in below.parents)
 
 
 def channel_axis(node: Node) -> int | None:
@@ -157,7 +168,7 @@ def softmax_of(node: Node) -> Softmax | None:
     Mixing of heads (talking heads) is a linear map that leaves the number of queries and keys alone.
     """
     moves: list[Node] = []
-    while node.name != "softmax":
+    while node.name != "softmax" and not _is_normalised_exponential(node):
         weights = [p for p in node.parents if p.depends]
         if not weights:
             return None
@@ -182,8 +193,18 @@ def softmax_of(node: Node) -> Softmax | None:
     return Softmax(axis, node)
 
 
+def _is_normalised_exponential(node: Node) -> bool:
+    """Whether ``node`` is a softmax by hand, ``exp(x) / exp(x).sum(dim, keepdim=True)``."""
+    if node.name != "div" or len(node.parents) != 2:
+        return False
+    above, below = (root(p) for p in node.parents)
+    return above.name == "exp" and below.name == "sum" and root(below.parents[0]) is above
+
+
 def _softmax_axis(node: Node) -> int | None:
-    ndim = len(node.shape)
+    if node.name == "div":
+        node = root(node.parents[1])
+    ndim = len(node.parents[0].shape) if node.parents else len(node.shape)
     dim = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
     return int(dim) % ndim if isinstance(dim, int) else None
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from attnviz.capture.axes import Meaning, parts_of
 from attnviz.capture.graph import Graph, Node
 from attnviz.capture.operations import AFFINE, SLICING, TRANSPARENT
+from attnviz.capture.walk import root
 from attnviz.records import Site
 
 _ALWAYS = frozenset({"scaled_dot_product_attention", "grid_sample", "deform_conv2d", "multi_head_attention_forward"})
@@ -52,6 +54,8 @@ def _suspects(graph: Graph, claimed: set[tuple[str, str, int]]) -> Iterator[tupl
             continue
         if node.name in _ALWAYS and node.parents[0].depends:
             yield node, "an operator made for attention"
+        if _is_linear_attention(node):
+            yield node, "linear attention: keys were summed with values first, so the map is implied and never computed"
         operands = [p for p in node.parents if p.depends]
         weights = [carried[id(p)] for p in operands if id(p) in carried]
         if node.name == "softmax":
@@ -61,3 +65,16 @@ def _suspects(graph: Graph, claimed: set[tuple[str, str, int]]) -> Iterator[tupl
                 yield node, "weights from a softmax are multiplied with another value of the input"
         elif weights and node.name in TRANSPARENT | SLICING | AFFINE:
             carried[id(node)] = weights[0]
+
+
+def _is_linear_attention(node: Node) -> bool:
+    """Whether ``node`` is ``q (kᵀ v)``: a product with a product that summed over positions."""
+    if node.name != "matmul" or len(node.parents) != 2 or not all(p.depends for p in node.parents):
+        return False
+    for inner in map(root, node.parents):
+        if inner.name == "matmul" and all(p.depends for p in inner.parents):
+            left = inner.parents[0]
+            summed = parts_of(left, len(left.shape) - 1)
+            if summed and all(part.of is Meaning.POSITIONS for part in summed):
+                return True
+    return False

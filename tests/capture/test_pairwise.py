@@ -1,0 +1,106 @@
+"""Pairwise attention is found in every form in which models write it."""
+
+import networks
+import pytest
+import torch
+from torch import nn
+
+from attnviz.capture import capture, find_attention
+
+FORMS = ["gaussian", "embedded gaussian", "softmax by hand", "dot product", "relu"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@torch.no_grad()
+def test_non_local_blocks_are_found_in_every_form_and_their_map_is_the_papers(form):
+    torch.manual_seed(0)
+    model, x = networks.NonLocal(form).eval(), networks.images()
+    sites = find_attention(model, x)
+    assert [(s.kind.value, s.squash) for s in sites] == [("pairwise", "softmax" if form in FORMS[:3] else None)]
+    plain = model(x)
+    with capture(model, sites) as captured:
+        assert torch.equal(model(x), plain)
+    (record,) = captured.records
+    theta, phi = (f(x).flatten(2).double() for f in (model.theta, model.phi))
+    flat = x.flatten(2).double()
+    pairs = flat.mT @ flat if form == "gaussian" else theta.mT @ phi
+    expected = {"dot product": pairs / 36, "relu": pairs.relu() / 36}.get(form, pairs.softmax(-1))
+    assert record.g.shape == (2, 1, 36, 36)
+    assert torch.allclose(record.g[:, 0].double(), expected, atol=1e-5)
+    assert record.verify(1e-6) <= 1e-6
+
+
+@torch.no_grad()
+def test_linear_attention_computes_no_map_and_the_witness_says_so():
+    model = networks.LinearAttention().eval()
+    sites = find_attention(nn.Sequential(model), networks.images())
+    assert list(sites) == []
+    assert [(u.operation, u.module, u.why) for u in sites.unclaimed] == [
+        (
+            "matmul",
+            "0",
+            "linear attention: keys were summed with values first, so the map is implied and never computed",
+        )
+    ]
+
+
+class ValuesFirst(nn.Module):
+    """Positions last: ``v @ attention.T``, and heads folded into the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Conv2d(networks.C, 3 * networks.C, 1)
+
+    def forward(self, x):
+        q, k, v = (t.flatten(2).reshape(x.shape[0] * 2, 4, 36) for t in self.qkv(x).chunk(3, dim=1))
+        attention = torch.bmm(q.transpose(1, 2), k).softmax(dim=-1)
+        return x + torch.bmm(v, attention.transpose(1, 2)).reshape(x.shape)
+
+
+class ByEinsum(nn.Module):
+    """Heads, queries and keys on a plane, by equations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Conv2d(networks.C, 3 * networks.C, 1)
+
+    def forward(self, x):
+        q, k, v = (t.unflatten(1, (2, 4)) for t in self.qkv(x).chunk(3, dim=1))
+        scores = torch.einsum("n h d i j, n h d k l -> n h i j k l", q, k)
+        attention = scores.flatten(4).softmax(-1).unflatten(4, (6, 6))
+        return x + torch.einsum("nhijkl,nhdkl->nhdij", attention, v).flatten(1, 2)
+
+
+@pytest.mark.parametrize("network", [ValuesFirst, ByEinsum])
+@torch.no_grad()
+def test_heads_queries_and_keys_have_their_axes_whatever_the_layout(network):
+    torch.manual_seed(0)
+    model, x = network().eval(), networks.images()
+    with capture(model) as captured:
+        model(x)
+    (record,) = captured.records
+    q, k, _ = model.qkv(x).chunk(3, dim=1)
+    q, k = (t.flatten(2).reshape(2, 2, 4, 36) for t in (q, k))
+    assert torch.allclose(record.g, (q.mT @ k).softmax(-1), atol=1e-6)
+    assert record.verify(1e-6) <= 1e-6
+
+
+@torch.no_grad()
+def test_grouped_and_masked_fused_attention_is_rebuilt():
+    class Fused(nn.Module):
+        def forward(self, q, k, v, mask):
+            return nn.functional.scaled_dot_product_attention(q, k, v, mask, scale=0.3, enable_gqa=True)
+
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, heads, n, 8, generator=generator) for heads, n in ((4, 5), (2, 7), (2, 7)))
+    mask = torch.arange(35).view(5, 7) % 3 != 1
+    with capture(Fused()) as captured:
+        Fused()(q, k, v, mask)
+    assert captured.records == []
+    model = Fused()
+    with capture(model) as captured:
+        model(q, k, v, mask)
+    (record,) = captured.records
+    assert record.g.shape == (2, 4, 5, 7)
+    assert record.verify(1e-6) <= 1e-6
+    assert torch.equal(record.g[:, :, ~mask], torch.zeros(2, 4, int((~mask).sum())))

@@ -1,6 +1,12 @@
 """How numbers are written for people."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from attnviz.report.document import MapView
 
 
 def number(value: float) -> str:
@@ -13,3 +19,13 @@ def number(value: float) -> str:
         return "–"
     text = f"{value:.1e}" if 0 < abs(value) < 1e-3 or abs(value) >= 1e5 else f"{value:.3g}"
     return text.replace("-", "−", 1) if value < 0 else text
+
+
+def scale_ends(view: MapView) -> tuple[str, str, str]:
+    """What stands at the low end, in the middle and at the high end of a map's colour scale."""
+    low, high = number(view.low), number(view.high)
+    if low == high:
+        return "", f"{low} everywhere", ""
+    if not view.clipped:
+        return low, "0" if view.signed else "", high
+    return (f"≤ {low}", "0", f"≥ {high}") if view.signed else (low, "", f"≥ {high}")

@@ -13,7 +13,7 @@ from attnviz.records import Score
 from attnviz.report import meanings
 from attnviz.report.colours import OPACITY, gradient_css, jpeg_uri, map_uri, overlay
 from attnviz.report.document import CLIP_PERCENTILE, Array, Document, MapView, SiteView, channel_gates
-from attnviz.report.numbers import number
+from attnviz.report.numbers import number, scale_ends
 
 SHOWN_CHANNELS = 8
 TILE_PX = 224
@@ -66,9 +66,7 @@ def _view(view: MapView, document: Document) -> dict[str, Any]:
     attribution = view.kind == "attribution"
     site = next((site for site in document.sites if site.name == view.name), None)
     about = meaning if attribution or site is None else meanings.kind(site.kind)
-    low, high = number(view.low), number(view.high)
-    if view.clipped:
-        low, high = (f"≤ {low}" if view.signed else low), f"≥ {high}"
+    low, middle, high = scale_ends(view)
     return {
         "name": view.name,
         "title": _title(view),
@@ -80,7 +78,7 @@ def _view(view: MapView, document: Document) -> dict[str, Any]:
         "tile": jpeg_uri(overlay(_tile_picture(document), view), 84),
         "gradient": gradient_css(view),
         "low": low,
-        "middle": "0" if view.signed else "",
+        "middle": middle,
         "high": high,
         "means": about.means,
         "not_means": about.not_means,

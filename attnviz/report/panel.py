@@ -5,6 +5,8 @@ Drawn on a figure of its own: no window, no global Matplotlib state, the same on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,14 +16,14 @@ import numpy as np
 from attnviz.report import meanings
 from attnviz.report.colours import lookup, overlay
 from attnviz.report.document import Document, MapView, channel_gates
-from attnviz.report.numbers import number
+from attnviz.report.numbers import scale_ends
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 WIDTH_IN = 7.2  # the text width of a two-column paper
-MOST_ATTENTION_MAPS = 10
+MOST_ATTENTION_MAPS = 16
 DPI = 220
 _TILE_PX = 448
 _EDGE, _GAP = 0.08, 0.08  # inches, as all below
@@ -44,28 +46,22 @@ def draw(document: Document) -> Figure:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    attention = chosen(document.of_kind("attention"))
-    bands: list[tuple[str, list[MapView | None]]] = [("Attribution", [None, *document.of_kind("attribution")])]
-    if attention:
-        bands.append(("Attention g(x)", [*attention]))
-    columns = columns_for([len(views) for _, views in bands])
-    tile = (WIDTH_IN - 2 * _EDGE - (columns - 1) * _GAP) / columns
-    rows = sum(-(-len(views) // columns) for _, views in bands)
+    bands = [(header, views, _rows(len(views))) for header, views in _bands(document)]
     charts = bool(channel_gates(document)) or len(document.maps) > 1
-    height = 0.34 + len(bands) * _HEADER + rows * (tile + _UNDER) + (_CHARTS if charts else 0)
+    height = 0.34 + sum(_HEADER + rows * (tile + _UNDER) for _, _, (rows, _, tile) in bands) + _CHARTS * charts
     style: Any = dict(sns.axes_style("white")) | dict(sns.plotting_context("paper")) | _FONTS
     with rc_context(style):
         figure = Figure(figsize=(WIDTH_IN, height))
         sheet = _Sheet(figure, height)
         figure.text(_EDGE / WIDTH_IN, 1 - 0.2 / height, _title(document), fontsize=9, weight="bold", va="center")
         top = 0.34
-        for header, views in bands:
+        for header, views, (rows, columns, tile) in bands:
             figure.text(_EDGE / WIDTH_IN, 1 - (top + 0.09) / height, header, fontsize=7.5, color="0.35", va="center")
-            top += _HEADER
-            for first in range(0, len(views), columns):
-                for column, view in enumerate(views[first : first + columns]):
-                    _tile(sheet, (_EDGE + column * (tile + _GAP), top, tile), document, view)
-                top += tile + _UNDER
+            for index, view in enumerate(views):
+                row, column = divmod(index, columns)
+                left, under = _EDGE + column * (tile + _GAP), top + _HEADER + row * (tile + _UNDER)
+                _tile(sheet, (left, under, tile), document, view)
+            top += _HEADER + rows * (tile + _UNDER)
         if charts:
             _charts(sheet, top, document)
     return figure
@@ -83,13 +79,21 @@ class _Sheet(NamedTuple):
         )
 
 
-def columns_for(counts: list[int]) -> int:
-    """Four to six tiles in a row, whichever leaves the fewest places empty; the larger tiles on a tie.
+def _rows(count: int) -> tuple[int, int, float]:
+    """Rows, columns and side of the tiles of a band: five to eight in a row."""
+    columns = min(8, max(5, count))
+    return -(-count // columns), columns, (WIDTH_IN - 2 * _EDGE - (columns - 1) * _GAP) / columns
 
-    >>> columns_for([5, 6]), columns_for([5, 10]), columns_for([3, 4])
-    (6, 5, 4)
-    """
-    return min(range(4, 7), key=lambda columns: (sum(-count % columns for count in counts), columns))
+
+def _bands(document: Document) -> list[tuple[str, list[MapView | None]]]:
+    """The photograph and the attributions, then the attention of each kind."""
+    bands: list[tuple[str, list[MapView | None]]] = [("Attribution", [None, *document.of_kind("attribution")])]
+    kinds = {site.name: meanings.kind(site.kind).title for site in document.sites}
+    attention = chosen(document.of_kind("attention"))
+    for kind in dict.fromkeys(kinds.get(view.name, "") for view in attention):
+        members = [view for view in attention if kinds.get(view.name, "") == kind]
+        bands.append((f"Attention g(x), {kind}" if kind else "Attention g(x)", [*members]))
+    return bands
 
 
 _FONTS: dict[str, Any] = {
@@ -110,7 +114,7 @@ _FONTS: dict[str, Any] = {
 
 
 def chosen(maps: tuple[MapView, ...]) -> list[MapView]:
-    """At most ten attention maps, spread evenly from the first to the last.
+    """At most sixteen attention maps, spread evenly from the first to the last.
 
     The page and the JSON file show all of them.
     """
@@ -119,18 +123,38 @@ def chosen(maps: tuple[MapView, ...]) -> list[MapView]:
     return [maps[i] for i in np.linspace(0, len(maps) - 1, MOST_ATTENTION_MAPS).round().astype(int)]
 
 
-def short(name: str, most: int = 24) -> str:
-    """A dotted path that fits over a tile: its end is what tells sites apart.
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Dotted paths without the parts that all of them share, so that they fit over a tile.
 
-    >>> short("backbone.stages.2.blocks.11.attention.gate", 20)
-    '…ks.11.attention.gate'
+    >>> short_names(["blocks.4.0.gate.channel", "blocks.5.1.gate.spatial"])
+    {'blocks.4.0.gate.channel': '4.0.channel', 'blocks.5.1.gate.spatial': '5.1.spatial'}
+    >>> short_names(["se"])
+    {'se': 'se'}
     """
+    parts = [name.split(".") for name in names]
+    if len(set(map(len, parts))) == 1 and len(parts) > 1:
+        kept = [i for i, column in enumerate(zip(*parts, strict=True)) if len(set(column)) > 1]
+        return {name: ".".join(one[i] for i in kept) or name for name, one in zip(names, parts, strict=True)}
+    alike = takewhile(lambda column: len(set(column)) == 1, zip(*parts, strict=False))
+    shared = sum(1 for _ in alike) if len(parts) > 1 else 0
+    return {name: ".".join(one[shared:]) or name for name, one in zip(names, parts, strict=True)}
+
+
+def label(view: MapView, document: Document) -> str:
+    """What a tile or a row is called."""
+    if view.kind == "attribution":
+        return meanings.method(view.name).title
+    return _cut(short_names([site.name for site in document.sites]).get(view.name, view.name))
+
+
+def _cut(name: str, most: int = 24) -> str:
     return name if len(name) <= most else "…" + name[-most:]
 
 
 def _title(document: Document) -> str:
-    target = f"{document.target.label}, p = {document.target.probability:.2f}"
-    return f"{short(document.file_name, 40)}  ·  {document.model}  ·  {short(target, 60)}"
+    probability = document.target.probability
+    target = f"{document.target.label}, p " + (f"= {probability:.2f}" if probability >= 0.005 else "< 0.01")
+    return f"{_cut(document.file_name, 40)}  ·  {document.model}  ·  {_cut(target, 60)}"
 
 
 def _tile(sheet: _Sheet, place: tuple[float, float, float], document: Document, view: MapView | None) -> None:
@@ -145,41 +169,31 @@ def _tile(sheet: _Sheet, place: tuple[float, float, float], document: Document, 
         axis.text(0.5, -0.03, f"the model sees {width} × {height}", transform=axis.transAxes, ha="center", va="top",
                   fontsize=6, color="0.35")  # fmt: skip
         return
-    axis.set_title(label(view, most=int(side * 18)), pad=3)
+    axis.set_title(label(view, document), pad=3)
     _colour_bar(sheet.box(left, top + side + 0.05, side, 0.055), view)
-
-
-def label(view: MapView, most: int = 24) -> str:
-    """What a tile or a row is called."""
-    return meanings.method(view.name).title if view.kind == "attribution" else short(view.name, most)
 
 
 def _colour_bar(axis: Axes, view: MapView) -> None:
     axis.imshow(lookup(view)[None], aspect="auto", extent=(0, 1, 0, 1))
-    ends = [view.low, 0.0, view.high] if view.signed else [view.low, view.high]
-    axis.set_xticks([0, 0.5, 1] if view.signed else [0, 1])
-    texts = [number(end) for end in ends]
-    if view.clipped:
-        texts[-1] = f"≥ {texts[-1]}"
-        texts[0] = f"≤ {texts[0]}" if view.signed else texts[0]
-    axis.set_xticklabels(texts)
+    low, middle, high = scale_ends(view)
+    ticks = {0.0: low, 0.5: middle, 1.0: high}
+    axis.set_xticks([place for place, text in ticks.items() if text], [text for text in ticks.values() if text])
     axis.tick_params(axis="x", length=1.5, pad=1.5, width=0.4)
     axis.set_yticks([])
     for spine in axis.spines.values():
         spine.set_linewidth(0.3)
-    first, *_, last = axis.get_xticklabels()
-    first.set_horizontalalignment("left")
-    last.set_horizontalalignment("right")
+    for place, text in zip(axis.get_xticks(), axis.get_xticklabels(), strict=True):
+        text.set_horizontalalignment("left" if place == 0 else "right" if place == 1 else "center")
 
 
 def _charts(sheet: _Sheet, top: float, document: Document) -> None:
     gates, tables = channel_gates(document), document.measures_between_maps()
     if gates:
-        _gate_chart(sheet.box(0.42, top + 0.32, 2.35 if tables else 6.6, 1.65), document)
+        _gate_chart(sheet.box(0.42, top + 0.32, 1.95 if tables else 5.4, 1.65), document)
     if tables:
-        side = 1.72
-        left = 4.5 if gates else 2.6
-        bar = sheet.box(left + side + 0.12, top + 0.45, 0.07, side * 0.6)
+        side = 1.8
+        left = 4.75 if gates else 2.7
+        bar = sheet.box(left + side + 0.12, top + 0.4, 0.07, side * 0.6)
         _agreement_chart(sheet.box(left, top + 0.28, side, side), bar, document)
 
 
@@ -188,17 +202,22 @@ def _gate_chart(axis: Axes, document: Document) -> None:
     import seaborn as sns
 
     gates = channel_gates(document)
+    names = short_names([site.name for site in document.sites])
+    highest = 1.0
     for site, colour in zip(gates, sns.color_palette("viridis", len(gates) + 1), strict=False):
         if site.g is None:
             continue
         weights = np.sort(site.g)[::-1]
+        highest = max(highest, float(weights[0]))
         share = np.linspace(0, 100, len(weights))
-        axis.plot(share, weights, color=colour, linewidth=1.1, label=f"{short(site.name)}  ({len(weights)})")
+        axis.plot(share, weights, color=colour, linewidth=1.1, label=f"{_cut(names[site.name])} ({len(weights)})")
     axis.set(xlabel="channels, most open first (%)", ylabel="g", xlim=(0, 100))
+    axis.set_ylim(min(0.0, axis.get_ylim()[0]), 1.03 * highest)
     axis.set_title("Channel gates", loc="left")
     axis.grid(visible=True, linewidth=0.3, color="0.9")
     if len(gates) <= MOST_ATTENTION_MAPS:
-        axis.legend(frameon=False, fontsize=5.5, title="site (channels)", title_fontsize=5.5, handlelength=1.2)
+        legend = {"frameon": False, "fontsize": 5.5, "title_fontsize": 5.5, "handlelength": 1.0, "borderaxespad": 0.0}
+        axis.legend(title="site (channels)", loc="upper left", bbox_to_anchor=(1.02, 1), alignment="left", **legend)
     sns.despine(ax=axis)
 
 
@@ -206,15 +225,16 @@ def _agreement_chart(axis: Axes, bar: Axes, document: Document) -> None:
     import seaborn as sns
 
     measure, scores = next(iter(document.measures_between_maps().items()))
-    views = [*chosen(document.of_kind("attention")), *document.of_kind("attribution")]
+    (_, attributions), *attention = _bands(document)
+    views = [view for band in (*(views for _, views in attention), attributions) for view in band if view is not None]
     names = [view.name for view in views]
     values = np.array([[scores[a, b].value if (a, b) in scores else np.nan for b in names] for a in names])
     upper = np.triu(np.ones_like(values, dtype=bool))
     low = next(iter(scores.values())).low
-    labels = [label(view) for view in views]
+    labels = [label(view, document) for view in views]
     sns.heatmap(
         values[1:, :-1], mask=upper[1:, :-1], ax=axis, cbar_ax=bar, square=True, cmap="vlag" if low < 0 else "viridis",
-        vmin=-1 if low < 0 else 0, vmax=1, annot=len(names) <= 12, fmt=".1f", annot_kws={"fontsize": 4.5},
+        vmin=-1 if low < 0 else 0, vmax=1, annot=len(names) <= 14, fmt=".1f", annot_kws={"fontsize": 4.5},
         xticklabels=labels[:-1], yticklabels=labels[1:], linewidths=0.4,
     )  # fmt: skip
     axis.tick_params(length=0, labelsize=5.5, pad=1)

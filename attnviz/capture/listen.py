@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from attnviz.capture.ears import Listener, Post
-from attnviz.capture.find import find_attention
+from attnviz.capture.find import Sites, find_attention
+from attnviz.capture.witness import Unclaimed
 from attnviz.capture.wrap import check_visible, visibly
 from attnviz.errors import CaptureError, NoAttentionError
 from attnviz.records import Record, Site
@@ -25,7 +26,7 @@ class Captured:
     """
 
     def __init__(self, sites: Iterable[Site] | None) -> None:
-        self.sites: list[Site] | None = None if sites is None else list(sites)
+        self.sites: Sites | None = None if sites is None else Sites(sites, getattr(sites, "unclaimed", ()))
         self.records: list[Record] = []
         self._calls: Counter[Site] = Counter()
 
@@ -41,7 +42,14 @@ class Captured:
             raise NoAttentionError(f"no record of a site that fits {pattern!r}: there are {known}")
         return found
 
-    def _start(self, sites: list[Site]) -> list[Site]:
+    @property
+    def unclaimed(self) -> tuple[Unclaimed, ...]:
+        """What looks like attention and left no record: the witness's list, and sites that were not heard so far."""
+        sites = self.sites or Sites()
+        silent = (site for site in sites if not self._calls[site])
+        return *sites.unclaimed, *(Unclaimed(s.operation, s.module, s.source, "a site not heard yet") for s in silent)
+
+    def _start(self, sites: Sites) -> Sites:
         self.sites = sites
         return sites
 
@@ -76,7 +84,7 @@ def capture(model: nn.Module, sites: Iterable[Site] | None = None) -> Iterator[C
 def listening(
     model: nn.Module,
     sites: Iterable[Site] | None,
-    start: Callable[[list[Site]], Iterable[Site]],
+    start: Callable[[Sites], Iterable[Site]],
     listener: Listener,
 ) -> Iterator[None]:
     """Let ``listener`` hear what ``model`` does at its sites inside the ``with`` block.
@@ -100,7 +108,7 @@ def listening(
         if sites is None:
             undo.enter_context(undo.enter_context(Post.of(model)).before_first(find))
         else:
-            _station(model, start(list(sites)), listener, undo)
+            _station(model, start(Sites(sites)), listener, undo)
         yield
 
 

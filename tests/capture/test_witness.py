@@ -4,7 +4,7 @@ import networks
 import torch
 from torch import nn
 
-from attnviz.capture import find_attention
+from attnviz.capture import capture, find_attention
 
 
 class BlockAttention(nn.Module):
@@ -24,6 +24,15 @@ def test_an_unknown_use_of_softmax_weights_is_reported_with_its_place():
     assert "test_witness.py:" in unclaimed.source
     assert str(unclaimed).startswith("mul in 0 (")
     assert str(unclaimed).endswith("weights from a softmax are multiplied with another value of the input")
+
+
+def test_a_capture_tells_what_it_did_not_hear():
+    model = nn.Sequential(networks.build("cbam"), BlockAttention())
+    sites = find_attention(model, networks.images())
+    with capture(model, sites) as captured:
+        assert [u.why for u in captured.unclaimed][1:] == ["a site not heard yet"] * 2
+        model(networks.images())
+    assert [u.module for u in captured.unclaimed] == ["1"]
 
 
 def test_the_witness_is_silent_about_gates_that_were_found_and_about_plain_blocks():

@@ -47,6 +47,11 @@ class Sites(list[Site]):
         super().__init__(sites)
         self.unclaimed = tuple(unclaimed)
 
+    @classmethod
+    def of(cls, sites: Iterable[Site]) -> Sites:
+        """``sites`` with the witness's list, where they have one."""
+        return sites if isinstance(sites, Sites) else cls(sites)
+
 
 def find_attention(model: nn.Module, *inputs: Any, **kwargs: Any) -> Sites:
     """Every place in ``model`` where attention is applied, in the order of the forward pass.

@@ -26,7 +26,7 @@ class Captured:
     """
 
     def __init__(self, sites: Iterable[Site] | None) -> None:
-        self.sites: Sites | None = None if sites is None else Sites(sites, getattr(sites, "unclaimed", ()))
+        self.sites: Sites | None = None if sites is None else Sites.of(sites)
         self.records: list[Record] = []
         self._calls: Counter[Site] = Counter()
 
@@ -108,7 +108,7 @@ def listening(
         if sites is None:
             undo.enter_context(undo.enter_context(Post.of(model)).before_first(find))
         else:
-            _station(model, start(Sites(sites)), listener, undo)
+            _station(model, start(Sites.of(sites)), listener, undo)
         yield
 
 

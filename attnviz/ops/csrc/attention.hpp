@@ -52,11 +52,8 @@ template <class T> struct AttentionTile {
   template <bool EDGE> void set(const T* location, const T* weight, long image, long head, long query, long count) {
     for (long q = 0; q < count; q++) {
       const long at = ((image * s.queries + query + q) * s.heads + head) * s.taps;
-      for (long j = 0; j < s.taps; j++) {
-        x[q * s.taps + j] = location[2 * (at + j)];
-        y[q * s.taps + j] = location[2 * (at + j) + 1];
-        m[q * s.taps + j] = weight[at + j];
-      }
+      split_pairs<T>(location + 2 * at, s.taps, x + q * s.taps, y + q * s.taps);
+      memcpy(m + q * s.taps, weight + at, s.taps * sizeof(T));
     }
     for (long i = 0; i < count * s.taps; i += S::N) {
       const Frame<T> frame{S::load(height + i), S::load(width + i), S::load(height_int + i), S::load(width_int + i), S::load(start + i), S::splat_int(I(s.rows))};

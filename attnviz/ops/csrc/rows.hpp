@@ -21,8 +21,9 @@ template <class T, int NV, bool FAR>
 inline void gather_vectors(const Plan<T>& plan, long first, long points, long point_step, long taps, long tap_step, Rows<const T, FAR> rows,
                            T* out, long out_step) {
   typedef Simd<T> S;
+  constexpr int CHAINS = NV == 1 ? 4 : NV == 2 ? 2 : 1;  // enough sums that none waits for the one before
   for (long p = 0; p < points; p++, out += out_step) {
-    typename S::V sum[NV] = {};
+    typename S::V sum[CHAINS * NV] = {};
     for (long t = 0; t < taps; t++) {
       const long i = first + p * point_step + t * tap_step;
 #pragma GCC unroll 4
@@ -30,11 +31,16 @@ inline void gather_vectors(const Plan<T>& plan, long first, long points, long po
         const T* row = rows.at(plan.row[corner][i]);
         const T w = plan.weight[corner][i];
 #pragma GCC unroll 4
-        for (int v = 0; v < NV; v++) sum[v] += w * S::load(row + v * S::N);
+        for (int v = 0; v < NV; v++) sum[corner % CHAINS * NV + v] += w * S::load(row + v * S::N);
       }
     }
 #pragma GCC unroll 4
-    for (int v = 0; v < NV; v++) S::store(out + v * S::N, sum[v]);
+    for (int v = 0; v < NV; v++) {
+      auto total = sum[v];
+#pragma GCC unroll 4
+      for (int chain = 1; chain < CHAINS; chain++) total += sum[chain * NV + v];
+      S::store(out + v * S::N, total);
+    }
   }
 }
 

@@ -77,6 +77,18 @@ template <class T, int S> INLINE void transpose_stage(typename Simd<T>::V* r) {
 }
 template <class T> INLINE void transpose(typename Simd<T>::V* r) { transpose_stage<T, Simd<T>::N / 2>(r); }
 
+// x and y of N pairs that lie one after the other; and pairs again.
+template <class T, int... L> INLINE void split_pairs(const T* p, T* x, T* y, Lanes<L...>) {
+  auto a = Simd<T>::load(p), b = Simd<T>::load(p + Simd<T>::N);
+  Simd<T>::store(x, __builtin_shufflevector(a, b, (2 * L)...));
+  Simd<T>::store(y, __builtin_shufflevector(a, b, (2 * L + 1)...));
+}
+template <class T> inline void split_pairs(const T* p, long n, T* x, T* y) {
+  long i = 0;
+  for (; i + Simd<T>::N <= n; i += Simd<T>::N) split_pairs<T>(p + 2 * i, x + i, y + i, typename Count<Simd<T>::N>::Type());
+  for (; i < n; i++) x[i] = p[2 * i], y[i] = p[2 * i + 1];
+}
+
 // N vectors to one: lane i is the sum of vector i's lanes.
 template <class T, int S> INLINE typename Simd<T>::V sum_stage(typename Simd<T>::V* r) {
   typedef typename Count<Simd<T>::N>::Type All;

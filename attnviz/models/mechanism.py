@@ -10,7 +10,7 @@ from torch import nn
 from attnviz.models.trunk import EfficientNetLite0
 from attnviz.registry import Registry
 
-LATE_BLOCKS = ((4, 0), (4, 1), (4, 2), (5, 0), (5, 1), (5, 2), (5, 3), (6, 0))
+LATE_BLOCKS = ((4, 2), (5, 0), (5, 1), (5, 2), (5, 3), (6, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,8 @@ class Mechanism:
         source: Paper, in a few words.
         install: Puts the mechanism into the trunk and hands back the network, often the trunk itself. Whatever the
             network has beyond the trunk's tensors is the attention: trained, and shipped.
-        first_stage: Everything before ``blocks[first_stage]`` is the bare trunk, so that training computes it once;
-            0 where the mechanism already acts on the image or in the first stage.
+        first_stage: Everything up to the last attention slot of ``blocks[first_stage]`` is the bare trunk, so that training
+            computes it once.
         attends: Whether there is any attention: ``False`` for the control alone.
     """
 
@@ -49,7 +49,7 @@ def in_slots(
 
     def install(trunk: EfficientNetLite0) -> nn.Module:
         for stage, position in slots:
-            block = trunk.block(stage, position)
+            block = trunk.stage(stage)[position]
             block.attention = make(block.out_channels)
         return trunk
 

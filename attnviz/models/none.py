@@ -7,7 +7,7 @@ MODELS.register("none")(
         summary="the bare trunk, EfficientNet-Lite0: the control, without attention",
         source="Tan and Le, ICML 2019",
         install=lambda trunk: trunk,
-        first_stage=7,
+        first_stage=6,
         attends=False,
     )
 )

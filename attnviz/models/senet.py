@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from attnviz.models.mechanism import MODELS, Mechanism, in_slots
 
-OPEN = 5.0  # sigmoid(5) = 0.993: a gate that starts here lets nearly everything through
+_OPEN = 5.0  # sigmoid(5) = 0.993: a gate that starts here lets nearly everything through
 
 
 class SqueezeExcitation(nn.Module):
@@ -25,7 +25,7 @@ class SqueezeExcitation(nn.Module):
     Shapes:
         ``x`` and ``y`` are ``(N, C, H, W)``, ``g`` is ``(N, C)`` in (0, 1).
 
-    Where we differ: ``W_2`` starts at zero with a bias of ``OPEN``, so that the module starts as nearly the identity and can
+    Where we differ: ``W_2`` starts at zero with a bias of 5, so that the module starts as nearly the identity and can
     join a trained network.
 
     Source: section 3, equations 2 to 4.
@@ -40,7 +40,7 @@ class SqueezeExcitation(nn.Module):
         self.squeeze = nn.Linear(channels, hidden)
         self.excite = nn.Linear(hidden, channels)
         nn.init.zeros_(self.excite.weight)
-        nn.init.constant_(self.excite.bias, OPEN)
+        nn.init.constant_(self.excite.bias, _OPEN)
 
     def forward(self, x: Tensor) -> Tensor:
         g = torch.sigmoid(self.excite(torch.relu(self.squeeze(x.mean((2, 3))))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -39,23 +40,35 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return content
 
 
-def fit_weights(module: nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:
+def fit_weights(
+    module: nn.Module, weights: Mapping[str, Tensor], path: str | Path, only: Collection[str] | None = None
+) -> None:
     """Load ``weights`` into ``module``, all of them and nothing else.
+
+    Args:
+        module: What they are for.
+        weights: Named tensors.
+        path: Where they came from, for the message.
+        only: Names of the part of ``module`` that they are for; by default all of it.
 
     Raises:
         WeightsError: names or shapes differ; the module is then as it was.
     """
-    wanted = module.state_dict()
+    state = module.state_dict()
+    wanted = state if only is None else {name: state[name] for name in only}
+    misfit = _misfit(wanted, weights)
+    if misfit:
+        raise WeightsError(f"{path}: does not fit {type(module).__name__}: {misfit}")
+    module.load_state_dict({**state, **weights}, strict=True)
+
+
+def _misfit(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
     missing = [name for name in wanted if name not in weights]
     unknown = [name for name in weights if name not in wanted]
-    for what, names in (("lacks", missing), ("has no place for", unknown)):
+    for what, names in (("it lacks", missing), ("no place for", unknown)):
         if names:
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise WeightsError(f"{path}: does not fit {type(module).__name__}: {what} {names[0]}{more}")
+            return f"{what} {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
     for name, tensor in weights.items():
         if tensor.shape != wanted[name].shape:
-            raise WeightsError(
-                f"{path}: does not fit {type(module).__name__}: {name} has shape {tuple(tensor.shape)}, "
-                f"wanted {tuple(wanted[name].shape)}"
-            )
-    module.load_state_dict(weights, strict=True)
+            return f"{name} has shape {tuple(tensor.shape)}, wanted {tuple(wanted[name].shape)}"
+    return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnviz.models.trunk import CLASSES, INPUT_SIZE_PX, EfficientNetLite0
+from attnviz.models.trunk import CLASSES, INPUT_SIZE_PX, EfficientNetLite0, fold_norms
 from attnviz.training.files import write_json
 from attnviz.training.scenes import View, alone, make_views
 from attnviz.training.sources import Sources, split
@@ -43,10 +44,10 @@ class DataRecipe:
         plain = np.random.default_rng((self.seed, 7)).random(self.views) < self.plain_share
         return ["plain" if is_plain else "scene" for is_plain in plain]
 
-    def make(self, sources: Sources) -> Iterator[View]:
-        """The views, in order; the held-out ones share neither objects nor photographs nor seeds with the others."""
+    def make(self, sources: Sources, start: int = 0) -> Iterator[View]:
+        """The views from the ``start``-th on; held-out ones share neither objects nor photographs nor seeds with others."""
         chosen = split(sources, self.seed, held_out=self.held_out)
-        return make_views(chosen, self.kinds(), seed=2 * self.seed + self.held_out)
+        return make_views(chosen, self.kinds(), seed=2 * self.seed + self.held_out, start=start)
 
 
 class Teacher:
@@ -77,16 +78,14 @@ class Features:
     """The trunk's features of many views, before the first attention site, and the answers wanted.
 
     Attributes:
-        features: ``(M, C, H, W)`` float16, what enters ``blocks[stage]``.
+        features: ``(M, C, H, W)`` float16, what ``trunk.before`` gives.
         answers: ``(M, 1000)`` float16, the teacher's log-probabilities.
         scene: ``(M,)`` bool, a scene or a plain photograph.
-        masks: ``(M, 224 * 28)`` uint8, where the object is, one bit a pixel.
     """
 
     features: np.ndarray[Any, np.dtype[np.float16]]
     answers: np.ndarray[Any, np.dtype[np.float16]]
     scene: np.ndarray[Any, np.dtype[np.bool_]]
-    masks: np.ndarray[Any, np.dtype[np.uint8]]
 
     def __len__(self) -> int:
         return len(self.scene)
@@ -118,8 +117,8 @@ def prepare(
         recipe: Which views.
         sources: What they are made of, before the split.
         trunk: The frozen trunk.
-        stage: The features are what enters ``blocks[stage]``.
-        cache: Folder that keeps them, about 40 kB a view.
+        stage: The features are what ``trunk.before(x, stage)`` gives.
+        cache: Folder that keeps them, about 46 kB a view.
         progress: Told how many views are done, of how many.
     """
     folder = cache / f"{'held-out' if recipe.held_out else 'train'}-{_key(recipe, sources, stage)}"
@@ -131,7 +130,6 @@ def prepare(
         _array(folder / "features.npy", (total, *shape), np.float16),
         _array(folder / "answers.npy", (total, CLASSES), np.float16),
         _array(folder / "scene.npy", (total,), np.bool_),
-        _array(folder / "masks.npy", (total, INPUT_SIZE_PX * INPUT_SIZE_PX // 8), np.uint8),
     )
     state = folder / "done.json"
     done = json.loads(state.read_text())["views"] if state.is_file() else 0
@@ -152,25 +150,23 @@ def _fill(
     done: int,
     progress: Progress,
 ) -> None:
-    trunk = trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trunk = copy.deepcopy(trunk)
+    fold_norms(trunk)
+    trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     teacher = Teacher(trunk)
-    start = 0
-    for chunk in chunks(recipe.make(sources)):
-        stop = start + len(chunk)
-        if stop > done:
-            features = trunk.before(as_input(np.stack([view.pixels for view in chunk])), stage)
-            own = trunk.after(features, stage).log_softmax(1)
-            answers = [teacher(view) if view.kind == "scene" else own[i] for i, view in enumerate(chunk)]
-            found.features[start:stop] = features.numpy()
-            found.answers[start:stop] = torch.stack(answers).numpy()
-            found.scene[start:stop] = [view.kind == "scene" for view in chunk]
-            found.masks[start:stop] = np.packbits(np.stack([view.mask for view in chunk]).reshape(len(chunk), -1), axis=1)
-            for array in (found.features, found.answers, found.scene, found.masks):
-                if isinstance(array, np.memmap):
-                    array.flush()
-            write_json(state, {"views": stop})
-            progress(stop, recipe.views)
-        start = stop
+    for chunk in chunks(recipe.make(sources, done)):
+        start, done = done, done + len(chunk)
+        features = trunk.before(as_input(np.stack([view.pixels for view in chunk])), stage)
+        own = trunk.after(features, stage).log_softmax(1)
+        answers = [teacher(view) if view.kind == "scene" else own[i] for i, view in enumerate(chunk)]
+        found.features[start:done] = features.numpy()
+        found.answers[start:done] = torch.stack(answers).numpy()
+        found.scene[start:done] = [view.kind == "scene" for view in chunk]
+        for array in (found.features, found.answers, found.scene):
+            if isinstance(array, np.memmap):
+                array.flush()
+        write_json(state, {"views": done})
+        progress(done, recipe.views)
 
 
 def _key(recipe: DataRecipe, sources: Sources, stage: int) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+_READABLE = 0o644  # some writers make private files
+
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a file beside ``path``, then put it in ``path``'s place."""
@@ -14,6 +16,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     beside = path.with_name(f".{path.name}.part")
     try:
         write(beside)
+        beside.chmod(_READABLE)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

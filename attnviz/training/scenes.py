@@ -15,7 +15,7 @@ Mask = np.ndarray[tuple[int, int], np.dtype[np.bool_]]
 
 SIDE_PX = 224
 _GREY = 127
-_OBJECT_SHARE = (0.25, 0.75)  # longest side of the object, as a share of the scene's side
+_OBJECT_SHARE = (0.2, 0.6)  # longest side of the object, as a share of the scene's side
 _ALONE_SHARES = (0.6, 0.75, 0.9)  # the teacher's answer is the mean over these sizes
 _CROP_SHARE = (0.5, 1.0)  # side of a photograph's crop, as a share of its shorter side
 _LIGHT = 0.2  # largest change of an object's brightness
@@ -42,12 +42,12 @@ class View:
     mirrored: bool = False
 
 
-def make_views(sources: Sources, kinds: Sequence[str], seed: int) -> Iterator[View]:
-    """One view for each entry of ``kinds``, ``"scene"`` or ``"plain"``: the ``i``-th depends on ``seed`` and ``i`` alone.
+def make_views(sources: Sources, kinds: Sequence[str], seed: int, start: int = 0) -> Iterator[View]:
+    """One view for each entry of ``kinds``, ``"scene"`` or ``"plain"``, from the ``start``-th on.
 
-    Each object and each photograph is used about equally often.
+    The ``i``-th depends on ``seed`` and ``i`` alone. Each object and each photograph is used about equally often.
     """
-    for index, kind in enumerate(kinds):
+    for index, kind in list(enumerate(kinds))[start:]:
         random = np.random.default_rng((seed, index))
         photograph = _in_turn(sources.photographs, index, seed)
         if kind == "plain":

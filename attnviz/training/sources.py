@@ -18,13 +18,18 @@ from attnviz.errors import DataError
 from attnviz.training.rcc import read_rcc
 
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+Opener = Callable[[], bytes]
 
 STAMPS = Path("/usr/share/tuxpaint/stamps")
 PACKAGES = (
     "tuxpaint-stamps-default opencv-doc gcompris-qt-data gnome-backgrounds mate-backgrounds plasma-workspace-wallpapers "
     "lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 ukui-wallpapers"
 )
-_PHOTOGRAPH_FOLDERS = (Path("/usr/share/doc/opencv-doc/examples/data"), Path("/usr/share/backgrounds"), Path("/usr/share/wallpapers"))
+_PHOTOGRAPH_FOLDERS = (
+    Path("/usr/share/doc/opencv-doc/examples/data"),
+    Path("/usr/share/backgrounds"),
+    Path("/usr/share/wallpapers"),
+)
 _RCC_FOLDER = Path("/usr/share/gcompris-qt/rcc")
 _PYTHON_PACKAGES = (("skimage", "data"), ("sklearn", "datasets/images"))
 _ENDINGS = {".jpg", ".jpeg", ".png", ".webp"}
@@ -74,11 +79,13 @@ def find_sources(objects: Path | None = None, photographs: Path | None = None) -
     Raises:
         DataError: too few of either, with what to install.
     """
-    found = Sources(
-        tuple(filter(None, map(_object, _files(objects or STAMPS)))),
-        tuple(filter(None, map(_photograph, _files(photographs) if photographs else _installed_photographs()))),
-    )
-    for what, folder, pictures in (("objects", objects, found.objects), ("photographs", photographs, found.photographs)):
+    cut_outs = _files(objects) if objects else _photographic(_files(STAMPS))
+    pictures = _files(photographs) if photographs else _photographic(_installed_photographs())
+    found = Sources(tuple(filter(None, map(_object, cut_outs))), tuple(filter(None, map(_photograph, pictures))))
+    for what, folder, pictures in (
+        ("objects", objects, found.objects),
+        ("photographs", photographs, found.photographs),
+    ):
         if len(pictures) < _SMALLEST_NUMBER:
             where = f"in {folder}" if folder else f"on this machine: apt-get install {PACKAGES}"
             raise DataError(f"scenes need at least {_SMALLEST_NUMBER} {what}, found {len(pictures)} {where}")
@@ -110,9 +117,6 @@ def is_held_out(group: str, seed: int) -> bool:
     return int.from_bytes(digest[:4], "big") / 2**32 < _HELD_OUT_SHARE
 
 
-Opener = Callable[[], bytes]
-
-
 def _files(folder: Path) -> Iterator[tuple[str, Opener]]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder.parent).as_posix()
@@ -140,6 +144,11 @@ def _installed_photographs() -> Iterator[tuple[str, Opener]]:
                 yield name, lambda content=content: content  # type: ignore[misc]
 
 
+def _photographic(files: Iterable[tuple[str, Opener]]) -> Iterator[tuple[str, Opener]]:
+    """Without drawings, and without the pictures that serve as examples elsewhere."""
+    return (file for file in files if not _DRAWN.search(file[0]) and not _SHOWN.search(file[0]))
+
+
 def _group(name: str) -> str:
     """The name without what tells views of one thing apart: a number, a side, a size or a theme.
 
@@ -148,7 +157,7 @@ def _group(name: str) -> str:
     """
     folder, _, leaf = name.rpartition("/")
     if "/contents/" in name:
-        return name.split("/contents/")[0]
+        return name.split("/contents/", maxsplit=1)[0]
     stem = leaf.rpartition(".")[0]
     return f"{folder}/{re.sub(r'([_-]?(left|right|front|side|back|[0-9x]+|[ABLR]))+$', '', stem) or stem}"
 
@@ -165,8 +174,6 @@ def _open(content: bytes) -> Image.Image | None:
 
 def _object(file: tuple[str, Opener]) -> Source | None:
     name, read = file
-    if _DRAWN.search(name):
-        return None
     image = _open(read())
     if image is None or not image.has_transparency_data:
         return None
@@ -183,8 +190,6 @@ def _object(file: tuple[str, Opener]) -> Source | None:
 
 def _photograph(file: tuple[str, Opener]) -> Source | None:
     name, read = file
-    if _DRAWN.search(name) or _SHOWN.search(name):
-        return None
     image = _open(read())
     if image is None or image.has_transparency_data or image.mode not in {"RGB", "YCbCr"}:
         return None

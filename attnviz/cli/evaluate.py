@@ -1,0 +1,59 @@
+"""``attnviz evaluate``: built-in models on held-out scenes and photographs, in one table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from attnviz.cli.training_options import folders_of_pictures, progress, shown_table
+
+
+@click.command()
+@click.argument("models", nargs=-1)
+@click.option("--weights", type=click.Path(path_type=Path), help="File of the attention's weights, for one model.")
+@click.option(
+    "--views",
+    type=click.IntRange(min=2),
+    default=1600,
+    show_default=True,
+    help="Views, half of them plain photographs.",
+)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="The one of training: it decides what is held out."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the table.")
+@folders_of_pictures
+def command(
+    models: tuple[str, ...],
+    *,
+    weights: Path | None,
+    views: int,
+    seed: int,
+    as_json: bool,
+    objects: Path | None,
+    backgrounds: Path | None,
+) -> None:
+    """Evaluate MODELS, by default all built-in ones, on objects and photographs that no model was trained on."""
+    from attnviz.models import MODELS
+    from attnviz.models.card import read_card
+    from attnviz.training.features import DataRecipe
+    from attnviz.training.run import measure
+    from attnviz.training.sources import find_sources
+
+    names = models or tuple(MODELS)
+    for name in names:
+        MODELS[name]
+    if weights is not None and len(names) != 1:
+        raise click.UsageError("--weights is for one model: name it")
+    with progress() as told:
+        sources = find_sources(objects, backgrounds)
+        cards = {name: read_card(name) for name in names}
+        map_of = {name: card.figures["map_of"] for name, card in cards.items() if card}
+        held_out = DataRecipe(views, seed=seed, held_out=True)
+        results = measure(dict.fromkeys(names, weights), sources, held_out, told, map_of)
+    if as_json:
+        click.echo(json.dumps([result.as_dict() for result in results], indent=1))
+    else:
+        click.echo(shown_table(results), nl=False)

@@ -1,0 +1,109 @@
+"""``attnviz train``: train the attention of a built-in model, evaluate it, and write its card."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+
+from attnviz.cli.training_options import cache_folder, folders_of_pictures, progress, shown_table
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("attnviz-models"),
+    show_default=True,
+    help="Folder for weights/ and cards/.",
+)
+@click.option("--views", type=click.IntRange(min=2), default=6000, show_default=True, help="Views to train on.")
+@click.option(
+    "--plain-share",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Share of plain photographs among the views.",
+)
+@click.option(
+    "--plain-weight",
+    type=click.FloatRange(min=0),
+    default=1.5,
+    show_default=True,
+    help="What a plain photograph counts, a scene counting 1.",
+)
+@click.option("--epochs", type=click.IntRange(min=1), default=4, show_default=True)
+@click.option("--batch", type=click.IntRange(min=2), default=32, show_default=True)
+@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=5e-3, show_default=True)
+@click.option(
+    "--held-out-views", type=click.IntRange(min=2), default=1600, show_default=True, help="Views to evaluate on."
+)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Of the split, the views, the start and the order."
+)
+@click.option("--overwrite", is_flag=True, help="Replace weights and card in --out.")
+@folders_of_pictures
+@cache_folder
+def command(
+    model: str,
+    *,
+    out: Path,
+    views: int,
+    plain_share: float,
+    plain_weight: float,
+    epochs: int,
+    batch: int,
+    learning_rate: float,
+    held_out_views: int,
+    seed: int,
+    overwrite: bool,
+    objects: Path | None,
+    backgrounds: Path | None,
+    cache: Path,
+) -> None:
+    """Train the attention of MODEL; everything else in it stays as it is.
+
+    The teacher is the bare network looking at an object alone; the student must give the same answer for the same
+    object, small and off-centre in a photograph. Interrupt it when you like: the same command goes on where it stopped.
+
+    Objects and photographs come from Debian packages unless you name folders of your own.
+    """
+    from attnviz.models import MODELS
+    from attnviz.training.features import DataRecipe
+    from attnviz.training.run import Plan, refuse_to_overwrite, train
+    from attnviz.training.sources import find_sources
+    from attnviz.training.trainer import TrainRecipe
+
+    MODELS[model]
+    arguments = click.get_current_context().params
+    plan = Plan(
+        model,
+        DataRecipe(views, plain_share, seed),
+        TrainRecipe(epochs, batch, learning_rate, plain_weight, seed),
+        held_out_views,
+        out,
+        cache,
+        _command(arguments),
+    )
+    if not overwrite:
+        refuse_to_overwrite(plan.outputs)
+    with progress() as told:
+        told("pictures", 0, 1)
+        sources = find_sources(objects, backgrounds)
+        told("pictures", 1, 1)
+        measured = train(plan, sources, told)
+    click.echo(shown_table([measured]), nl=False)
+    click.echo("\n".join(f"wrote {path}" for path in plan.outputs if path.exists()))
+
+
+def _command(arguments: dict[str, object]) -> str:
+    """The command with every option that matters for the result, defaults included."""
+    left_out = {"model", "out", "cache", "overwrite"}
+    options = [
+        f"--{name.replace('_', '-')} {shlex.quote(str(value))}"
+        for name, value in arguments.items()
+        if name not in left_out and value is not None
+    ]
+    return " ".join(["attnviz train", str(arguments["model"]), *options])

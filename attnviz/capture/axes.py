@@ -70,9 +70,10 @@ def parts_of(node: Node, axis: int, stop: Node | None = None) -> Parts:
 
 def heads_in(parts: Parts) -> int:
     """How many heads or groups a batch axis ``(N heads)`` holds for each image; 1 where it holds anything else."""
-    if any(part.of not in {Meaning.BATCH, Meaning.GROUPS} for part in parts):
+    heads = {Meaning.GROUPS, Meaning.CHANNELS}
+    if any(part.of not in heads | {Meaning.BATCH} for part in parts):
         return 1
-    return math.prod(part.size for part in parts if part.of is Meaning.GROUPS)
+    return math.prod(part.size for part in parts if part.of in heads)
 
 
 def _one(of: Meaning, node: Node, axis: int) -> Parts:

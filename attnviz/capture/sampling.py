@@ -80,7 +80,9 @@ class GridSampling:
         size = _extent(x.shape, points)
         # A map of one pixel with aligned corners is the same everywhere.
         grid = 2 * points / (size - 1).clamp_min(1) - 1 if self.align_corners else (2 * points + 1) / size - 1
-        return F.grid_sample(x, grid.to(x.dtype), self.mode, self.padding_mode, self.align_corners)
+        # A float64 grid was float32 in the model, beside a map that autocast may have left in half precision.
+        dtype = torch.promote_types(x.dtype, torch.float32) if g.dtype == torch.float64 else x.dtype
+        return F.grid_sample(x.to(dtype), grid.to(dtype), self.mode, self.padding_mode, self.align_corners)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,205 @@
+"""Weighted sums of branches, kernels, positions and frames are found by operation, and prove themselves."""
+
+import pickle
+
+import networks
+import pytest
+import timm
+import torch
+import weighted_networks
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from attnviz.capture import WeightedSum, capture, find_attention
+from attnviz.records import Kind
+
+EVERY = {**weighted_networks.WEIGHTED, **weighted_networks.CLIPS}
+
+
+def network_and_input(name, n=2):
+    shape = weighted_networks.CLIPS[name][2] if name in weighted_networks.CLIPS else None
+    x = networks.images(n) if shape is None else weighted_networks.clips((n, *shape[1:]))
+    return weighted_networks.build(name), x
+
+
+def captured_of(name, n=2):
+    model, x = network_and_input(name, n)
+    with torch.no_grad(), capture(model) as captured:
+        model(x)
+    return model, x, captured.records
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_weighted_sum_of_the_literature_is_found_with_its_kind(name):
+    model, x = network_and_input(name)
+    assert [site.kind.value for site in find_attention(model, x)] == EVERY[name][1]
+
+
+@pytest.mark.parametrize("name", weighted_networks.UNWEIGHTED)
+def test_what_only_looks_like_a_weighted_sum_is_not_reported(name):
+    assert find_attention(weighted_networks.build(name), networks.images()) == []
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_outputs_are_bit_identical_and_records_rebuild_them(name):
+    model, x = network_and_input(name)
+    sites = find_attention(model, x)
+    for run in (torch.no_grad, torch.enable_grad):
+        with run(), capture(model, sites) as captured:
+            y = model(x)
+            assert torch.equal(y, model(x))
+        assert all(record.verify(1e-6) <= 1e-6 for record in captured.records)
+        assert all(record.g.ndim == len(record.site.kind.axes[0]) for record in captured.records)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_sites_hold_for_other_batches(name):
+    model, x = network_and_input(name)
+    sites = find_attention(model, x)
+    for n in (1, 3):
+        assert find_attention(*network_and_input(name, n)) == sites
+        model, x = network_and_input(name, n)
+        with torch.no_grad(), capture(model, sites) as captured:
+            model(x)
+        assert all(record.verify(1e-6) <= 1e-6 for record in captured.records)
+        assert all(record.g.shape[0] == n for record in captured.records)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_different_g_changes_the_output_in_proportion(name):
+    for record in captured_of(name)[2]:
+        changed = record.site.use(record.g * 0.5, record.x)
+        assert torch.allclose(changed, 0.5 * record.y, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_sites_survive_pickling(name):
+    sites = find_attention(*network_and_input(name))
+    assert pickle.loads(pickle.dumps(sites)) == sites
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "axis"),
+    [
+        ("sknet", (2, 2, 8), 1),
+        ("sknet-branches-first", (2, 2, 8), 1),
+        ("sknet-branches-third", (2, 2, 8), 1),
+        ("sknet-one-weight", (2, 2, 1), 1),
+        ("resnest", (2, 2, 8), 1),
+        ("dynamic-conv", (2, 4, 1), 1),
+        ("dynamic-conv-by-product", (2, 4, 1), 1),
+        ("global-context", (2, 1, 36), 2),
+        ("global-context-einsum", (2, 1, 36), 2),
+        ("global-context-sum", (2, 1, 36), 2),
+        ("several-glimpses", (2, 4, 36), 2),
+        ("double-attention", (2, 3, 36), 2),
+        ("separable-self-attention", (2, 4, 9), 2),
+        ("local-self-attention", (2, 1, 36, 9), 3),
+        ("temporal-sum", (2, 5), 1),
+        ("temporal-bmm", (2, 5), 1),
+        ("spatio-temporal", (2, 1, 18), 2),
+    ],
+)
+def test_normalised_weights_sum_to_one_along_their_canonical_axis(name, shape, axis):
+    g = captured_of(name)[2][0].g
+    assert g.shape == shape
+    assert torch.allclose(g.sum(axis), torch.ones(()), atol=1e-6)
+
+
+def test_branch_weights_are_those_of_the_paper():
+    model, x, (record,) = captured_of("sknet")
+    a, b = (path(x) for path in model.paths)
+    z = torch.relu(model.squeeze((a + b).flatten(2).mean(2)))
+    scores = (z @ model.select.weight.T + model.select.bias).view(2, 2, 8).exp()
+    assert torch.allclose(record.g, scores / scores.sum(1, keepdim=True), atol=1e-6)
+    assert torch.equal(record.x, torch.stack([a, b], 1))
+
+
+def test_branches_that_were_never_stacked_give_one_site_each_and_sum_to_one():
+    _, _, (first, second) = captured_of("sknet-separate")
+    assert first.g.shape == second.g.shape == (2, 1, 8)
+    assert torch.allclose(first.g + second.g, torch.ones(()), atol=1e-6)
+    _, _, (together,) = captured_of("sknet")
+    assert torch.allclose(torch.cat([first.g, second.g], 1), together.g, atol=1e-6)
+
+
+def test_routing_weights_mix_the_kernels():
+    model, x, (record,) = captured_of("condconv")
+    assert torch.allclose(record.g[..., 0], torch.sigmoid(model.route(x.mean((2, 3)))), atol=1e-6)
+    first = sum(record.g[0, b, 0] * model.kernels[b] for b in range(4))
+    by_hand = nn.functional.conv2d(x[:1], first, padding=1)
+    assert torch.allclose(model(x)[:1], by_hand, atol=1e-5)
+
+
+def test_a_context_is_the_mean_of_the_positions_under_g():
+    model, x, (record,) = captured_of("global-context")
+    context = (record.g[:, 0].view(2, 1, 6, 6) * x).sum((2, 3))
+    assert torch.allclose(record.y.view(2, 8), context, atol=1e-6)
+    assert torch.allclose(model(x), x + model.transform(context[..., None, None]), atol=1e-6)
+
+
+def test_frames_are_told_from_positions():
+    model, x, (record,) = captured_of("temporal-sum")
+    assert record.site.kind is Kind.TEMPORAL
+    features = torch.stack([model.conv(frame).relu().mean((2, 3)) for frame in x.unbind(1)], 1)
+    assert torch.allclose(record.g, model.score(features)[..., 0].softmax(1), atol=1e-6)
+    assert torch.allclose(model(x), (record.g[..., None] * features).sum(1), atol=1e-6)
+
+
+def test_gradients_flow_through_g():
+    model, x = network_and_input("global-context")
+    with capture(model) as captured:
+        y = model(x)
+    (record,) = captured.records
+    (gradient,) = torch.autograd.grad(y.sum(), record.g)
+    wanted = 36 * torch.einsum("oc,ncl->nl", model.transform.weight[:, :, 0, 0], x.flatten(2))
+    assert torch.allclose(gradient[:, 0], wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_weighted_sum_has_one_operand():
+    use = WeightedSum(Kind.TEMPORAL, "mul", 0, ((0,), (1,)), 2, (-2, -1))
+    with pytest.raises(TypeError, match="a weighted sum has one operand, got 2"):
+        use(torch.ones(1, 2), (torch.ones(1, 2), torch.ones(1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("skresnet18", {"branch": 8}),
+        ("resnest14d", {"branch": 4}),
+        ("gcresnext26ts", {"pooling": 8}),
+        ("tf_efficientnet_cc_b0_4e", {"branch": 24, "channel": 16}),
+    ],
+)
+def test_third_party_models_hold_what_their_papers_say(name, expected):
+    torch.manual_seed(0)
+    model, x = timm.create_model(name, pretrained=False).eval(), torch.randn(1, 3, 64, 64)
+    with torch.no_grad(), capture(model) as captured:
+        y = model(x)
+    kinds = [record.site.kind.value for record in captured.records]
+    assert {kind: kinds.count(kind) for kind in kinds} == expected
+    assert all(record.verify(1e-5) <= 1e-5 for record in captured.records)
+    with torch.no_grad():
+        assert torch.equal(model(x), y)
+
+
+FOUND = {**networks.GATED, **weighted_networks.WEIGHTED}
+blocks = st.lists(
+    st.sampled_from([*weighted_networks.WEIGHTED, *weighted_networks.UNWEIGHTED, "se", "cbam", "residual"]),
+    min_size=2,
+    max_size=4,
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(names=blocks, n=st.integers(1, 3), seed=st.integers(0, 100))
+def test_a_random_chain_of_blocks_is_found_exactly(names, n, seed):
+    rooms = [networks if name in {"se", "cbam", "residual"} else weighted_networks for name in names]
+    model = nn.Sequential(*(room.build(name, seed) for room, name in zip(rooms, names, strict=True)))
+    x = networks.images(n, seed)
+    found = [(site.module.split(".")[0], site.kind.value) for site in find_attention(model, x)]
+    assert found == [(str(i), kind) for i, name in enumerate(names) for kind in FOUND.get(name, (None, []))[1]]
+    with torch.no_grad(), capture(model) as captured:
+        model(x)
+    assert all(record.verify(1e-5) <= 1e-5 for record in captured.records)

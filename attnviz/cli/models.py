@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from attnviz.models.card import Card
 
 _FIGURES = ("kl", "top1", "top5", "pointing", "plain")
 
@@ -37,12 +42,11 @@ def command(*, as_json: bool) -> None:
     _print_table(cards)
 
 
-def _print_table(cards: dict[str, object]) -> None:
+def _print_table(cards: Mapping[str, Card | None]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     from attnviz.models import MODELS
-    from attnviz.models.card import Card
 
     table = Table(
         caption="KL, top-1, top-5 and pointing on held-out scenes; plain: agreement with the bare network on held-out "
@@ -55,8 +59,8 @@ def _print_table(cards: dict[str, object]) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     for name, card in cards.items():
         mechanism = MODELS[name]
-        values = [card.value(key) for key in _FIGURES] if isinstance(card, Card) else [math.nan] * len(_FIGURES)
-        parameters = f"{card.value('parameters'):,.0f}" if isinstance(card, Card) else "–"
+        values = [card.value(key) for key in _FIGURES] if card else [math.nan] * len(_FIGURES)
+        parameters = f"{card.value('parameters'):,.0f}" if card else "–"
         shown = ["–" if math.isnan(value) else f"{value:.2f}" for value in values]
         table.add_row(name, f"{mechanism.summary} ({mechanism.source})", parameters, *shown)
     console = Console()

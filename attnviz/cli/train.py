@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from attnviz import __version__
 from attnviz.cli.training_options import cache_folder, folders_of_pictures, progress, shown_table
 
 
@@ -86,6 +87,7 @@ def command(
         out,
         cache,
         _command(arguments),
+        __version__,
     )
     if not overwrite:
         refuse_to_overwrite(plan.outputs)

@@ -67,8 +67,8 @@ def shown_table(results: Sequence[Evaluation]) -> str:
     table = Table(
         title="Held-out scenes and photographs",
         caption=(
-            f"{first.kl.n} scenes, the teacher sure in {first.top1.n}; {first.plain.n} photographs in which the trunk sees "
-            f"something. Below each figure its 95 % interval. Pointing by chance: {first.chance.value:.2f}."
+            f"{first.kl.n} scenes, the teacher sure in {first.top1.n}; {first.plain.n} photographs in which the trunk "
+            f"sees something. Below each figure its 95 % interval. Pointing by chance: {first.chance.value:.2f}."
         ),
         caption_justify="left",
     )

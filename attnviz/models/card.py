@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -18,8 +19,8 @@ class Card:
 
     Attributes:
         model: Name of the model.
-        figures: What the held-out evaluation measured: each a mapping with ``value``, ``low``, ``high`` and ``n``, beside
-            ``parameters``, ``map_of`` and ``sites``.
+        figures: What the held-out evaluation measured: each a mapping with ``value``, ``low``, ``high`` and ``n``,
+            beside ``parameters``, ``map_of`` and ``sites``.
         made: How: command, recipe, data, versions.
     """
 
@@ -29,8 +30,9 @@ class Card:
 
     def value(self, name: str) -> float:
         """One figure's value, NaN where the card has none."""
-        figure = self.figures.get(name, {})
-        return float(figure.get("value", "nan")) if isinstance(figure, Mapping) else float(figure)
+        figure = self.figures.get(name)
+        value = figure.get("value") if isinstance(figure, Mapping) else figure
+        return math.nan if value is None else float(value)
 
 
 def card_path(name: str) -> Path:

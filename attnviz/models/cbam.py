@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from attnviz.models.mechanism import MODELS, Mechanism, in_slots
 
 _OPEN = 5.0  # sigmoid(5) = 0.993: a gate that starts here lets nearly everything through
-_MOSTLY_OPEN, _NARROW = 3.0, 0.3  # sigmoid(3 ± 0.3) = 0.94 to 0.96
+_MOSTLY_OPEN = 3.0  # sigmoid(3 ± 1) = 0.88 to 0.98
 
 
 class ChannelGate(nn.Module):
     r"""Weighs each channel by what its mean and its maximum over space say.
 
-    .. math:: y = g\,x, \quad g = \sigma(W_1\,\mathrm{ReLU}(W_0\,\mathrm{mean}_{HW}x) + W_1\,\mathrm{ReLU}(W_0\,\max_{HW}x))
+    .. math:: y = g\,x, \quad g = \sigma(m(\mathrm{mean}_{HW}\,x) + m(\max_{HW} x)), \quad
+        m(z) = W_1\,\mathrm{ReLU}(W_0 z)
 
     Args:
         channels: ``C``.
@@ -36,12 +37,13 @@ class ChannelGate(nn.Module):
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
         hidden = max(channels // reduction, 4)
-        self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
-        last = self.mlp[-1]
+        last = nn.Linear(hidden, channels)
         nn.init.zeros_(last.weight)
         nn.init.constant_(last.bias, _OPEN / 2)
+        self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), last)
 
     def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
         g = torch.sigmoid(self.mlp(x.mean((2, 3))) + self.mlp(x.amax((2, 3))))
         return x * g[:, :, None, None]
 
@@ -57,9 +59,9 @@ class SpatialGate(nn.Module):
     Shapes:
         ``x`` and ``y`` are ``(N, C, H, W)``, ``g`` is ``(N, H, W)`` in (0, 1).
 
-    Where we differ: a batch normalisation follows ``f``, as in the authors' code though not in the paper: without it the gate
-    learns to stand open everywhere and stays there. It starts with scale 0.3 and shift 3, nearly the identity. ``f`` repeats
-    the border where the paper pads with zeros, which would make the border stand out.
+    Where we differ: a batch normalisation follows ``f``, as in the authors' code though not in the paper: without it
+    the gate learns to stand open everywhere and stays there. It starts with scale 1 and shift 3, nearly the identity.
+    ``f`` repeats the border where the paper pads with zeros, which would make the border stand out.
 
     Source: section 3, equation 3.
     """
@@ -68,10 +70,10 @@ class SpatialGate(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(2, 1, kernel, padding=kernel // 2, padding_mode="replicate", bias=False)
         self.norm = nn.BatchNorm2d(1)
-        nn.init.constant_(self.norm.weight, _NARROW)
         nn.init.constant_(self.norm.bias, _MOSTLY_OPEN)
 
     def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
         described = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)
         g = torch.sigmoid(self.norm(self.conv(described)))
         return x * g
@@ -100,13 +102,14 @@ class CBAM(nn.Module):
         self.spatial = SpatialGate(kernel)
 
     def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
         attended: Tensor = self.spatial(self.channel(x))
         return attended
 
 
 MODELS.register("cbam")(
     Mechanism(
-        summary="channel gate, then spatial gate (7×7 convolution on mean and maximum), after every block from 14×14 on",
+        summary="channel gate, then spatial gate (7×7 convolution on mean and maximum), after the last six blocks",
         source="Woo et al., ECCV 2018",
         install=in_slots(CBAM),
         first_stage=4,

@@ -80,6 +80,7 @@ class Logits(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
         output = self.model(pixel_values=x)
         for name in ("logits", "pooler_output"):
             found: Tensor | None = getattr(output, name, None)
@@ -163,7 +164,8 @@ def _fetching(name: str) -> Iterator[None]:
     except Exception as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")[:160]
         raise WeightsError(
-            f"{name}: cannot be had ({type(error).__name__}: {reason}); give a file with --weights PATH, or --weights none"
+            f"{name}: cannot be had ({type(error).__name__}: {reason}); "
+            "give a file with --weights PATH, or --weights none"
         ) from error
 
 

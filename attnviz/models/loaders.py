@@ -18,10 +18,11 @@ def load_model(name: str, weights: str | Path = "default", seed: int = 0) -> Vis
     """Load a model, ready to be explained.
 
     Args:
-        name: ``"cbam"`` and the other built-in names; ``"timm:NAME"``, ``"torchvision:NAME"``, ``"hf:REPOSITORY-OR-FOLDER"``;
-            or ``"package.module:function"``, a function without arguments that returns an ``nn.Module`` or a
-            :class:`VisionModel`.
-        weights: ``"default"``, the published ones; ``"none"``, random ones; or a file, read without running what is in it.
+        name: ``"cbam"`` and the other built-in names; ``"timm:NAME"``, ``"torchvision:NAME"``,
+            ``"hf:REPOSITORY-OR-FOLDER"``; or ``"package.module:function"``, a function without arguments that returns
+            an ``nn.Module`` or a :class:`VisionModel`.
+        weights: ``"default"``, the published ones; ``"none"``, random ones; or a file, read without running what is
+            in it.
         seed: Of the random weights.
 
     Returns:

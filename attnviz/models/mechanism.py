@@ -22,8 +22,8 @@ class Mechanism:
         source: Paper, in a few words.
         install: Puts the mechanism into the trunk and hands back the network, often the trunk itself. Whatever the
             network has beyond the trunk's tensors is the attention: trained, and shipped.
-        first_stage: Everything up to the last attention slot of ``blocks[first_stage]`` is the bare trunk, so that training
-            computes it once.
+        first_stage: Everything up to the last attention slot of ``blocks[first_stage]`` is the bare trunk, so that
+            training computes it once.
         attends: Whether there is any attention: ``False`` for the control alone.
     """
 

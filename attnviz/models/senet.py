@@ -43,13 +43,14 @@ class SqueezeExcitation(nn.Module):
         nn.init.constant_(self.excite.bias, _OPEN)
 
     def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
         g = torch.sigmoid(self.excite(torch.relu(self.squeeze(x.mean((2, 3))))))
         return x * g[:, :, None, None]
 
 
 MODELS.register("senet")(
     Mechanism(
-        summary="channel gate from the mean over space, after every block from 14×14 on",
+        summary="channel gate from the mean over space, after each of the last six blocks",
         source="Hu et al., CVPR 2018",
         install=in_slots(SqueezeExcitation),
         first_stage=4,

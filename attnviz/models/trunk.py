@@ -57,6 +57,7 @@ class ConvNorm(nn.Module):
         return F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
 
     def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
         y: Tensor = self.norm(self.conv(self._pad(x)))
         return y if self.linear else F.relu6(y)
 
@@ -85,6 +86,7 @@ class Block(nn.Module):
         return x + y if self.residual else y
 
     def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
         attended: Tensor = self.attention(self.convolve(x))
         return attended
 
@@ -138,6 +140,7 @@ class EfficientNetLite0(nn.Module):
         return logits
 
     def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
         x = self.blocks(self.stem(x))
         logits: Tensor = self.classifier(self.head(x).mean((2, 3)))
         return logits
@@ -188,7 +191,8 @@ def load_trunk(path: Path) -> EfficientNetLite0:
         same_leaf = name.rpartition(".")[2] == origin.rpartition(".")[2]
         if not same_leaf or tensor.shape != wanted[name].shape:
             raise WeightsError(
-                f"{path}: {origin} of shape {tuple(tensor.shape)} does not fit {name} of shape {tuple(wanted[name].shape)}"
+                f"{path}: {origin} of shape {tuple(tensor.shape)} does not fit "
+                f"{name} of shape {tuple(wanted[name].shape)}"
             )
     trunk.load_state_dict(paired, strict=True, assign=True)
     return trunk.eval()

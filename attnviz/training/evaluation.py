@@ -1,4 +1,4 @@
-"""Measure models on held-out scenes and photographs: do they find the teacher's answer, and do their maps find the object?"""
+"""Measure models on held-out views: do they find the teacher's answer, and do their maps find the object?"""
 
 from __future__ import annotations
 
@@ -76,16 +76,12 @@ class Evaluation:
     sites: Mapping[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Evaluation:
-        """From JSON."""
-        return cls(**{key: Figure(**value) if key in _FIGURES else value for key, value in content.items()})
-
-
-_FIGURES = ("kl", "top1", "top5", "pointing", "chance", "plain")
+        """For JSON, which has no NaN: a figure of no views holds ``None``."""
+        content = asdict(self)
+        for figure in content.values():
+            if isinstance(figure, dict) and figure.get("n") == 0:
+                figure.update(dict.fromkeys(("value", "low", "high")))
+        return content
 
 
 def evaluate(
@@ -110,8 +106,8 @@ def evaluate(
         DataError: no scenes, or no plain photographs.
     """
     for network in (trunk, *(model.network for model in models.values())):
-        fold_norms(network.requires_grad_(requires_grad=False))
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        fold_norms(network.requires_grad_(False))  # noqa: FBT003
+        network.to(memory_format=torch.channels_last)
     teacher = Teacher(trunk)
     tallies = {name: _Tally(model) for name, model in models.items()}
     facts = _Facts()
@@ -221,7 +217,7 @@ def pointing(maps: Tensor, masks: Tensor) -> Tensor:
     Returns:
         ``(N,)``, 1 or 0.
 
-    Source: Zhang et al., Top-down Neural Attention by Excitation Backprop, IJCV 2018, section 4.2; without its tolerance.
+    Source: Zhang et al., Top-down Neural Attention by Excitation Backprop, IJCV 2018, section 4.2; no tolerance.
 
     >>> pointing(torch.tensor([[[0.0, 2.0]], [[3.0, 1.0]]]), torch.tensor([[[False, True]], [[False, True]]]))
     tensor([1., 0.])

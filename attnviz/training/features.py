@@ -45,7 +45,7 @@ class DataRecipe:
         return ["plain" if is_plain else "scene" for is_plain in plain]
 
     def make(self, sources: Sources, start: int = 0) -> Iterator[View]:
-        """The views from the ``start``-th on; held-out ones share neither objects nor photographs nor seeds with others."""
+        """The views from the ``start``-th on; held-out ones share no object, photograph or seed with the others."""
         chosen = split(sources, self.seed, held_out=self.held_out)
         return make_views(chosen, self.kinds(), seed=2 * self.seed + self.held_out, start=start)
 
@@ -92,7 +92,7 @@ class Features:
 
 
 def as_input(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
-    """``(N, 224, 224, 3)`` uint8 to the trunk's input ``(N, 3, 224, 224)``, channels last in memory: it is faster so."""
+    """``(N, 224, 224, 3)`` uint8 to the trunk's ``(N, 3, 224, 224)``, channels last in memory: it is faster so."""
     return torch.from_numpy(pixels.astype(np.float32)).div_(127.5).sub_(1).movedim(3, 1)
 
 
@@ -152,7 +152,7 @@ def _fill(
 ) -> None:
     trunk = copy.deepcopy(trunk)
     fold_norms(trunk)
-    trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trunk.to(memory_format=torch.channels_last)
     teacher = Teacher(trunk)
     for chunk in chunks(recipe.make(sources, done)):
         start, done = done, done + len(chunk)

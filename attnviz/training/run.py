@@ -13,7 +13,6 @@ import PIL
 import torch
 from safetensors.torch import save_file
 
-import attnviz
 from attnviz.errors import OutputError
 from attnviz.models.builtin import attend, shipped_weights
 from attnviz.models.mechanism import MODELS
@@ -43,6 +42,7 @@ class Plan:
         out: Folder for ``weights/NAME.safetensors``, ``cards/NAME.json`` and ``cards/NAME.md``.
         cache: Folder for features and checkpoints.
         command: The command that repeats the run.
+        version: Of attnviz.
     """
 
     model: str
@@ -52,6 +52,7 @@ class Plan:
     out: Path
     cache: Path
     command: str
+    version: str
 
     @property
     def outputs(self) -> tuple[Path, Path, Path]:
@@ -148,14 +149,13 @@ def made(plan: Plan, sources: Sources) -> dict[str, Any]:
         "data": {**asdict(plan.data), **counts},
         "training": asdict(plan.training),
         "held_out_views": plan.held_out_views,
-        "versions": versions(),
+        "versions": {"attnviz": plan.version, **versions()},
     }
 
 
 def versions() -> dict[str, str]:
     """Of everything that the figures may depend on."""
     return {
-        "attnviz": attnviz.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,

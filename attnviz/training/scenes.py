@@ -66,7 +66,7 @@ def _in_turn(pictures: tuple[Source, ...], index: int, seed: int) -> Source:
 
 
 def compose(thing: Source, photograph: Source, random: np.random.Generator) -> View:
-    """Put an object into a crop of a photograph, at a random size and place, perhaps mirrored, a little darker or brighter."""
+    """Put an object into a crop of a photograph: random size and place, perhaps mirrored, darker or brighter."""
     mirrored = bool(random.random() < 0.5)
     cut = thing.pixels[:, ::-1] if mirrored else thing.pixels
     scene = random_crop(photograph.pixels, random).astype(np.float32)

@@ -22,8 +22,8 @@ Opener = Callable[[], bytes]
 
 STAMPS = Path("/usr/share/tuxpaint/stamps")
 PACKAGES = (
-    "tuxpaint-stamps-default opencv-doc gcompris-qt-data gnome-backgrounds mate-backgrounds plasma-workspace-wallpapers "
-    "lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 ukui-wallpapers"
+    "tuxpaint-stamps-default opencv-doc gcompris-qt-data gnome-backgrounds mate-backgrounds "
+    "plasma-workspace-wallpapers lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 ukui-wallpapers"
 )
 _PHOTOGRAPH_FOLDERS = (
     Path("/usr/share/doc/opencv-doc/examples/data"),
@@ -74,14 +74,14 @@ def find_sources(objects: Path | None = None, photographs: Path | None = None) -
 
     Args:
         objects: Folder of pictures with transparency, searched to its leaves; by default Tux Paint's stamps.
-        photographs: Folder of photographs; by default those of the Debian packages and of scikit-image and scikit-learn.
+        photographs: Folder of photographs; by default those of Debian packages, scikit-image and scikit-learn.
 
     Raises:
         DataError: too few of either, with what to install.
     """
     cut_outs = _files(objects) if objects else _photographic(_files(STAMPS))
-    pictures = _files(photographs) if photographs else _photographic(_installed_photographs())
-    found = Sources(tuple(filter(None, map(_object, cut_outs))), tuple(filter(None, map(_photograph, pictures))))
+    scenery = _files(photographs) if photographs else _photographic(_installed_photographs())
+    found = Sources(tuple(filter(None, map(_object, cut_outs))), tuple(filter(None, map(_photograph, scenery))))
     for what, folder, pictures in (
         ("objects", objects, found.objects),
         ("photographs", photographs, found.photographs),
@@ -152,8 +152,10 @@ def _photographic(files: Iterable[tuple[str, Opener]]) -> Iterator[tuple[str, Op
 def _group(name: str) -> str:
     """The name without what tells views of one thing apart: a number, a side, a size or a theme.
 
-    >>> _group("data/left07.jpg") == _group("data/left11.jpg"), _group("wallpapers/Kay/contents/images_dark/5120x2880.png")
-    (True, 'wallpapers/Kay')
+    >>> _group("data/left07.jpg"), _group("data/left11.jpg")
+    ('data/left', 'data/left')
+    >>> _group("wallpapers/Kay/contents/images/5120x2880.png")
+    'wallpapers/Kay'
     """
     folder, _, leaf = name.rpartition("/")
     if "/contents/" in name:

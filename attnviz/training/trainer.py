@@ -1,4 +1,4 @@
-"""Train the attention of a built-in model: the student must give the teacher's answer, and only the attention may learn."""
+"""Train the attention of a built-in model: it must give the teacher's answer, and only the attention may learn."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class TrainRecipe:
 def student(name: str, seed: int) -> Attended:
     """The pretrained trunk, folded and frozen, with a mechanism that may learn."""
     attended = attend(name, pretrained_trunk(), seed)
-    attended.network.requires_grad_(requires_grad=False)
+    attended.network.requires_grad_(False)  # noqa: FBT003  # torch's name for it is not the same everywhere
     for parameter in attended.parameters():
-        parameter.requires_grad_(requires_grad=True)
+        parameter.requires_grad_()
     fold_norms(attended.network)
-    attended.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    attended.network.to(memory_format=torch.channels_last)
     return attended
 
 

@@ -4,10 +4,13 @@ import dataclasses
 import importlib
 import threading
 from collections import Counter
+from functools import partial
 
 import networks
 import pytest
+import sampling_networks
 import torch
+import weighted_networks
 from borrowed import state_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -54,7 +57,16 @@ class OuterAndInner(nn.Module):
 def build(*names: str) -> nn.Module:
     torch.manual_seed(0)
     makers = {"attention": Attention, "fused": lambda: Attention(fused=True), "outer": OuterAndInner}
-    return nn.Sequential(*(makers[n]() if n in makers else networks.build(n) for n in names)).eval()
+    makers |= {n: partial(room.build, n) for room, ns in ROOMS for n in ns}
+    return nn.Sequential(*(makers[n]() for n in names)).eval()
+
+
+ROOMS = (
+    (networks, [*networks.GATED, *networks.PLAIN]),
+    (weighted_networks, weighted_networks.WEIGHTED),
+    (sampling_networks, sampling_networks.SAMPLED),
+)
+EVERY = [*networks.GATED, *weighted_networks.WEIGHTED, *sampling_networks.SAMPLED, "attention", "fused", "outer"]
 
 
 @pytest.mark.parametrize("name", networks.GATED)
@@ -69,7 +81,7 @@ def test_an_edit_that_changes_nothing_leaves_every_bit(name):
         assert torch.equal(model(x), plain)
 
 
-@pytest.mark.parametrize("name", [*networks.GATED, "attention", "fused", "outer"])
+@pytest.mark.parametrize("name", EVERY)
 def test_injecting_the_captured_g_reproduces_the_output(name):
     model, x = build(name), networks.images()
     with capture(model) as captured, torch.no_grad():
@@ -82,7 +94,7 @@ def test_injecting_the_captured_g_reproduces_the_output(name):
         assert torch.equal(again, plain)
 
 
-@pytest.mark.parametrize("name", [*networks.GATED, "attention", "fused", "outer"])
+@pytest.mark.parametrize("name", EVERY)
 def test_another_g_is_what_the_operation_uses(name):
     model, x = build(name), networks.images()
     sites = find_attention(model, x)
@@ -112,6 +124,12 @@ def test_identity_on_attention_passes_the_values():
         changed = model(x)
     values = model[0].qkv(x.flatten(2).mT).chunk(3, -1)[2]
     assert torch.allclose(changed, values.mT.reshape(x.shape), atol=1e-6)
+
+
+def test_identity_on_sampling_reads_each_pixel_where_it_is():
+    model, x = build("stn"), networks.images()
+    with intervene(model, {"sampling": edits.identity}):
+        assert torch.allclose(model(x), x, atol=1e-5)
 
 
 def test_patterns_choose_sites_by_name_module_and_kind():

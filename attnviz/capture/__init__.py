@@ -6,13 +6,14 @@ and applies them, and a recogniser registered in :data:`RECOGNISERS`. Nothing el
 
 from attnviz.capture import aggregation as aggregation
 from attnviz.capture.adapters import ADAPTERS
-from attnviz.capture.find import find_attention
+from attnviz.capture.find import Sites, find_attention
 from attnviz.capture.gates import Gate
 from attnviz.capture.listen import Captured, capture
 from attnviz.capture.pairwise import Einsum, FusedAttention, MatrixProduct
 from attnviz.capture.recognise import RECOGNISERS, Finding
 from attnviz.capture.sampling import DeformableSampling, GridSampling, MultiScaleSampling
 from attnviz.capture.weighted import WeightedSum
+from attnviz.capture.witness import Unclaimed
 
 __all__ = [
     "ADAPTERS",
@@ -26,6 +27,8 @@ __all__ = [
     "GridSampling",
     "MatrixProduct",
     "MultiScaleSampling",
+    "Sites",
+    "Unclaimed",
     "WeightedSum",
     "capture",
     "find_attention",

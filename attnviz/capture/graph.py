@@ -244,8 +244,16 @@ def _share_memory(one: Tensor, other: Tensor) -> bool:
     return bool(one.untyped_storage()._cdata == other.untyped_storage()._cdata)
 
 
-_LIBRARY = str(Path(sysconfig.get_paths()["purelib"]))
+_LIBRARY = sysconfig.get_paths()["purelib"]
 _SKIPPED = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+
+
+def _short(path: str) -> str:
+    """The path below the folder of installed packages, or below the working folder, where it is there."""
+    for folder in (_LIBRARY, str(Path.cwd())):
+        if path.startswith(folder + "/"):
+            return path[len(folder) + 1 :]
+    return path
 
 
 def _source() -> str:
@@ -254,6 +262,6 @@ def _source() -> str:
     while frame is not None:
         path = frame.f_code.co_filename
         if not path.startswith(_SKIPPED):
-            return f"{path.removeprefix(_LIBRARY).lstrip('/')}:{frame.f_lineno}"
+            return f"{_short(path)}:{frame.f_lineno}"
         frame = frame.f_back
     return ""

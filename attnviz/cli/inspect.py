@@ -1,0 +1,105 @@
+"""``attnviz inspect``: the attention sites of a model, and the proof that they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from attnviz.analyses.proof import Proof
+    from attnviz.capture import Sites
+
+
+@click.command(short_help="List a model's attention sites.")
+@click.argument("model")
+@click.option("--image", type=click.Path(path_type=Path), help="Run on this photograph.  [default: noise]")
+@click.option("--verify", is_flag=True, help="Rebuild y, put g back, and put another g in its place, for every site.")
+@click.option("--weights", default="default", show_default=True, help="default, none (random) or a file.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of noise and weights.")
+@click.option("--json", "as_json", is_flag=True, help="Print it for machines.")
+def command(
+    model: str, image: Path | None, weights: str, device: str, seed: int, *, verify: bool, as_json: bool
+) -> None:
+    """List a model's attention sites: where, what kind, the shape and size of g, and the line that applies it.
+
+    \b
+    attnviz inspect cbam --verify
+    attnviz inspect timm:vit_tiny_patch16_224 --weights none --json
+    """  # noqa: D301  # \b is the character that keeps Click from re-wrapping
+    import torch
+
+    from attnviz.analyses.proof import prove
+    from attnviz.capture import find_attention
+    from attnviz.cli.loading import load
+    from attnviz.images import load_images
+
+    vision = load(model, weights, device, seed)
+    at = next((p.device for p in vision.module.parameters()), torch.device("cpu"))
+    if image is None:
+        side = vision.preprocess.size_px
+        x = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(seed)).to(at)
+    else:
+        x = load_images(image, vision.preprocess).x.to(at)
+    sites = find_attention(vision.module, x)
+    proofs = prove(vision.module, sites, x)
+    if as_json:
+        click.echo(json.dumps(_facts(model, sites, proofs, verified=verify), indent=2))
+    else:
+        _show(model, sites, proofs, verified=verify)
+    if verify and not all(proof.holds() for proof in proofs):
+        raise click.exceptions.Exit(1)
+
+
+def _facts(model: str, sites: Sites, proofs: Sequence[Proof], *, verified: bool) -> dict[str, Any]:
+    rows = []
+    for proof in proofs:
+        site = proof.site
+        row: dict[str, Any] = {
+            "site": site.name, "module": site.module, "kind": site.kind.value, "type": site.type_name,
+            "operation": site.operation, "squash": site.squash, "shape": list(proof.shape), "bytes": proof.size_bytes,
+            "source": site.source,
+        }  # fmt: skip
+        if verified:
+            row |= {
+                "reconstruction": proof.reconstruction, "reinjection": proof.reinjection, "effect": proof.effect,
+                "holds": proof.holds(),
+            }  # fmt: skip
+        rows.append(row)
+    return {"model": model, "sites": rows, "unclaimed": [str(one) for one in sites.unclaimed]}
+
+
+def _show(model: str, sites: Sites, proofs: Sequence[Proof], *, verified: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False, width=None if Console().is_terminal else 160)
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    headings = ["site", "kind", "module", "g", "KiB", "bounded by"]
+    for heading in [*headings, *(["rebuilt", "put back", "halved", ""] if verified else ["applied at"])]:
+        table.add_column(heading, overflow="fold")
+    for proof in proofs:
+        site = proof.site
+        row = [
+            site.name, site.kind.value, site.type_name, " × ".join(map(str, proof.shape)),
+            f"{proof.size_bytes / 1024:.1f}", site.squash or "–",
+        ]  # fmt: skip
+        if verified:
+            numbers = (proof.reconstruction, proof.reinjection, proof.effect)
+            row += [*(f"{number:.0e}" for number in numbers), "proven" if proof.holds() else "NOT PROVEN"]
+        else:
+            row.append(site.source)
+        table.add_row(*map(Text, row))
+    console.print(table if proofs else f"{model} has no attention site.")
+    if verified and proofs:
+        console.print(
+            "rebuilt: error of f(g, x); put back: the output's change with the captured g; halved: y's with g/2",
+            style="dim",
+        )
+    for one in sites.unclaimed:
+        console.print(Text(f"not captured: {one}", style="yellow"))

@@ -1,0 +1,127 @@
+"""Edits of how much of ``g`` there is: nothing, some, or more of it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from attnviz.edits.moment import GEdit, random_order
+
+
+def zero(g: Tensor) -> Tensor:
+    """Every entry 0: a gate lets nothing through, a query attends to nothing, every point is the upper left pixel.
+
+    .. math:: g' = 0
+
+    >>> zero(torch.tensor([[0.25, 0.75]]))
+    tensor([[0., 0.]])
+    """
+    return torch.zeros_like(g)
+
+
+def scale(a: float) -> GEdit:
+    """Every entry multiplied by ``a``; 1 changes nothing.
+
+    .. math:: g' = a g
+
+    >>> scale(2.0)(torch.tensor([[0.25, 0.75]]))
+    tensor([[0.5000, 1.5000]])
+    """
+    return partial(_scaled, a=float(a))
+
+
+def keep_top(p: float) -> GEdit:
+    r"""The share ``p`` of each sample's entries that is largest in magnitude, the others 0.
+
+    .. math:: g'_i = g_i \text{ where } \operatorname{rank} |g_i| \le \operatorname{round}(p n), \text{ else } 0
+
+    The ``n`` entries of a sample are ranked together; of equal ones the first are kept. ``p = 1`` changes nothing and
+    ``p = 0`` is :func:`zero`.
+
+    Args:
+        p: In [0, 1].
+
+    Raises:
+        ValueError: ``p`` is outside.
+
+    >>> keep_top(0.5)(torch.tensor([[0.1, 0.4, 0.2, 0.3]]))
+    tensor([[0.0000, 0.4000, 0.0000, 0.3000]])
+    """
+    return partial(_kept_top, p=_share(p))
+
+
+def drop_top(p: float) -> GEdit:
+    r"""The share ``p`` of each sample's entries that is largest in magnitude becomes 0: the rest of :func:`keep_top`.
+
+    .. math:: g'_i = 0 \text{ where } \operatorname{rank} |g_i| \le \operatorname{round}(p n), \text{ else } g_i
+
+    ``p`` is what is dropped, so that ``keep_top(p)(g) + drop_top(p)(g) == g``: here ``p = 0`` changes nothing and
+    ``p = 1`` is :func:`zero`.
+
+    Args:
+        p: In [0, 1].
+
+    Raises:
+        ValueError: ``p`` is outside.
+
+    >>> drop_top(0.25)(torch.tensor([[0.1, 0.4, 0.2, 0.3]]))
+    tensor([[0.1000, 0.0000, 0.2000, 0.3000]])
+    """
+    return partial(_dropped_top, p=_share(p))
+
+
+def keep_random(p: float, generator: torch.Generator | None = None) -> GEdit:
+    """The share ``p`` of each sample's entries, drawn at random at each call, the others 0.
+
+    The control of :func:`keep_top`: does it matter *which* entries are kept?
+
+    Args:
+        p: In [0, 1].
+        generator: Where the choice comes from, on any device; PyTorch's own where left out.
+
+    Raises:
+        ValueError: ``p`` is outside.
+
+    >>> keep_random(0.5, torch.Generator().manual_seed(0))(torch.ones(1, 4)).sum()
+    tensor(2.)
+    """
+    return partial(_kept_random, p=_share(p), generator=generator)
+
+
+def _share(p: float) -> float:
+    if not 0 <= p <= 1:
+        raise ValueError(f"a share of entries is in [0, 1], got {p}")
+    return float(p)
+
+
+def _scaled(g: Tensor, a: float) -> Tensor:
+    return g if a == 1 else g * a
+
+
+def _chosen(order: Tensor, g: Tensor, p: float) -> Tensor:
+    """Where the first ``p`` of each sample's entries in that order are."""
+    first = order[:, : round(p * order.shape[1])]
+    return torch.zeros(order.shape, dtype=torch.bool, device=g.device).scatter_(1, first, value=True).view(g.shape)
+
+
+def _by_magnitude(g: Tensor) -> Tensor:
+    return g.detach().abs().flatten(1).argsort(dim=1, descending=True, stable=True)
+
+
+def _where(chosen: Tensor, g: Tensor) -> Tensor:
+    """``g`` at the chosen entries, 0 elsewhere; ``g`` itself where all are chosen, so that nothing is computed anew."""
+    return g if bool(chosen.all()) else torch.where(chosen, g, torch.zeros_like(g))
+
+
+def _kept_top(g: Tensor, p: float) -> Tensor:
+    return _where(_chosen(_by_magnitude(g), g, p), g)
+
+
+def _dropped_top(g: Tensor, p: float) -> Tensor:
+    return _where(~_chosen(_by_magnitude(g), g, p), g)
+
+
+def _kept_random(g: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
+    return _where(_chosen(random_order(tuple(g.flatten(1).shape), g, generator), g, p), g)

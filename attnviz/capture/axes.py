@@ -53,6 +53,14 @@ def parts_of(node: Node, axis: int, stop: Node | None = None) -> Parts:
         axis: Which of its axes, from 0.
         stop: A value whose axes are told by their numbers, where the search meets it.
     """
+    key = axis, stop
+    if key not in node.told:
+        node.told[key] = _parts(node, axis, stop)
+    told: Parts = node.told[key]
+    return told
+
+
+def _parts(node: Node, axis: int, stop: Node | None) -> Parts:
     size = node.shape[axis]
     while size != 1:
         if node is stop:

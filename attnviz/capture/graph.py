@@ -39,6 +39,7 @@ class Node:
         module: Path of the innermost module that was running.
         position: How many operations of this name that call of the module had seen before.
         source: ``file:line`` of the operation.
+        told: What was found out about the value, kept so that a network of residual blocks is walked only once.
     """
 
     index: int
@@ -53,6 +54,7 @@ class Node:
     module: str = ""
     position: int = 0
     source: str = ""
+    told: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
 
 @dataclass(slots=True)

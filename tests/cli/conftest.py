@@ -1,0 +1,38 @@
+"""A tiny model of our own that the commands load by name, and a way to run them."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from attnviz.cli.main import cli
+
+SAMPLES = Path(__file__).parents[2] / "sample_data"
+TINY = "tiny_model:build"
+
+
+@pytest.fixture
+def photo() -> str:
+    return str(SAMPLES / "rocket.jpg")
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Run ``attnviz`` in an empty folder; the tiny model can be imported."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(*words: str):
+        return CliRunner().invoke(cli, [str(word) for word in words], prog_name="attnviz")
+
+    return invoke
+
+
+@pytest.fixture
+def explain(run, photo):
+    """``attnviz explain`` with the tiny model and the quickest settings, unless told otherwise."""
+
+    def invoke(*words: str, image: str = photo, model: str = TINY, methods: str = "saliency", formats: str = "json"):
+        return run("explain", image, "--model", model, "--methods", methods, "--format", formats, *words)
+
+    return invoke

@@ -1,0 +1,49 @@
+"""A small network with a channel gate and a spatial gate, as a user might bring one."""
+
+import torch
+from torch import nn
+
+from attnviz.images import Preprocess
+from attnviz.models import VisionModel
+
+LABELS = ("tench", "tabby cat", "tiger cat", "rocket", "espresso")
+
+
+class Gated(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.channel = nn.Linear(8, 8)
+        self.spatial = nn.Conv2d(8, 1, 3, padding=1)
+        self.last = nn.Conv2d(8, 8, 3, padding=1)
+        self.head = nn.Linear(8, len(LABELS))
+
+    def forward(self, x):
+        x = self.stem(x).relu()
+        x = x * torch.sigmoid(self.channel(x.mean((2, 3))))[:, :, None, None]
+        x = x * torch.sigmoid(self.spatial(x))
+        return self.head(self.last(x).relu().mean((2, 3)))
+
+
+class Plain(Gated):
+    def forward(self, x):
+        return self.head(self.last(self.stem(x).relu()).relu().mean((2, 3)))
+
+
+def build() -> VisionModel:
+    return make(Gated)
+
+
+def plain() -> VisionModel:
+    return make(Plain)
+
+
+def make(kind: type[nn.Module]) -> VisionModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = kind().eval()
+    return VisionModel(module, Preprocess(32, 36), LABELS, "tiny")
+
+
+def interrupted() -> VisionModel:
+    raise KeyboardInterrupt

@@ -16,7 +16,8 @@ from torch import Tensor
 from attnviz.ops import cpu
 from attnviz.ops.geometry import Window, computing_dtype, conv_window, levels, window
 
-POSITIONS, CHANNELS = 128, 8  # of a program
+POSITIONS, CHANNELS = 128, 8  # of a program that gathers
+SCATTER_POSITIONS = 64  # more would spill registers on sm_80
 QUERIES, DEPTH = 16, 32
 
 
@@ -67,11 +68,11 @@ def _scatter(
     """Gradients of image, offset and mask (empty without one)."""
     images_grad, offset_grad = torch.zeros_like(x), torch.empty_like(offset)
     mask_grad = offset.new_empty(0) if mask is None else torch.empty_like(mask)
-    blocks = math.ceil(w.positions / POSITIONS)
+    blocks = math.ceil(w.positions / SCATTER_POSITIONS)
     _kernels().window_scatter[(blocks * w.taps * w.batch * w.offset_groups,)](
         grad, *strides, x, offset, offset if mask is None else mask, images_grad, offset_grad, mask_grad,
         blocks, w.channels // w.offset_groups, *_geometry(w),
-        HAS_MASK=mask is not None, POSITIONS=POSITIONS, CHANNELS=CHANNELS,
+        HAS_MASK=mask is not None, POSITIONS=SCATTER_POSITIONS, CHANNELS=CHANNELS,
     )  # fmt: skip
     return images_grad, offset_grad, mask_grad
 

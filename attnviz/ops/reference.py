@@ -62,6 +62,8 @@ def place(y: Tensor, x: Tensor, modulation: Tensor, height: int, width: int) -> 
 
 def _corner(images: Tensor, points: Points, i: int) -> Tensor:
     """The pixels (B, C, P) at corner i, 0 where there is none, whatever the image holds."""
+    if not images.shape[2]:
+        return images.new_zeros(*images.shape[:2], points.down.shape[1])
     index = points.index[i][:, None].expand(-1, images.shape[1], -1)
     return torch.where(points.there[i][:, None], images.gather(2, index), 0)
 
@@ -77,13 +79,11 @@ def gather(images: Tensor, points: Points) -> Tensor:
 def scatter(images: Tensor, points: Points, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The adjoint of :func:`gather`: gradients of the images (B, C, pixels), and of y, x and the modulation (B, P)."""
     images_grad = torch.zeros_like(images)
-    dots = []
-    for i in range(4):
+    for i in range(4 if images.shape[2] else 0):
         index = points.index[i][:, None].expand(-1, images.shape[1], -1)
         part = (points.weight[i] * points.modulation)[:, None] * grad
         images_grad.scatter_add_(2, index, torch.where(points.there[i][:, None], part, 0))
-        dots.append((grad * _corner(images, points, i)).sum(1))
-    a, b, c, d = dots
+    a, b, c, d = ((grad * _corner(images, points, i)).sum(1) for i in range(4))
     down, right, m = points.down, points.right, points.modulation
     y_grad = m * ((1 - right) * (c - a) + right * (d - b))
     x_grad = m * ((1 - down) * (b - a) + down * (d - c))
@@ -113,6 +113,11 @@ def _images(w: Window, x: Tensor) -> Tensor:
     return x.reshape(w.batch * w.offset_groups, w.channels // w.offset_groups, w.height * w.width)
 
 
+def _flat_weight(w: Window, weight: Tensor) -> Tensor:
+    """(groups, C_out/groups, C/groups*K)."""
+    return weight.reshape(w.groups, w.out_channels // w.groups, w.channels // w.groups * w.taps)
+
+
 def deform_conv2d(
     w: Window, x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None
 ) -> Tensor:
@@ -120,8 +125,8 @@ def deform_conv2d(
     dtype = x.dtype
     x, offset, weight, *rest = _wide(x, offset, weight, mask)
     columns = gather(_images(w, x), _window_points(w, offset, rest[0] if rest else None))
-    columns = columns.reshape(w.batch, w.groups, w.channels // w.groups * w.taps, w.positions)
-    out = weight.reshape(w.groups, w.out_channels // w.groups, -1) @ columns
+    flat = _flat_weight(w, weight)
+    out = flat @ columns.reshape(w.batch, w.groups, flat.shape[2], w.positions)
     out = out.reshape(w.batch, w.out_channels, w.out_height, w.out_width)
     return (out if bias is None else out + bias[:, None, None].to(out.dtype)).to(dtype)
 
@@ -133,17 +138,18 @@ def deform_conv2d_backward(
     grad, x, offset, weight, *rest = _wide(grad, x, offset, weight, mask)
     images, points = _images(w, x), _window_points(w, offset, rest[0] if rest else None)
     grad = grad.reshape(w.batch, w.groups, w.out_channels // w.groups, w.positions)
-    flat = weight.reshape(w.groups, w.out_channels // w.groups, -1)
-    columns = gather(images, points).reshape(w.batch, w.groups, -1, w.positions)
+    flat = _flat_weight(w, weight)
+    columns = gather(images, points).reshape(w.batch, w.groups, flat.shape[2], w.positions)
     weight_grad = (grad @ columns.transpose(2, 3)).sum(0).reshape(weight.shape)
-    columns_grad = (flat.transpose(1, 2) @ grad).reshape(images.shape[0], images.shape[1], -1)
+    columns_grad = (flat.transpose(1, 2) @ grad).reshape(*images.shape[:2], w.taps * w.positions)
     x_grad, *slopes = scatter(images, points, columns_grad)
     return x_grad.reshape(x.shape), *_slopes(w, slopes), weight_grad
 
 
 def _slopes(w: Window, slopes: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     """Gradients of y, x and modulation as those of offset and mask."""
-    y, x, modulation = (s.reshape(w.batch, -1, w.out_height, w.out_width) for s in slopes)
+    channels = w.offset_groups * w.taps
+    y, x, modulation = (s.reshape(w.batch, channels, w.out_height, w.out_width) for s in slopes)
     return torch.stack((y, x), 2).flatten(1, 2), modulation
 
 

@@ -94,7 +94,9 @@ class GlobalContext(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         n, _, h, w = x.shape
-        g = self.score(x).view(n, 1, h * w).softmax(2)
+        scores = self.score(x).view(n, 1, h * w)
+        powers = scores.exp()
+        g = powers / powers.sum(2, keepdim=True) if self.how == "by hand" else scores.softmax(2)
         if self.how == "matmul":
             context = torch.matmul(x.view(n, 1, C, h * w), g.unsqueeze(-1)).view(n, C, 1, 1)
         elif self.how == "einsum":
@@ -256,6 +258,7 @@ WEIGHTED: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
     "global-context": (GlobalContext, ["pooling"]),
     "global-context-einsum": (lambda: GlobalContext("einsum"), ["pooling"]),
     "global-context-sum": (lambda: GlobalContext("sum"), ["pooling"]),
+    "global-context-by-hand": (lambda: GlobalContext("by hand"), ["pooling"]),
     "several-glimpses": (SeveralGlimpses, ["pooling"]),
     "learned-queries": (LearnedQueries, ["pairwise"]),
     "double-attention": (DoubleAttention, ["pooling", "pairwise"]),

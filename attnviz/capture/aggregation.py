@@ -14,7 +14,7 @@ from attnviz.capture.axes import Meaning, Parts, heads_in, parts_of, reduced_axe
 from attnviz.capture.graph import Graph, Node
 from attnviz.capture.operations import SLICING, TRANSPARENT
 from attnviz.capture.recognise import RECOGNISERS, Finding
-from attnviz.capture.walk import ancestors, root, squash_of
+from attnviz.capture.walk import ancestors, is_logistic, is_normalised_exponential, root, softmax_axis
 from attnviz.capture.weighted import WeightedSum
 from attnviz.records import Kind
 
@@ -80,7 +80,7 @@ def recognise_weighted_sum(graph: Graph, node: Node) -> Finding | None:
 
 def weigher_of(node: Node) -> Node | None:
     """The bounded function that weights come from, before they were only cut, rearranged or scaled by constants."""
-    while node.name not in _WEIGHERS:
+    while node.name not in _WEIGHERS and not is_normalised_exponential(node) and not is_logistic(node):
         inner = [p for p in node.parents if p.depends]
         if not inner or node.name not in TRANSPARENT | SLICING | {"mul", "div", "masked_fill"}:
             return None
@@ -93,6 +93,15 @@ def weigher_of(node: Node) -> Node | None:
 _WEIGHERS = frozenset({"softmax", "softmin", "sigmoid", "hardsigmoid"})
 
 
+def _is_normalised(weigher: Node) -> bool:
+    return weigher.name.startswith("soft") or is_normalised_exponential(weigher)
+
+
+def _name_of(weigher: Node) -> str:
+    by_hand = "softmax" if is_normalised_exponential(weigher) else "sigmoid"
+    return weigher.name if weigher.name in _WEIGHERS else by_hand
+
+
 def _normalised(graph: Graph, node: Node, which: int, weigher: Node) -> Finding | None:
     """The sum follows in the product, or in an operation of its own."""
     operand = _operand(graph, node, which, weigher)
@@ -101,11 +110,8 @@ def _normalised(graph: Graph, node: Node, which: int, weigher: Node) -> Finding 
     if not operand.x.depends and not _is_kernel(graph, node):
         return None
     weighted = operand.summed
-    if weigher.name.startswith("soft"):
-        dim = weigher.kwargs.get("dim", weigher.args[1] if len(weigher.args) > 1 else None)
-        if not isinstance(dim, int):
-            return None
-        dim %= len(weigher.shape)
+    if _is_normalised(weigher):
+        dim = softmax_axis(weigher)
         weighted = tuple(axis for axis in operand.varying if _is_axis(operand.g_parts(axis, weigher), dim))
         if not weighted or not set(weighted) <= set(operand.summed):
             return None
@@ -132,7 +138,7 @@ def _finding(operand: _Operand, weighted: tuple[int, ...]) -> Finding | None:
     if any(_unknown_sizes(operand, group) > 1 for group in groups[kind]):
         return None
     use = WeightedSum(kind, operand.operation, operand.which, groups[kind], operand.ndim, operand.shared, fold)
-    return Finding(kind, use, operand.g, operand.x, squash_of(operand.g) or operand.weigher.name)
+    return Finding(kind, use, operand.g, operand.x, _name_of(operand.weigher))
 
 
 def _kind_of(operand: _Operand, weighted: tuple[int, ...], rest: tuple[int, ...]) -> Kind | None:
@@ -235,7 +241,7 @@ def _is_kernel(graph: Graph, node: Node) -> bool:
 def _separate(graph: Graph, node: Node, which: int, weigher: Node) -> Finding | None:
     """Branches that were never stacked: ``x1 * g[:, 0] + x2 * g[:, 1]``, one site for each."""
     g, x = node.parents[which], node.parents[1 - which]
-    if node.name != "mul" or not weigher.name.startswith("soft") or not x.depends or x.shape != node.shape:
+    if node.name != "mul" or not _is_normalised(weigher) or not x.depends or x.shape != node.shape:
         return None
     if math.prod(g.shape) >= math.prod(weigher.shape) or not _added_to_its_like(graph, node, weigher):
         return None
@@ -245,7 +251,7 @@ def _separate(graph: Graph, node: Node, which: int, weigher: Node) -> Finding | 
     if len(rest) > 1 or any(not _means(operand.x_parts(axis), Meaning.CHANNELS, Meaning.GROUPS) for axis in rest):
         return None
     use = WeightedSum(Kind.BRANCH, "mul", which, ((0,), (), rest), ndim, operand.shared)
-    return Finding(Kind.BRANCH, use, g, x, weigher.name)
+    return Finding(Kind.BRANCH, use, g, x, _name_of(weigher))
 
 
 def _added_to_its_like(graph: Graph, node: Node, weigher: Node) -> bool:
@@ -269,8 +275,8 @@ def _terms(total: Node) -> Iterator[Node]:
             yield node
 
 
-def _is_axis(parts: Parts, axis: int) -> bool:
-    return bool(parts) and all(part.of == axis and isinstance(part.of, int) for part in parts)
+def _is_axis(parts: Parts, axis: int | None) -> bool:
+    return bool(parts) and all(isinstance(part.of, int) and part.of == axis for part in parts)
 
 
 def _means(parts: Parts, *meanings: Meaning) -> bool:

@@ -71,7 +71,7 @@ def squash_of(node: Node) -> str | None:
     """The bounded function that ``node`` comes from, perhaps rescaled or rearranged; ``None`` where there is none."""
     if node.name in SQUASHES:
         return node.name
-    if _is_logistic(node):
+    if is_logistic(node):
         return "sigmoid"
     if node.name in TRANSPARENT | SLICING:
         return squash_of(node.parents[0]) if node.parents else None
@@ -81,7 +81,7 @@ def squash_of(node: Node) -> str | None:
     return None
 
 
-def _is_logistic(node: Node) -> bool:
+def is_logistic(node: Node) -> bool:
     """Whether ``node`` is a sigmoid by hand, ``1 / (1 + exp(-x))``."""
     if node.name not in {"div", "reciprocal"} or not node.parents:
         return False
@@ -168,7 +168,7 @@ def softmax_of(node: Node) -> Softmax | None:
     Mixing of heads (talking heads) is a linear map that leaves the number of queries and keys alone.
     """
     moves: list[Node] = []
-    while node.name != "softmax" and not _is_normalised_exponential(node):
+    while node.name != "softmax" and not is_normalised_exponential(node):
         weights = [p for p in node.parents if p.depends]
         if not weights:
             return None
@@ -187,13 +187,13 @@ def softmax_of(node: Node) -> Softmax | None:
             node = weights[0]
         else:
             return None
-    axis = _softmax_axis(node)
+    axis = softmax_axis(node)
     for move in reversed(moves):
         axis = _axis_after(move, axis)
     return Softmax(axis, node)
 
 
-def _is_normalised_exponential(node: Node) -> bool:
+def is_normalised_exponential(node: Node) -> bool:
     """Whether ``node`` is a softmax by hand, ``exp(x) / exp(x).sum(dim, keepdim=True)``."""
     if node.name != "div" or len(node.parents) != 2:
         return False
@@ -201,7 +201,8 @@ def _is_normalised_exponential(node: Node) -> bool:
     return above.name == "exp" and below.name == "sum" and root(below.parents[0]) is above
 
 
-def _softmax_axis(node: Node) -> int | None:
+def softmax_axis(node: Node) -> int | None:
+    """Which of its axes a softmax, also one by hand, normalises; ``None`` where it was not told."""
     if node.name == "div":
         node = root(node.parents[1])
     ndim = len(node.parents[0].shape) if node.parents else len(node.shape)

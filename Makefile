@@ -41,6 +41,9 @@ types: .venv/dev  ## mypy --strict
 bench: .venv/dev  ## Benchmarks that the README quotes, against peers
 	$(BIN)/python benchmarks/explain.py
 
+conformance: .venv/dev  ## Measure capture on every third-party model of the list, in one table
+	PYTHONPATH=tests $(BIN)/python -m conformance --json build/conformance.json
+
 docs: .venv/core  ## Build the documentation, warnings are errors
 	$(BIN)/pip install --quiet --editable '.[docs]'
 	$(BIN)/sphinx-build -W -b html docs docs/_build

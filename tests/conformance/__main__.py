@@ -1,0 +1,94 @@
+"""Measure every third-party model of the list: ``PYTHONPATH=tests python -m conformance [--json FILE] [PATTERN …]``."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from conformance.measure import Result, measure
+from conformance.zoo import ZOO
+from rich.console import Console
+from rich.table import Table
+
+
+def main() -> int:
+    """Print one table and return 1 where a model does not conform."""
+    parser = argparse.ArgumentParser(prog="conformance", description=__doc__)
+    parser.add_argument("patterns", nargs="*", default=["*"], help="shell patterns of models, such as 'timm:*'")
+    parser.add_argument("--json", type=Path, help="also write every number here")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")  # of the libraries that are measured
+    console = Console()
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    results: list[Result] = []
+    for entry in ZOO:
+        if not any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in arguments.patterns):
+            continue
+        results.append(measure(entry))
+        console.print(f"{entry.name}: {'; '.join(results[-1].faults) or 'conforms'}", highlight=False, markup=False)
+        if arguments.json:
+            arguments.json.write_text(json.dumps([document(result) for result in results], indent=1))
+    console.print(table(results))
+    console.print(summary(results))
+    return int(any(result.faults for result in results))
+
+
+def document(result: Result) -> dict[str, Any]:
+    """One result as what JSON can hold."""
+    values = {name: value for name, value in vars(result).items() if name != "entry"}
+    return {"model": result.entry.name, "family": result.entry.family, **values, "faults": result.faults}
+
+
+def table(results: list[Result]) -> Table:
+    """One row per model."""
+    shown = Table(
+        "model", "sites", "named", "missed", "output", "f(g, x)", "left", "plain ms", "find", "capture", "faults"
+    )
+    for result in results:
+        plain = result.seconds.get("plain", float("nan"))
+        shown.add_row(
+            result.entry.name,
+            " ".join(f"{count} {kind}" for kind, count in result.kinds.items()) or "–",
+            str(result.named),
+            str(len(result.missed) + len(result.explained)),
+            "same" if result.difference == 0 else f"{result.difference:.0e}",
+            f"{result.reconstruction:.0e}",
+            "nothing" if not result.left else str(len(result.left)),
+            f"{plain * 1e3:.0f}",
+            f"×{result.seconds.get('find', float('nan')) / plain:.1f}",
+            f"×{result.seconds.get('capture', float('nan')) / plain:.1f}",
+            str(len(result.faults) or ""),
+        )
+    return shown
+
+
+def summary(results: list[Result]) -> str:
+    """The totals, in a few lines."""
+    named = sum(result.named for result in results)
+    unexplained = sum(len(result.missed) for result in results)
+    missed = unexplained + sum(len(result.explained) for result in results)
+    plain = [result for result in results if not result.entry.attention]
+    families = {(result.entry.library, result.entry.family) for result in results}
+    found = named - missed
+    lines = [
+        f"{len(results)} models of {len(families)} families, {sum(f[0] == 'timm' for f in families)} of them timm's",
+        f"recall {found / max(named, 1):.1%}: {found} of {named} modules; {unexplained} unexplained",
+        f"precision: {sum(bool(r.false_sites) for r in plain)} of {len(plain)} networks without attention have a site",
+        f"outputs: {sum(r.difference == 0 for r in results)} of {len(results)} bit-identical, worst "
+        f"{max((r.difference for r in results), default=0):.0e}",
+        f"f(g, x): worst {max((r.reconstruction for r in results), default=0):.0e}, "
+        f"{sum(len(r.unproved) for r in results)} records unproved",
+        f"left behind: {sum(len(r.left) for r in results)}; conforming models: "
+        f"{sum(not r.faults for r in results)} of {len(results)}",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

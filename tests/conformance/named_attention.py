@@ -1,0 +1,59 @@
+"""Which classes of three libraries are attention, by their papers: the list that recall is measured against.
+
+It is made by hand from the libraries' sources and is independent of how attnviz finds attention. A class stands for a
+whole mechanism: its site may be in the module itself or in one below it.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+_TIMM = """
+    Attention AttentionRope EvaAttention DiffAttention ParallelScalingBlock ParallelThingsBlock RelPosAttention
+    WindowAttention WindowMultiHeadAttention WindowAttentionGlobal ConvAttention Attention2d MultiScaleAttention
+    TalkingHeadAttn OutlookAttention NonLocalAttn BatNonLocalAttn BottleneckAttn HaloAttn LambdaLayer
+    MaskUnitAttention LocallyGroupedAttn LocalWindowAttention CascadedGroupAttention LinearSelfAttention
+    GlobalSubSampleAttn FactorAttnConvRelPosEnc EfficientAttention EfficientAdditiveAttention CrossCovarianceAttn
+    CrossAttention ClassAttn ClassAttention SpatialAttention ChannelAttention ChannelAttentionV2 ChannelAttn SpatialAttn
+    LightSpatialAttn LightChannelAttn AttentionPool2d RotAttentionPool2d AttentionPoolLatent AttentionPoolPrr
+    AttentionCl PartitionAttentionCl PartitionAttention2d ParallelPartitionAttention Attention2dDownsample
+    AttentionDownsample MultiQueryAttention2d MultiQueryAttentionV2 MobileAttention StripAttn CoordAttn SimpleCoordAttn
+    EfficientLocalAttn GlobalContext GatherExcite EcaModule CecaModule EseModule SEModule SqueezeExcite
+    SqueezeExciteCl SEWithNorm CbamModule LightCbamModule SplitAttn SelectiveKernel CondConv2d GroupedQueryAttention
+    SHSA LiteMLA LiteMSA MHSA MHCA E_MHSA GPSA FocalModulation HSMSSD Gemma4Attention Qwen3VisionAttention
+    SEBlock SE GhostModuleV2 EffectiveSEModule SimAM Attn SHMA
+""".split()
+_TORCHVISION = """
+    SqueezeExcitation ShiftedWindowAttention ShiftedWindowAttentionV2 ShiftedWindowAttention3d MultiscaleAttention
+    RelativePositionalMultiHeadAttention MultiheadAttention
+""".split()
+_TRANSFORMERS = """
+    ViTAttention DeiTAttention BeitAttention ViTMAEAttention Dinov2WithRegistersAttention CLIPAttention SiglipAttention
+    SiglipMultiheadAttentionPoolingHead DINOv3ViTAttention SwinAttention PvtEfficientSelfAttention PvtAttention
+    PvtV2SelfAttention FocalNetModulation SegformerAttention DetrSelfAttention DetrCrossAttention
+    DeformableDetrSelfAttention DeformableDetrMultiscaleDeformableAttention MultiScaleDeformableAttention
+    Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention Mask2FormerAttention VideoMAEAttention
+    VideoMAESelfAttention TimeSformerAttention TimesformerSelfAttention VivitAttention
+""".split()
+ATTENTION = frozenset((*_TIMM, *_TORCHVISION, *_TRANSFORMERS))
+
+_CONSTANT_QUERIES = (
+    "the first layer of the decoder starts from learned queries alone: its weights are constants, not a g(x)"
+)
+
+# Attention by name, without a site, and why: a model, a pattern of paths, the reason.
+KNOWN_MISSES: dict[tuple[str, str], str] = {
+    ("transformers:detr", "*decoder.layers.0.self_attn"): _CONSTANT_QUERIES,
+    ("transformers:deformable_detr", "*decoder.layers.0.*attn*"): _CONSTANT_QUERIES,
+}
+
+
+def is_attention(class_name: str) -> bool:
+    """Whether a class is attention by its paper."""
+    return class_name in ATTENTION
+
+
+def why_missed(model: str, path: str) -> str:
+    """Why no site is expected at a module of attention; empty where one is."""
+    fitting = (why for (name, pattern), why in KNOWN_MISSES.items() if name == model and fnmatchcase(path, pattern))
+    return next(fitting, "")

@@ -98,10 +98,15 @@ def load_hf(name: str, weights: str | Path, seed: int) -> VisionModel:
         config = transformers.AutoConfig.from_pretrained(name)
     classifies = any("ForImageClassification" in a for a in config.architectures or ["ForImageClassification"])
     auto = transformers.AutoModelForImageClassification if classifies else transformers.AutoModel
-    with _seeded(seed), _fetching(f"hf:{name}"):
-        model = auto.from_pretrained(name) if weights == "default" else auto.from_config(config)
+    with _seeded(seed), _quiet(transformers):
+        if weights == "none":
+            model = auto.from_config(config)
+        elif weights == "default":
+            with _fetching(f"hf:{name}"):
+                model = auto.from_pretrained(name)
+        else:
+            model = _hf_from_file(auto.from_config(config), weights)
     module = Logits(model).eval()
-    _read_into(model, weights)
     preprocess = _hf_preprocess(transformers, name, config)
     if classifies:
         labels: Sequence[str] = tuple(config.id2label[index] for index in range(config.num_labels))
@@ -204,6 +209,39 @@ def _count_outputs(module: nn.Module, preprocess: Preprocess, name: str) -> int:
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise ModelError(f"{name}: wanted logits (N, K), the model gives {shape}")
     return output.shape[1]
+
+
+def _hf_from_file(model: Any, weights: str | Path) -> nn.Module:
+    """The same model with a file's weights: transformers renames what its files hold, so it must load them itself."""
+    tensors = read_weights(weights)
+    loaded, found = type(model).from_pretrained(
+        None, config=model.config, state_dict=tensors, output_loading_info=True, ignore_mismatched_sizes=True
+    )
+    for key, what in (
+        ("missing_keys", "it lacks"),
+        ("unexpected_keys", "no place for"),
+        ("mismatched_keys", "shape of"),
+    ):
+        if found[key]:
+            first = sorted(str(name) for name in found[key])[0]
+            raise WeightsError(f"{weights}: does not fit {type(model).__name__}: {what} {first}")
+    built: nn.Module = loaded
+    return built
+
+
+@contextlib.contextmanager
+def _quiet(transformers: ModuleType) -> Iterator[None]:
+    """No bars and no reports from transformers: what matters of them becomes an error."""
+    log = transformers.utils.logging
+    verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity(log.CRITICAL)
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.set_verbosity(verbosity)
+        if bars:
+            log.enable_progress_bar()
 
 
 def _hf_preprocess(transformers: ModuleType, name: str, config: Any) -> Preprocess:

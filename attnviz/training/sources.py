@@ -161,7 +161,8 @@ def _group(name: str) -> str:
     if "/contents/" in name:
         return name.split("/contents/", maxsplit=1)[0]
     stem = leaf.rpartition(".")[0]
-    return f"{folder}/{re.sub(r'([_-]?(left|right|front|side|back|[0-9x]+|[ABLR]))+$', '', stem) or stem}"
+    alike = re.sub(r"([_-]?(left|right|front|side|back|[0-9x]+|[ABLR]))+$", "", stem)
+    return f"{folder}/{alike or stem.rstrip('0123456789') or stem}"
 
 
 def _open(content: bytes) -> Image.Image | None:

@@ -92,7 +92,7 @@ def test_a_file_with_a_tensor_of_another_shape_is_refused(tmp_path, published):
 
 def test_a_truncated_file_is_refused_in_one_line(tmp_path, published):
     shutil.copy(published, tmp_path / "cut.pth")
-    with open(tmp_path / "cut.pth", "r+b") as file:
+    with (tmp_path / "cut.pth").open("r+b") as file:
         file.truncate(10_000)
     with pytest.raises(WeightsError, match=r"cut\.pth: damaged") as caught:
         load_trunk(tmp_path / "cut.pth")

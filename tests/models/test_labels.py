@@ -1,0 +1,47 @@
+"""Classes by name and by index."""
+
+import pytest
+
+from attnviz.errors import TargetError, UnknownNameError
+from attnviz.models.labels import class_index, imagenet_labels
+
+
+def test_imagenets_thousand_names_are_all_different_whatever_the_case():
+    assert len({label.lower() for label in imagenet_labels()}) == 1000
+
+
+@pytest.mark.parametrize(
+    ("index", "name"),
+    [
+        (0, "tench"),
+        (134, "crane (bird)"),
+        (517, "crane (machine)"),
+        (657, "missile"),
+        (744, "projectile"),
+        (999, "toilet tissue"),
+    ],
+)
+def test_names_stand_at_their_classes(index, name):
+    assert imagenet_labels()[index] == name
+
+
+def test_the_names_are_timms_in_short():
+    info = pytest.importorskip("timm.data").ImageNetInfo()
+    for index, label in enumerate(imagenet_labels()):
+        assert label.partition(" (")[0] in info.index_to_description(index)
+
+
+@pytest.mark.parametrize("target", [281, "281", "tabby cat", "Tabby-Cat", "tabby_cat "])
+def test_a_class_is_found_by_index_and_by_name(target):
+    assert class_index(imagenet_labels(), target) == 281
+
+
+def test_a_misspelt_name_gets_a_suggestion():
+    with pytest.raises(UnknownNameError, match=r"unknown class 'esspreso': did you mean espresso"):
+        class_index(imagenet_labels(), "esspreso")
+
+
+@pytest.mark.parametrize("target", [1000, "1000", -1, "-1"])
+def test_an_index_beyond_the_classes_is_refused(target):
+    with pytest.raises(TargetError, match=r"class -?\d+: the model has 1000 classes, 0 to 999"):
+        class_index(imagenet_labels(), target)

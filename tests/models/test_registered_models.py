@@ -1,0 +1,177 @@
+"""Every registered model, whichever mechanism it has."""
+
+import math
+import pickle
+
+import pytest
+import torch
+
+from attnviz.capture import find_attention
+from attnviz.errors import UnknownNameError, WeightsError
+from attnviz.models import MODELS, attend, load_model
+from attnviz.models.builtin import shipped_weights
+from attnviz.models.card import card_path, read_card
+from attnviz.models.trunk import EfficientNetLite0, pretrained_trunk
+from attnviz.models.weights_file import read_weights
+
+ATTENDING = [name for name in MODELS if MODELS[name].attends]
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.randn(3, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return {name: load_model(name) for name in MODELS}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@torch.no_grad()
+def test_it_maps_images_to_a_thousand_logits_and_each_image_by_itself(name, shipped, images):
+    module = shipped[name].module
+    logits = module(images)
+    assert logits.shape == (3, 1000)
+    torch.testing.assert_close(module(images[1:2]), logits[1:2], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_it_says_how_to_show_it_a_picture_and_what_its_classes_are_called(name, shipped):
+    vision = shipped[name]
+    assert vision.name == name
+    assert (vision.preprocess.size_px, vision.preprocess.resize_px) == (224, 256)
+    assert len(vision.labels) == 1000
+    assert vision.class_index("tabby cat") == 281
+    assert not vision.module.training
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_it_can_be_pickled(name, shipped, images):
+    again = pickle.loads(pickle.dumps(shipped[name].module))
+    with torch.no_grad():
+        assert torch.equal(again(images[:1]), shipped[name].module(images[:1]))
+
+
+@pytest.mark.parametrize("name", ATTENDING)
+def test_only_its_attention_is_its_own(name):
+    trunk = set(EfficientNetLite0().state_dict())
+    attended = attend(name, EfficientNetLite0())
+    assert attended.attention
+    assert not trunk & set(attended.attention)
+    assert set(attended.network.state_dict()) == trunk | set(attended.attention)
+
+
+@pytest.mark.parametrize("name", ATTENDING)
+def test_its_features_before_the_first_site_are_the_bare_trunks(name, images):
+    attended = attend(name, pretrained_trunk())
+    with torch.no_grad():
+        features = pretrained_trunk().before(images[:1], attended.first_stage)
+        torch.testing.assert_close(attended.from_features(features), attended.network(images[:1]), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ATTENDING)
+def test_capture_finds_attention_in_it_without_knowing_it(name, shipped, images):
+    sites = find_attention(shipped[name].module, images[:1])
+    assert sites
+    assert all("attention" in site.module for site in sites)
+
+
+def test_the_control_has_no_attention(shipped, images):
+    assert find_attention(shipped["none"].module, images[:1]) == []
+
+
+@pytest.mark.parametrize("name", ATTENDING)
+def test_its_shipped_weights_are_its_attention_alone_and_small(name):
+    weights = read_weights(shipped_weights(name))
+    assert set(weights) == set(attend(name, EfficientNetLite0()).attention)
+    assert shipped_weights(name).stat().st_size < 1_000_000
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_its_card_holds_every_figure_with_what_it_rests_on(name):
+    card = read_card(name)
+    assert card is not None
+    for figure in ("kl", "top1", "top5", "pointing", "chance", "plain"):
+        held = card.figures[figure]
+        assert held["n"] > 100
+        assert held["low"] <= held["value"] <= held["high"]
+    assert card.value("parameters") == sum(p.numel() for p in attend(name, EfficientNetLite0()).parameters())
+    assert card.figures["map_of"] in card.figures["sites"]
+    assert card.made["command"].startswith(f"attnviz train {name} ")
+    assert card.made["versions"]["torch"]
+    text = card_path(name).with_suffix(".md").read_text()
+    assert f"{card.value('pointing'):.2f}" in text
+    assert card.made["command"] in text
+
+
+def test_cbams_card_backs_the_claim_that_its_map_finds_the_object():
+    cbam, none = read_card("cbam"), read_card("none")
+    assert cbam.value("pointing") > 4 * cbam.value("chance")
+    assert cbam.figures["pointing"]["low"] > none.value("pointing")
+    assert cbam.figures["kl"]["high"] < none.value("kl")
+    assert cbam.value("top1") > none.value("top1")
+    assert cbam.value("top5") > none.value("top5")
+    assert cbam.value("plain") >= 0.85
+
+
+def test_an_unknown_model_gets_a_suggestion():
+    with pytest.raises(UnknownNameError, match=r"unknown model 'cbam2': did you mean cbam\?"):
+        load_model("cbam2")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_random_weights_depend_on_the_seed_alone_and_leave_the_generator_as_it_was(name, images):
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    one, same, other = (load_model(name, "none", seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    with torch.no_grad():
+        logits = [vision.module(images[:1]) for vision in (one, same, other)]
+    assert torch.equal(logits[0], logits[1])
+    assert not torch.equal(logits[0], logits[2])
+    assert "random" in one.notes[0]
+
+
+def test_damaged_weights_are_told_in_one_line(tmp_path):
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(shipped_weights("cbam").read_bytes()[:1000])
+    with pytest.raises(WeightsError, match=r"bad\.safetensors: damaged, or no file of weights") as caught:
+        load_model("cbam", path)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_another_mechanism_do_not_fit():
+    path = shipped_weights("senet")
+    with pytest.raises(WeightsError, match=r"senet\.safetensors: does not fit EfficientNetLite0: it lacks blocks\.4"):
+        load_model("cbam", path)
+
+
+def test_missing_weights_are_told():
+    with pytest.raises(WeightsError, match=r"nowhere\.pth: no such file of weights"):
+        load_model("cbam", "nowhere.pth")
+
+
+def test_the_control_takes_no_weights():
+    with pytest.raises(WeightsError, match="'none' has no attention, so no weights of its own"):
+        load_model("none", shipped_weights("cbam"))
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (print, ("code in a file of weights ran",))
+
+    torch.save({"state_dict": Trap()}, tmp_path / "trap.pth")
+    with pytest.raises(WeightsError, match=r"trap\.pth: damaged, or no file of weights"):
+        load_model("cbam", tmp_path / "trap.pth")
+
+
+def test_a_missing_card_is_none_and_a_damaged_one_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("attnviz.models.card.card_path", lambda name: tmp_path / f"{name}.json")
+    assert read_card("cbam") is None
+    (tmp_path / "cbam.json").write_text('{"model": "cbam"}')
+    with pytest.raises(WeightsError, match="a damaged model card"):
+        read_card("cbam")
+    (tmp_path / "cbam.json").write_text('{"model": "cbam", "figures": {"kl": {"value": null}}, "made": {}}')
+    assert math.isnan(read_card("cbam").value("kl"))

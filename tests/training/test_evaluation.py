@@ -1,0 +1,144 @@
+"""Figures of held-out evaluation, and the card that holds them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from attnviz.errors import DataError, UnknownNameError
+from attnviz.models import attend
+from attnviz.models.trunk import pretrained_trunk
+from attnviz.training.card import card_text
+from attnviz.training.evaluation import FEATURE_NORM, evaluate, pointing, resampled
+from attnviz.training.features import DataRecipe
+
+
+def quiet(_):
+    """Tell nobody."""
+
+
+@pytest.fixture(scope="module")
+def views(sources):
+    return list(DataRecipe(10, held_out=True).make(sources))
+
+
+@pytest.fixture(scope="module")
+def results(views):
+    models = {name: attend(name, pretrained_trunk()) for name in ("none", "senet", "cbam")}
+    return {result.model: result for result in evaluate(models, pretrained_trunk(), views, quiet)}
+
+
+def test_the_pointing_game_asks_whether_the_maximum_is_on_the_object():
+    maps = torch.zeros(3, 4, 4)
+    maps[0, 1, 2] = 1
+    maps[1, 3, 3] = 1
+    masks = torch.zeros(3, 4, 4, dtype=torch.bool)
+    masks[:, 1, 2] = True
+    masks[2, 0, 0] = True  # the third map is flat: it points nowhere, not at the first pixel
+    assert pointing(maps, masks).tolist() == [1, 0, 0]
+
+
+def test_the_control_agrees_with_the_trunk_on_every_photograph(results, views):
+    none = results["none"]
+    assert none.plain.n == 0 or none.plain.value == 1
+    assert none.parameters == 0
+    assert none.map_of == FEATURE_NORM
+    assert none.kl.n == sum(view.kind == "scene" for view in views)
+
+
+def test_chance_is_the_share_of_the_scene_that_is_object(results, views):
+    shares = [view.mask.mean() for view in views if view.kind == "scene"]
+    assert results["cbam"].chance.value == pytest.approx(np.mean(shares))
+
+
+def test_the_divergence_is_from_the_teacher_looking_at_the_object_alone(results, views):
+    from attnviz.training.features import Teacher, as_input
+
+    trunk, values = pretrained_trunk(), []
+    teacher = Teacher(trunk)
+    for view in views:
+        if view.kind == "scene":
+            with torch.no_grad():
+                log_q = trunk(as_input(view.pixels[None])).log_softmax(1)[0]
+            log_p = teacher(view)
+            values.append(float((log_p.exp() * (log_p - log_q)).sum()))
+    assert results["none"].kl.value == pytest.approx(np.mean(values), abs=1e-3)
+
+
+def test_a_model_with_a_spatial_gate_points_with_it_and_one_without_with_a_channel_gate(results):
+    assert results["cbam"].map_of.endswith("attention.spatial")
+    assert results["senet"].map_of.startswith("blocks.")
+    assert len(results["cbam"].sites) == 12
+    assert len(results["senet"].sites) == 6
+
+
+def test_the_site_that_points_can_be_chosen_beforehand(views):
+    models = {"cbam": attend("cbam", pretrained_trunk())}
+    chosen = "blocks.6.0.attention.spatial"
+    (result,) = evaluate(models, pretrained_trunk(), views[:4], quiet, {"cbam": chosen})
+    assert result.map_of == chosen
+    with pytest.raises(UnknownNameError, match=r"unknown attention site of cbam 'blocks\.9'"):
+        evaluate(models, pretrained_trunk(), views[:4], quiet, {"cbam": "blocks.9"})
+
+
+def test_it_tells_its_progress(views):
+    told = []
+    evaluate({"none": attend("none", pretrained_trunk())}, pretrained_trunk(), views, told.append)
+    assert sum(told) == 10
+
+
+def test_scenes_alone_are_not_enough(sources):
+    views = DataRecipe(3, plain_share=0, held_out=True).make(sources)
+    with pytest.raises(DataError, match="needs scenes and plain photographs"):
+        evaluate({"none": attend("none", pretrained_trunk())}, pretrained_trunk(), views, quiet)
+
+
+def test_intervals_resample_subjects_not_views():
+    values = np.repeat([0.0, 1.0], 500)
+    few = resampled(values, np.repeat(["a", "b"], 500))
+    many = resampled(values, np.arange(1000).astype(str))
+    assert (few.value, few.n) == (0.5, 1000)
+    assert (few.low, few.high) == (0.0, 1.0)  # two subjects say little, however many views
+    assert 0.46 < many.low < 0.5 < many.high < 0.54
+
+
+def test_no_views_give_nan():
+    figure = resampled(np.array([]), np.array([]))
+    assert np.isnan([figure.value, figure.low, figure.high]).all()
+    assert figure.n == 0
+
+
+def test_figures_survive_strict_json(results):
+    for result in results.values():
+        content = json.loads(json.dumps(result.as_dict(), allow_nan=False))
+        assert content["kl"]["value"] == result.kl.value
+        if result.top1.n == 0:
+            assert content["top1"]["value"] is None
+
+
+def test_the_card_tells_figures_data_recipe_command_and_limits(results):
+    facts = {
+        "model": "cbam",
+        "figures": results["cbam"].as_dict(),
+        "made": {
+            "command": "attnviz train cbam --seed 7",
+            "data": {
+                "views": 10, "plain_share": 0.5, "seed": 7,
+                "trained_on": {"objects": 11, "photographs": 9}, "held_out": {"objects": 1, "photographs": 3},
+            },
+            "training": {"plain_weight": 1.5, "learning_rate": 0.005, "epochs": 4, "batch": 32, "seed": 7},
+            "versions": {"torch": "2.0"},
+        },
+    }  # fmt: skip
+    text = card_text(facts)
+    for part in (
+        "# cbam",
+        f"{results['cbam'].kl.value:.2f}",
+        "attnviz train cbam --seed 7",
+        "11 objects and 9",
+        "torch 2.0",
+        "## Limits",
+    ):
+        assert part in text
+    assert "\n    attnviz train" in text

@@ -16,6 +16,7 @@ from attnviz.report.numbers import number
 if TYPE_CHECKING:
     from attnviz.records import Score
     from attnviz.report import Document
+    from attnviz.report.document import MapView
 
 _BAR = 20
 _PIPE_WIDTH = 140  # of a pipe or a file, which has none of its own
@@ -83,16 +84,20 @@ def _print_agreement(console: Console, document: Document, *, verbose: bool) -> 
         for index, a in enumerate(views):
             for b in views[index + 1 :]:
                 values = (_value(scores.get((a.name, b.name))) for scores in tables.values())
-                table.add_row(Text(f"{a.name} · {b.name}"), *values)
+                table.add_row(Text(f"{_title(a)} · {_title(b)}"), *values)
     else:
         measure, scores = next(iter(tables.items()))
         table.title = f"Agreement of maps ({meanings.measure(measure, '').title})"
         for view in attributions:
             table.add_column(meanings.method(view.name).title, justify="right")
         for view in document.maps:
-            table.add_row(Text(view.name), *(_value(scores.get((view.name, b.name))) for b in attributions))
+            table.add_row(Text(_title(view)), *(_value(scores.get((view.name, b.name))) for b in attributions))
     console.print(table)
 
 
+def _title(view: MapView) -> str:
+    return meanings.method(view.name).title if view.kind == "attribution" else view.name
+
+
 def _value(score: Score | None) -> str:
-    return "" if score is None else "–" if score.value != score.value else f"{score.value:.2f}"
+    return "" if score is None else "–" if score.value != score.value else f"{score.value:.2f}".replace("-0.00", "0.00")

@@ -148,6 +148,7 @@ def _cell(score: Score | None, digits: int = 2) -> dict[str, str]:
         return {"text": "–", "tint": "0", "sign": "up", "why": score.why or "undefined"}
     tint = min(1.0, abs(score.value)) if score.low >= -1 and score.high <= 1 else 0.0
     text = f"{score.value:.{digits}f}".replace("-", "−")
+    text = text.lstrip("−") if float(score.value) > -0.5 * 10**-digits else text
     return {"text": text, "tint": f"{tint:.2f}", "sign": "down" if score.value < 0 else "up", "why": ""}
 
 

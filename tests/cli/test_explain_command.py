@@ -61,7 +61,7 @@ class TestWhatItDoes:
 
     def test_verbose_prints_every_pair_and_where_the_time_went(self, explain):
         result = explain("--verbose", methods="saliency,gradcam")
-        assert "saliency · gradcam" in result.stdout
+        assert "Saliency · Grad-CAM" in result.stdout
         assert "time: " in result.stdout
         assert "attribute by gradcam" in result.stdout
 

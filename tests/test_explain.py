@@ -1,0 +1,313 @@
+"""One image through the whole house, and a borrowed model left as it was."""
+
+import copy
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from attnviz.analyses.agreement import AGREEMENT
+from attnviz.analyses.sparsity import SPARSITY, hoyer
+from attnviz.decoding import decode
+from attnviz.errors import (
+    AttributionError,
+    DeviceError,
+    ModelError,
+    ReconstructionError,
+    TargetError,
+    UnknownNameError,
+)
+from attnviz.explain import COMPARED_PX, PHOTO_PX, choose_device, explain, photo
+from attnviz.images import Preprocess
+from attnviz.models import VisionModel
+from attnviz.records import Kind, Record
+
+SAMPLES = Path(__file__).parent.parent / "sample_data"
+LABELS = ("tench", "tabby cat", "tiger cat", "rocket", "espresso", "mug")
+
+
+class Gated(nn.Module):
+    """A channel gate, a spatial gate, and one gate that is called twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, padding=1)
+        self.norm = nn.BatchNorm2d(6)
+        self.se = SE()
+        self.spatial = nn.Conv2d(6, 1, 3, padding=1)
+        self.last = nn.Conv2d(6, 6, 3, padding=1)
+        self.drop = nn.Dropout(0.5)
+        self.head = nn.Linear(6, len(LABELS))
+
+    def forward(self, x):
+        x = self.se(self.norm(self.stem(x)).relu())
+        x = self.se(x * torch.sigmoid(self.spatial(x)))
+        return self.head(self.drop(self.last(x).relu().mean((2, 3))))
+
+
+class SE(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(6, 6)
+
+    def forward(self, x):
+        return x * torch.sigmoid(self.fc(x.mean((2, 3))))[:, :, None, None]
+
+
+@pytest.fixture
+def vision() -> VisionModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return VisionModel(Gated().eval(), Preprocess(48, 56), LABELS, "gated", ("a note of the model",))
+
+
+@pytest.fixture
+def image() -> Path:
+    return SAMPLES / "chelsea.png"
+
+
+class TestWhatItSays:
+    def test_predictions_are_the_models_own(self, vision, image):
+        explanation = explain(image, vision, methods=["saliency"])
+        with torch.no_grad():
+            wanted = vision.module(vision.preprocess(decode(image).pixels)[None]).softmax(1)[0]
+        assert [p.index for p in explanation.predictions] == wanted.argsort(descending=True)[:5].tolist()
+        assert explanation.predictions[0].probability == pytest.approx(float(wanted.max()), rel=1e-5)
+        assert explanation.predictions[0].label == LABELS[int(wanted.argmax())]
+        assert explanation.target == explanation.predictions[0]
+
+    def test_every_site_and_call_has_a_record_and_a_map(self, vision, image):
+        explanation = explain(image, vision, methods=["saliency"])
+        assert [record.name for record in explanation.records] == ["se", "(root)", "se@1"]
+        assert [heatmap.name for heatmap in explanation.heatmaps] == ["se", "(root)", "se@1", "saliency"]
+        assert all(heatmap.values.shape == (1, 48, 48) for heatmap in explanation.heatmaps)
+        assert [record.site.kind for record in explanation.records] == [Kind.CHANNEL, Kind.SPATIAL, Kind.CHANNEL]
+        for record in explanation.records:
+            assert record.verify() < 1e-6
+
+    def test_every_pair_and_every_site_is_measured(self, vision, image):
+        explanation = explain(image, vision, methods=["saliency", "gradcam"])
+        subjects = [score.subject for score in explanation.scores if score.measure == "spearman"]
+        assert len(subjects) == len(set(subjects)) == 5 * 4 // 2
+        for record in explanation.records:
+            for part in "gxy":
+                measures = {score.measure for score in explanation.scores if score.subject == (record.name, part)}
+                assert measures == set(SPARSITY)
+        assert {score.measure for score in explanation.scores} == set(SPARSITY) | set(AGREEMENT)
+
+    def test_numbers_are_those_of_the_measures(self, vision, image):
+        explanation = explain(image, vision, methods=["saliency"])
+        scores = {(score.measure, score.subject): score for score in explanation.scores}
+        record = explanation.records[0]
+        assert scores["hoyer", ("se", "g")].value == pytest.approx(float(hoyer(record.g)[0]))
+        assert scores["hoyer", ("se", "y")].value == pytest.approx(float(hoyer(record.y.detach())[0]), abs=1e-6)
+        a, b = (explanation.heatmaps[i].values for i in (1, 3))
+        assert max(a.shape) <= COMPARED_PX
+        one = scores["topk_iou", ("(root)", "saliency")]
+        assert one.value == pytest.approx(float(AGREEMENT["topk_iou"](a, b)[0]))
+        assert (one.low, one.high, one.higher_is) == (0, 1, AGREEMENT["topk_iou"].higher_is)
+
+    def test_an_undefined_number_says_why(self, vision, image):
+        nn.init.zeros_(vision.module.spatial.weight)
+        explanation = explain(image, vision, methods=["saliency"])
+        flat = next(s for s in explanation.scores if s.measure == "spearman" and s.subject == ("(root)", "saliency"))
+        assert math.isnan(flat.value)
+        assert flat.why == AGREEMENT["spearman"].nan_when
+        assert any("g is the same everywhere" in note and "(root)" in note for note in explanation.notes)
+
+    def test_notes_of_the_model_and_of_the_picture_are_passed_on(self, vision, tmp_path):
+        Image.new("RGBA", (60, 60), (10, 20, 30, 40)).save(tmp_path / "t.png")
+        explanation = explain(tmp_path / "t.png", vision, methods=["saliency"])
+        assert explanation.notes[:2] == ("transparent pixels are laid on white", "a note of the model")
+
+    def test_a_target_that_is_not_the_first_answer_is_said_so(self, vision, image):
+        first = explain(image, vision, methods=["saliency"])
+        other = explain(image, vision, methods=["saliency"], target=first.predictions[1].label)
+        assert other.target.index == first.predictions[1].index
+        assert other.target.probability == pytest.approx(first.predictions[1].probability)
+        assert any("the model's first answer is" in note for note in other.notes)
+        assert not torch.equal(other.heatmaps[-1].values, first.heatmaps[-1].values)
+
+    def test_sites_are_chosen_by_pattern(self, vision, image):
+        names = lambda pattern: [r.name for r in explain(image, vision, methods=["saliency"], sites=pattern).records]  # noqa: E731
+        assert names("se") == ["se", "se@1"]
+        assert names("spatial") == ["(root)"]
+        assert names("s?, spatial") == ["se", "(root)", "se@1"]
+
+    def test_without_methods_there_are_attention_maps_alone(self, vision, image):
+        assert [h.kind for h in explain(image, vision, methods=[]).heatmaps] == ["attention"] * 3
+
+    def test_progress_counts_up_to_the_number_of_steps(self, vision, image):
+        seen = []
+        explain(image, vision, methods=["saliency"], progress=lambda *step: seen.append(step))
+        assert [done for _, done, _ in seen] == list(range(len(seen)))
+        assert {total for *_, total in seen} == {len(seen)}
+
+    def test_a_built_in_model_by_name(self, image):
+        explanation = explain(image, "senet", methods=["saliency"], weights="none", sites="blocks.6*")
+        assert explanation.model == "senet"
+        assert explanation.target.label == explanation.predictions[0].label
+        assert explanation.settings["weights"] == "none"
+        assert explanation.settings["image_size"] == [300, 451]
+
+
+class TestPhoto:
+    def test_people_see_the_crop_at_its_own_resolution(self, image):
+        picture = decode(image)
+        seen = photo(picture, Preprocess())
+        assert seen.shape == (263, 263, 3)
+        assert np.array_equal(Preprocess().crop(picture.pixels, 263), seen)
+
+    def test_but_not_more_than_a_limit_and_nothing_coarser_than_the_model_sees(self, image):
+        picture = decode(image)
+        large = replace(picture, pixels=np.zeros((3000, 4000, 3), np.uint8))
+        assert photo(large, Preprocess()).shape == (PHOTO_PX, PHOTO_PX, 3)
+        small = replace(picture, pixels=np.zeros((100, 100, 3), np.uint8))
+        assert photo(small, Preprocess()) is None
+
+
+def state_of(vision: VisionModel) -> dict[str, object]:
+    """Everything about a model and torch that an explanation could change."""
+    parts = dict(vision.module.named_modules())
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return {
+        "mode": {name: part.training for name, part in parts.items()},
+        "hooks": {name: [len(getattr(part, hook)) for hook in hooks] for name, part in parts.items()},
+        "attributes": {name: sorted(vars(part)) for name, part in parts.items()},
+        "flags": {name: p.requires_grad for name, p in vision.module.named_parameters()},
+        "grads": {name: None if p.grad is None else p.grad.clone() for name, p in vision.module.named_parameters()},
+        "identities": {name: id(p) for name, p in vision.module.named_parameters()},
+        "values": copy.deepcopy(vision.module.state_dict()),
+        "rng": torch.get_rng_state(),
+        "grad mode": torch.is_grad_enabled(),
+    }
+
+
+def same(a: object, b: object) -> bool:
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return torch.equal(a, b)
+    return a == b
+
+
+class TestBorrowing:
+    @pytest.fixture
+    def lent(self, vision) -> VisionModel:
+        """In training mode, with a gradient, a frozen parameter and a hook of its owner."""
+        vision.module.train()
+        vision.module.norm.eval()
+        vision.module.stem.weight.requires_grad = False
+        vision.module.head.weight.grad = torch.ones_like(vision.module.head.weight)
+        vision.module.last.register_forward_hook(lambda *_: None)
+        return vision
+
+    def test_the_model_is_left_exactly_as_it_was(self, lent, image):
+        before = state_of(lent)
+        explain(image, lent, methods=["gradcam", "saliency", "integrated_gradients", "smoothgrad"])
+        assert same(state_of(lent), before)
+
+    @pytest.mark.parametrize("moment", ["capture", "attribution", "measure", "target", "site"])
+    def test_also_after_an_error(self, lent, image, monkeypatch, moment):
+        before = state_of(lent)
+        options: dict[str, object] = {"methods": ["saliency", "smoothgrad"]}
+        wanted: tuple[type[Exception], str] = (RuntimeError, "on purpose")
+
+        def fail(*_args, **_kwargs):
+            raise RuntimeError("on purpose")
+
+        if moment == "capture":
+            handle = lent.module.last.register_forward_pre_hook(fail)
+        elif moment == "attribution":
+            monkeypatch.setattr("captum.attr.NoiseTunnel.attribute", fail)
+        elif moment == "measure":
+            monkeypatch.setattr(sys.modules[explain.__module__], "_sparsity", fail)
+        elif moment == "target":
+            options["target"], wanted = 99, (TargetError, "class 99")
+        else:
+            options["sites"], wanted = "nowhere", (UnknownNameError, "unknown attention site 'nowhere'")
+        with pytest.raises(wanted[0], match=wanted[1]):
+            explain(image, lent, **options)
+        if moment == "capture":
+            handle.remove()
+        assert same(state_of(lent), before)
+
+    def test_what_is_compared_can_tell_a_difference(self, lent):
+        before = state_of(lent)
+        torch.rand(1)
+        assert not same(state_of(lent), before)
+
+    def test_the_same_seed_gives_the_same_maps_and_another_seed_others(self, vision, image):
+        maps = [explain(image, vision, methods=["smoothgrad"], seed=seed).heatmaps[-1].values for seed in (0, 0, 1)]
+        assert torch.equal(maps[0], maps[1])
+        assert not torch.equal(maps[0], maps[2])
+
+
+class TestErrors:
+    def test_an_unknown_method_is_told_before_a_model_is_loaded(self, image):
+        with pytest.raises(UnknownNameError, match="unknown attribution method 'saliencey': did you mean saliency"):
+            explain(image, "timm:resnet18", methods=["saliencey"])
+
+    def test_an_unknown_model_suggests_the_nearest(self, image):
+        with pytest.raises(UnknownNameError, match="unknown model 'cbamm': did you mean cbam"):
+            explain(image, "cbamm")
+
+    def test_a_model_without_logits_is_named(self, image):
+        vision = VisionModel(nn.Conv2d(3, 2, 1), Preprocess(16, 16), ("a", "b"), "conv")
+        with pytest.raises(ModelError, match=r"Conv2d: wanted logits \(N, classes\), got shape \(1, 2, 16, 16\)"):
+            explain(image, vision)
+
+    def test_a_method_that_does_not_apply_is_named(self, image):
+        class Flat(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.head = nn.Linear(3, 2)
+
+            def forward(self, x):
+                return self.head(x.detach().mean((2, 3)))
+
+        with pytest.raises(AttributionError, match="no gradient flows"):
+            explain(image, VisionModel(Flat(), Preprocess(16, 16), ("a", "b"), "flat"), methods=["saliency"])
+
+    def test_a_record_that_does_not_reconstruct_is_an_error(self, vision, image, monkeypatch):
+        monkeypatch.setattr(Record, "reconstruct", lambda record: record.y * 2)
+        with pytest.raises(ReconstructionError, match=r"se: f\(g, x\) differs from the model's y"):
+            explain(image, vision, methods=["saliency"])
+
+
+class TestDevices:
+    def test_auto_is_a_device_that_is_there(self):
+        torch.empty(1, device=choose_device("auto"))
+
+    def test_the_cpu_is_always_there(self):
+        assert choose_device("cpu") == torch.device("cpu")
+
+    @pytest.mark.parametrize("name", ["mps", "cuda", "cuda:1"])
+    def test_a_device_that_is_not_there(self, name, monkeypatch):
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+        monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+        with pytest.raises(DeviceError, match=f"device '{name}' is not there: this machine has cpu"):
+            choose_device(name)
+
+    def test_a_device_beyond_the_last(self, monkeypatch):
+        monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+        monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+        assert choose_device("cuda:1") == torch.device("cuda:1")
+        with pytest.raises(DeviceError, match="device 'cuda:2' is not there: this machine has 2 CUDA devices"):
+            choose_device("cuda:2")
+
+    def test_a_name_that_is_no_device(self):
+        with pytest.raises(DeviceError, match="unknown device 'gpu0': wanted auto, cpu, cuda or mps"):
+            choose_device("gpu0")
+
+    def test_a_loaded_model_is_not_moved(self, vision, image, monkeypatch):
+        monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+        monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+        with pytest.raises(DeviceError, match="gated is on cpu, wanted cuda: move the model"):
+            explain(image, vision, device="cuda")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Flag, auto
 
+from attnviz.capture.axes import Meaning, parts_of
 from attnviz.capture.graph import Node
 from attnviz.capture.operations import AFFINE, LEARNED, POOLED, SLICING, SQUASHES, TRANSPARENT, layout_of
 
@@ -104,8 +105,15 @@ def channel_axis(node: Node) -> int | None:
             return _moved(node)
         same = [p for p in node.parents if p.depends and len(p.shape) == ndim]
         if not same:
-            return None
+            return _channels_by_meaning(node)
         node = max(same, key=lambda p: p.shape)
+
+
+def _channels_by_meaning(node: Node) -> int | None:
+    """The one axis that runs over channels, followed back through changes of rank such as a sum over branches."""
+    parts = [parts_of(node, axis) for axis in range(len(node.shape))]
+    found = [axis for axis, held in enumerate(parts) if held and all(part.of is Meaning.CHANNELS for part in held)]
+    return found[0] if len(found) == 1 else None
 
 
 def _moved(node: Node) -> int | None:

@@ -7,7 +7,7 @@ import pytest
 import timm
 import torch
 import weighted_networks
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -194,6 +194,7 @@ blocks = st.lists(
 
 @settings(max_examples=15, deadline=None)
 @given(names=blocks, n=st.integers(1, 3), seed=st.integers(0, 100))
+@example(names=["sknet", "se"], n=1, seed=0)
 def test_a_random_chain_of_blocks_is_found_exactly(names, n, seed):
     rooms = [networks if name in {"se", "cbam", "residual"} else weighted_networks for name in names]
     model = nn.Sequential(*(room.build(name, seed) for room, name in zip(rooms, names, strict=True)))

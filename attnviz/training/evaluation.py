@@ -15,6 +15,7 @@ from attnviz.capture import capture, find_attention
 from attnviz.errors import DataError, UnknownNameError
 from attnviz.heatmaps import project
 from attnviz.models.builtin import Attended
+from attnviz.models.mechanism import LATE_BLOCKS
 from attnviz.models.trunk import EfficientNetLite0, fold_norms
 from attnviz.records import Kind, Site
 from attnviz.training.features import Teacher, as_input, chunks
@@ -60,7 +61,7 @@ class Evaluation:
         pointing: Share of scenes in which the map's maximum is on the object.
         chance: Share of the scene that is object: what a random point would score.
         plain: Share of plain photographs, where the trunk sees something, in which the best class stays the trunk's.
-        map_of: The site whose map points, or ``"feature norm"`` for a model without attention.
+        map_of: The site whose map points; for the control, whose features' norm does.
         sites: Pointing score of every site whose attention has an image plane.
     """
 
@@ -175,9 +176,7 @@ class _Tally:
     def _look(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         network, size = self._model.network, (x.shape[2], x.shape[3])
         if not self._model.attention:
-            last = self._model.trunk.before(x, len(self._model.trunk.blocks) - 1)
-            norm = F.interpolate(last.norm(dim=1, keepdim=True), size, mode="bilinear")[:, 0]
-            return self._model.trunk.after(last, len(self._model.trunk.blocks) - 1), {FEATURE_NORM: norm}
+            return feature_norms(self._model.trunk, x)
         if self._sites is None:
             self._sites = find_attention(network, x[:1])
         with capture(network, self._sites) as captured:
@@ -205,6 +204,28 @@ class _Tally:
             map_of=map_of,
             sites={site: point.value for site, point in points.items()},
         )
+
+
+def feature_norms(trunk: EfficientNetLite0, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """The logits, and what the control has for maps: the norm of the features where the other models have their sites.
+
+    Args:
+        trunk: The bare trunk.
+        x: ``(N, 3, H, W)``.
+
+    Returns:
+        Logits ``(N, 1000)``, and maps ``(N, H, W)`` by name.
+    """
+    maps, features = {}, trunk.stem(x)
+    for stage in range(len(trunk.blocks)):
+        for position, block in enumerate(trunk.stage(stage)):
+            features = block(features)
+            if (stage, position) in LATE_BLOCKS:
+                norm = features.norm(dim=1, keepdim=True)
+                maps[f"{FEATURE_NORM} of blocks.{stage}.{position}"] = F.interpolate(
+                    norm, x.shape[2:], mode="bilinear"
+                )[:, 0]
+    return trunk.classifier(trunk.head(features).mean((2, 3))), maps
 
 
 def pointing(maps: Tensor, masks: Tensor) -> Tensor:

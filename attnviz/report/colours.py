@@ -77,7 +77,7 @@ def coloured(view: MapView, side_px: int | None = None) -> Array:
 def overlay(picture: Array, view: MapView, opacity: float = OPACITY) -> Array:
     """The map laid over a picture, which turns grey as far as it is covered: the colours stay those of the scale.
 
-    A map with both signs covers most where it is strongest and nothing where it is 0.
+    A map with both signs covers more: its 0 is white, and lightens the picture.
 
     Args:
         picture: Square RGB, ``(S, S, 3)`` uint8.
@@ -89,19 +89,9 @@ def overlay(picture: Array, view: MapView, opacity: float = OPACITY) -> Array:
     """
     colour = coloured(view, picture.shape[0])
     grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    picture = cv2.addWeighted(grey, opacity, picture, 1 - opacity, 0)
-    if not view.signed:
-        return np.asarray(cv2.addWeighted(colour, opacity, picture, 1 - opacity, 0))
-    strength = cv2.resize(signed_strength(view), picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    alpha = (strength * min(1.0, 1.4 * opacity))[..., None]
-    laid: Array = np.rint(colour * alpha + picture * (1 - alpha)).astype(np.uint8)
-    return laid
-
-
-def signed_strength(view: MapView) -> Array:
-    """How far each value is from 0, as a share of the scale; the root makes weak values visible."""
-    share: Array = np.clip(np.abs(np.nan_to_num(view.values)) / (view.high or 1.0), 0, 1)
-    return np.sqrt(share).astype(np.float32)
+    under = cv2.addWeighted(grey, opacity, picture, 1 - opacity, 0)
+    cover = min(1.0, opacity * (1.4 if view.signed else 1.0))
+    return np.asarray(cv2.addWeighted(colour, cover, under, 1 - cover, 0))
 
 
 def data_uri(data: bytes, media_type: str) -> str:
@@ -116,17 +106,13 @@ def jpeg_uri(picture: Array, quality: int = 88) -> str:
 
 
 def map_uri(view: MapView) -> str:
-    """A map as a PNG ``data:`` address in its colours; transparent towards 0 where it has both signs."""
+    """A map as a PNG ``data:`` address in its colours."""
     from io import BytesIO
 
     from PIL import Image
 
-    if view.signed:
-        alpha = np.rint(signed_strength(view) * 255).astype(np.uint8)
-        image = Image.fromarray(np.dstack([coloured(view), alpha]))
-    else:
-        image = Image.fromarray(levels(view)).convert("P")
-        image.putpalette(lookup(view).tobytes())
+    image = Image.fromarray(levels(view)).convert("P")
+    image.putpalette(lookup(view).tobytes())
     buffer = BytesIO()
     image.save(buffer, "PNG", compress_level=6)
     return data_uri(buffer.getvalue(), "image/png")

@@ -25,7 +25,7 @@ VERSION = 1
 STORED_VALUES = 1 << 17
 """A ``g`` of more values than this (131,072) is shown by its map and its numbers alone."""
 
-CLIP_PERCENTILE = 99.5
+CLIP_PERCENTILE = 99
 """Colours of attributions end here: gradients have a few pixels that would leave the rest black."""
 
 
@@ -180,7 +180,7 @@ def describe(explanation: Explanation) -> Document:
 def colour_range(values: Array, *, kind: str) -> tuple[float, float, bool, bool]:
     """Ends of the colour scale, whether it is centred on 0, and whether it clips.
 
-    Attention spans its own smallest to largest value. An attribution ends at the 99.5th percentile of its absolute
+    Attention spans its own smallest to largest value. An attribution ends at the 99th percentile of its absolute
     values. A map with both signs gets a scale centred on 0.
 
     >>> colour_range(np.array([[0.25, 0.5]]), kind="attention")

@@ -10,14 +10,17 @@ if TYPE_CHECKING:
 
 
 def number(value: float) -> str:
-    """Three digits, with a true minus sign; a dash for what is undefined.
+    """Three digits or the whole part, with a true minus sign; a dash for what is undefined.
 
-    >>> number(0.12345), number(0.0000123), number(-2.0), number(float("nan"))
-    ('0.123', '1.2e-05', '−2', '–')
+    >>> number(0.12345), number(0.0000123), number(-2.0), number(1234.5), number(float("nan"))
+    ('0.123', '1.2e-05', '−2', '1234', '–')
     """
     if not math.isfinite(value):
         return "–"
-    text = f"{value:.1e}" if 0 < abs(value) < 1e-3 or abs(value) >= 1e5 else f"{value:.3g}"
+    if 0 < abs(value) < 1e-3 or abs(value) >= 1e5:
+        text = f"{value:.1e}"
+    else:
+        text = f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     return text.replace("-", "−", 1) if value < 0 else text
 
 

@@ -189,7 +189,7 @@ def _colour_bar(axis: Axes, view: MapView) -> None:
 def _charts(sheet: _Sheet, top: float, document: Document) -> None:
     gates, tables = channel_gates(document), document.measures_between_maps()
     if gates:
-        _gate_chart(sheet.box(0.42, top + 0.32, 1.95 if tables else 5.4, 1.65), document)
+        _gate_chart(sheet.box(0.46, top + 0.32, 1.91 if tables else 5.4, 1.65), document)
     if tables:
         side = 1.8
         left = 4.75 if gates else 2.7

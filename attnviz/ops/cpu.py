@@ -1,4 +1,4 @@
-"""The operators on the CPU: memory and sizes for the compiled kernels; the reference where there are none, or no CPU."""
+"""The operators on the CPU: memory and sizes for the compiled kernels, else the reference."""
 
 from collections.abc import Sequence
 

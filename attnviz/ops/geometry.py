@@ -125,7 +125,8 @@ def window(
     if offset.dim() != 4:
         raise ValueError(f"offset: wanted shape (N, 2*G*K, H_out, W_out), got {tuple(offset.shape)}")
     kernel, stride, padding, dilation = (
-        pair(v, n) for v, n in ((kernel, "kernel_size"), (stride, "stride"), (padding, "padding"), (dilation, "dilation"))
+        pair(v, n)
+        for v, n in ((kernel, "kernel_size"), (stride, "stride"), (padding, "padding"), (dilation, "dilation"))
     )
     if min(kernel) < 1 or min(stride) < 0 or min(padding) < 0 or min(dilation) < 1:
         raise ValueError(
@@ -136,8 +137,8 @@ def window(
     if h * w > MAX_ROWS:
         raise ValueError(f"input: wanted at most {MAX_ROWS} pixels, got {h} x {w}")
     taps = kernel[0] * kernel[1]
-    offset_groups, rest = divmod(offset.shape[1], 2 * taps)
-    if rest or offset_groups < 1 or c % offset_groups:
+    offset_groups = offset.shape[1] // (2 * taps)  # no divmod: symbolic sizes have none
+    if offset.shape[1] % (2 * taps) or offset_groups < 1 or c % offset_groups:
         raise ValueError(
             f"offset: wanted 2*G*{taps} channels for {taps} taps and G that divides {c} channels, got {offset.shape[1]}"
         )
@@ -148,7 +149,9 @@ def window(
         )
     )
     if out_h < 0 or out_w < 0:
-        raise ValueError(f"input: {h} x {w} with padding {padding} is too small for kernel {kernel}, dilation {dilation}")
+        raise ValueError(
+            f"input: {h} x {w} with padding {padding} is too small for kernel {kernel}, dilation {dilation}"
+        )
     check_shape("offset", offset, (n, 2 * offset_groups * taps, out_h, out_w), "N, 2*G*K, H_out, W_out")
     if mask is not None:
         check_shape("mask", mask, (n, offset_groups * taps, out_h, out_w), "N, G*K, H_out, W_out")

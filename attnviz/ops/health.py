@@ -40,7 +40,7 @@ def _gpu() -> str:
         return "none (torch sees no CUDA or ROCm device)"
     if importlib.util.find_spec("triton") is None:
         return "reference (Triton is not installed)"
-    import triton
+    import triton  # type: ignore[import-untyped]  # it has no stubs
 
     return f"triton {triton.__version__} on {torch.cuda.get_device_name()}"
 
@@ -84,7 +84,9 @@ def self_test(device: str | torch.device = "cpu") -> list[Check]:
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise DeviceError(f"device {device}: wanted one that torch can use, got: {str(error).splitlines()[0]}") from error
+        raise DeviceError(
+            f"device {device}: wanted one that torch can use, got: {str(error).splitlines()[0]}"
+        ) from error
     return [check for name, op, inputs in _cases() for check in _compare(name, op, inputs, device)]
 
 
@@ -108,14 +110,14 @@ def _cases() -> Iterator[tuple[str, Callable[..., Tensor], dict[str, Tensor]]]:
     yield "ms_deform_attn", lambda **t: _attend(shapes, starts, **t), attend
 
 
-def _attend(shapes: Tensor, starts: Tensor, value: Tensor, sampling_locations: Tensor, attention_weights: Tensor) -> Tensor:
+def _attend(
+    shapes: Tensor, starts: Tensor, value: Tensor, sampling_locations: Tensor, attention_weights: Tensor
+) -> Tensor:
     shapes, starts = shapes.to(value.device), starts.to(value.device)
     return ms_deform_attn(value, shapes, starts, sampling_locations, attention_weights)
 
 
-def _compare(
-    name: str, op: Callable[..., Tensor], inputs: dict[str, Tensor], device: torch.device
-) -> Iterator[Check]:
+def _compare(name: str, op: Callable[..., Tensor], inputs: dict[str, Tensor], device: torch.device) -> Iterator[Check]:
     with native.use_kernel(native.REFERENCE):
         wanted = _results(op, inputs)
     narrow = {key: t.to(device, torch.float32) for key, t in inputs.items()}

@@ -70,7 +70,10 @@ _library.impl("bilinear_splat", _bilinear_splat, "CompositeExplicitAutograd")
 
 
 def _fake(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    return torch.library.register_fake(f"attnviz::{name}", lib=_library)
+    register: Callable[[Callable[..., Any]], Callable[..., Any]] = torch.library.register_fake(
+        f"attnviz::{name}", lib=_library
+    )
+    return register
 
 
 @_fake("deform_conv2d")

@@ -69,7 +69,8 @@ def load() -> tuple[Native | None, str]:
         return None, f"{path.name} has interface {version}, this attnviz wants {VERSION}: install it again"
     library.attnviz_compiler.restype = ctypes.c_char_p
     library.attnviz_run.restype = ctypes.c_int64
-    library.attnviz_run.argtypes = [ctypes.c_int] * 3 + [ctypes.c_void_p, ctypes.c_int64] + [ctypes.c_void_p] * 2
+    number, size, address = ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
+    library.attnviz_run.argtypes = [number, number, number, address, size, address, address]
     best = int(library.attnviz_best_isa())
     native = Native(path, best, library.attnviz_compiler().decode(), library)
     return native, f"compiled by {native.compiler}; {platform.machine()} runs {', '.join(native.isas)}"

@@ -158,7 +158,7 @@ def deform_sample(w: Window, x: Tensor, offset: Tensor, mask: Tensor | None) -> 
     dtype = x.dtype
     x, offset, *rest = _wide(x, offset, mask)
     columns = gather(_images(w, x), _window_points(w, offset, rest[0] if rest else None))
-    out = columns.unflatten(2, (w.taps, w.positions)).sum(2)
+    out: Tensor = columns.unflatten(2, (w.taps, w.positions)).sum(2)
     return out.reshape(w.batch, w.channels, w.out_height, w.out_width).to(dtype)
 
 

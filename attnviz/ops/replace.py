@@ -56,7 +56,7 @@ _STANDS_FOR: dict[str, type[_DeformConv2d]] = {
 
 
 def _replacement(module: nn.Module) -> type[nn.Module] | None:
-    """Our class for a module of torchvision, mmcv or a copy of theirs; None for subclasses, whose forward is their own."""
+    """Our class for a module of torchvision's or mmcv's; None for subclasses, whose forward is their own."""
     kind = type(module)
     if "deform_conv" not in kind.__module__ or kind.__module__.startswith("attnviz."):
         return None
@@ -84,7 +84,9 @@ class Replaced:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.undo()
 
     def __repr__(self) -> str:

@@ -7,12 +7,13 @@ Adding up an image's gradient uses atomics, whose order differs from run to run;
 """
 
 # The language of these kernels: constexpr arguments are upper case, `tl` is untyped, loops unroll over the 4 corners.
+# mypy: disable-error-code="no-untyped-def,untyped-decorator,import-untyped"
 import triton
 import triton.language as tl
 
 
 @triton.jit
-def _axis(position, size):  # type: ignore[no-untyped-def]
+def _axis(position, size):
     """Along one axis: whether a sample is inside, the pixel before it, and how far behind that pixel it lies."""
     inside = (position >= -1) & (position < size)  # false for NaN and infinity
     safe = tl.where(inside, position, 0)
@@ -22,16 +23,16 @@ def _axis(position, size):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _window_point(
-    offset, mask, image, tap, p, there, taps, kernel_w, positions, out_w, stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
-    HAS_MASK: tl.constexpr,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+    offset, mask, image, tap, p, there, taps, kernel_w, positions, out_w,
+    stride_h, stride_w, pad_h, pad_w, dil_h, dil_w, HAS_MASK: tl.constexpr,
+):  # fmt: skip
     """Coordinates and modulation of one tap at output positions ``p``."""
     plane = (image * taps + tap) * positions
     dy = tl.load(offset + 2 * plane + p, mask=there, other=0)
     dx = tl.load(offset + 2 * plane + positions + p, mask=there, other=0)
     y = (p // out_w * stride_h - pad_h + tap // kernel_w * dil_h).to(dy.dtype) + dy
     x = (p % out_w * stride_w - pad_w + tap % kernel_w * dil_w).to(dx.dtype) + dx
-    if HAS_MASK:
+    if HAS_MASK:  # noqa: SIM108 - decided while compiling
         modulation = tl.load(mask + plane + p, mask=there, other=0)
     else:
         modulation = tl.full(dy.shape, 1, dy.dtype)
@@ -43,8 +44,11 @@ def window_gather(
     images, offset, mask, out, blocks, channel_blocks, channels, height, width, taps, kernel_w, positions, out_w,
     stride_h, stride_w, pad_h, pad_w, dil_h, dil_w, HAS_MASK: tl.constexpr, SUM: tl.constexpr,
     POSITIONS: tl.constexpr, CHANNELS: tl.constexpr,
-):  # type: ignore[no-untyped-def]  # fmt: skip
-    """Samples of every tap, (B, C, K, P); with SUM their sum over taps, (B, C, P). One program: some positions and channels."""
+):  # fmt: skip
+    """Samples of every tap, (B, C, K, P); with SUM their sum over taps, (B, C, P).
+
+    One program: some positions and channels.
+    """
     program = tl.program_id(0)
     block, rest = program % blocks, program // blocks
     channel_block, rest = rest % channel_blocks, rest // channel_blocks
@@ -71,9 +75,7 @@ def window_gather(
             row, column = top + corner // 2, left + corner % 2
             w = (down if corner // 2 else 1 - down) * (right if corner % 2 else 1 - right) * modulation
             ok = reads & (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            pixel = tl.load(
-                base + (row * width + column)[None, :], mask=ok[None, :] & (c < channels)[:, None], other=0
-            )
+            pixel = tl.load(base + (row * width + column)[None, :], mask=ok[None, :] & (c < channels)[:, None], other=0)
             total += tl.where(ok, w, 0)[None, :] * pixel
     plane = (image * channels + c).to(tl.int64)
     if not SUM:
@@ -82,7 +84,7 @@ def window_gather(
 
 
 @triton.jit
-def _slopes(d0, d1, d2, d3, down, right, modulation):  # type: ignore[no-untyped-def]
+def _slopes(d0, d1, d2, d3, down, right, modulation):
     """Slopes along y and x and by the modulation, from the gradient's products with the four pixels."""
     y = modulation * ((1 - right) * (d2 - d0) + right * (d3 - d1))
     x = modulation * ((1 - down) * (d1 - d0) + down * (d3 - d2))
@@ -96,7 +98,7 @@ def window_scatter(
     blocks, channels, height, width, taps, kernel_w, positions, out_w,
     stride_h, stride_w, pad_h, pad_w, dil_h, dil_w, HAS_MASK: tl.constexpr,
     POSITIONS: tl.constexpr, CHANNELS: tl.constexpr,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """The adjoint of :func:`window_gather`. One program: one tap of some positions, all channels.
 
     ``grad`` has strides for image, channel and tap; a stride of 0 for the tap is the adjoint of the sum.
@@ -147,7 +149,7 @@ def window_scatter(
 
 
 @triton.jit
-def _level_point(shapes, starts, location, weight, level, at, there):  # type: ignore[no-untyped-def]
+def _level_point(shapes, starts, location, weight, level, at, there):
     """One point of one level: the level's size and first row, the point's pixel coordinates and its weight."""
     height = tl.load(shapes + 2 * level).to(tl.int32)
     width = tl.load(shapes + 2 * level + 1).to(tl.int32)
@@ -161,7 +163,7 @@ def _level_point(shapes, starts, location, weight, level, at, there):  # type: i
 def attention_gather(
     value, shapes, starts, location, weight, out, blocks, depth_blocks, rows, heads, depth, queries, levels, points,
     QUERIES: tl.constexpr, DEPTH: tl.constexpr,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """(N, Q, M*D). One program: some queries and channels of one head."""
     program = tl.program_id(0)
     block, rest = program % blocks, program // blocks
@@ -196,7 +198,7 @@ def attention_gather(
 def attention_scatter(
     grad, value, shapes, starts, location, weight, value_grad, location_grad, weight_grad,
     blocks, rows, heads, depth, queries, levels, points, QUERIES: tl.constexpr, DEPTH: tl.constexpr,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """The adjoint of :func:`attention_gather`. One program: one point of some queries of one head, all channels."""
     program = tl.program_id(0)
     block, rest = program % blocks, program // blocks

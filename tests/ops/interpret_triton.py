@@ -1,6 +1,6 @@
-"""Runs the Triton kernels in Triton's interpreter on CPU tensors, beside the reference; prints each largest difference.
+"""Runs the Triton kernels in Triton's interpreter on CPU tensors, beside the reference; prints each difference.
 
-A program of its own, as the interpreter is chosen when Triton is imported: TRITON_INTERPRET=1 python interpret_triton.py
+A program of its own, as Triton decides on import: TRITON_INTERPRET=1 python interpret_triton.py
 """
 
 import torch
@@ -20,7 +20,7 @@ def compare(name: str, args: tuple[object, ...]) -> None:
     pairs = [(got, wanted)] if isinstance(got, torch.Tensor) else zip(got, wanted, strict=True)
     for i, (a, b) in enumerate(pairs):
         error = (a - b).abs().max() / b.abs().max().clamp(min=1) if b.numel() else torch.zeros(())
-        print(f"{name} {i} {float(error):.3e}")
+        print(f"{name} {i} {float(error):.3e}")  # noqa: T201 - a report
 
 
 def main() -> None:

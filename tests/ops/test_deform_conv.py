@@ -185,13 +185,13 @@ def test_what_does_not_fit_is_refused_with_shapes():
         deform_conv2d(x, offset, weight, bias, mask=mask[:, 1:], **geometry)
     with pytest.raises(ValueError, match=r"bias: wanted shape \(C_out\) = \(18,\), got \(17,\)"):
         deform_conv2d(x, offset, weight, bias[1:], **geometry)
-    with pytest.raises(ValueError, match="weight: wanted .* for 24 input channels"):
+    with pytest.raises(ValueError, match=r"weight: wanted .* for 24 input channels"):
         deform_conv2d(x, offset, weight[:, :-1], bias, **geometry)
     with pytest.raises(ValueError, match=r"offset: wanted 2\*G\*9 channels .* got 53"):
         deform_conv2d(x, offset[:, 1:], weight, bias, **geometry)
-    with pytest.raises(ValueError, match="weight: wanted the dtype of input, torch.float32, got torch.float64"):
+    with pytest.raises(ValueError, match=r"weight: wanted the dtype of input, torch\.float32, got torch\.float64"):
         deform_conv2d(x, offset, weight.double(), bias, **geometry)
-    with pytest.raises(ValueError, match="input: wanted a floating-point tensor, got torch.int64"):
+    with pytest.raises(ValueError, match=r"input: wanted a floating-point tensor, got torch\.int64"):
         deform_conv2d(x.long(), offset, weight, bias, **geometry)
     with pytest.raises(ValueError, match="stride: wanted one or two integers"):
         deform_conv2d(x, offset, weight, bias, stride=(1, 1, 1))

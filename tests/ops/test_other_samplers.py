@@ -31,7 +31,13 @@ def gradients(function, *leaves: Tensor) -> list[Tensor]:
 def attention(depth=5, queries=6, spread=0.6, dtype=F64, points=3):
     shapes, starts = torch.tensor([[5, 4], [3, 2], [1, 1]]), torch.tensor([0, 20, 26])
     at = 0.5 + spread * normal(2, queries, 3, 3, points, 2, seed=1, dtype=dtype)
-    return normal(2, 28, 3, depth, dtype=dtype), shapes, starts, at, normal(2, queries, 3, 3, points, seed=2, dtype=dtype)
+    return (
+        normal(2, 28, 3, depth, dtype=dtype),
+        shapes,
+        starts,
+        at,
+        normal(2, queries, 3, 3, points, seed=2, dtype=dtype),
+    )
 
 
 def by_grid_sample(value, shapes, starts, at, weights) -> Tensor:

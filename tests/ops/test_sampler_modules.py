@@ -113,7 +113,7 @@ def test_hooks_stay_and_copies_and_pickles_work():
     with replace_deform_conv(model):
         first = copy.deepcopy(model.first)
         model(x)
-        again = pickle.loads(pickle.dumps(nn.Sequential(*first.children()).append(model.third)))  # noqa: S301 - our own
+        again = pickle.loads(pickle.dumps(nn.Sequential(*first.children()).append(model.third)))
         assert torch.equal(again[0](torch.ones(1, 6, 4, 4)), model.third(torch.ones(1, 6, 4, 4)))
     assert seen == [1]
 
@@ -170,7 +170,7 @@ def test_the_self_test_passes_here_and_fails_where_numbers_are_wrong(monkeypatch
     assert any(check.error > 0 for check in checks)
     monkeypatch.setattr("attnviz.ops.health.TOLERANCE", 0.0)
     assert not all(check.passed for check in self_test("cpu"))
-    with pytest.raises(DeviceError, match="device .*: wanted one that torch can use"):
+    with pytest.raises(DeviceError, match=r"device .*: wanted one that torch can use"):
         self_test("cuda" if not torch.cuda.is_available() else "xla")
 
 

@@ -1,0 +1,397 @@
+"""The sampler beside its peers: one run, turn by turn, medians, and only on an idle machine.
+
+    python benchmarks/sampler.py                 # 2 threads; waits for an idle machine, refuses a busy one
+    python benchmarks/sampler.py --anyway        # on a busy machine too; every table says so
+
+Deformable convolution: float32, offsets of 1 pixel (standard deviation), 3x3, padding 1, with mask, no bias. Backward
+is ``torch.autograd.grad`` of all inputs, forward excluded. Peers that are not installed are named and left out.
+"""
+
+import argparse
+import ctypes
+import importlib.metadata
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from attnviz import ops
+
+SHAPES = [(1, 64, 56), (1, 128, 28), (1, 256, 14), (4, 64, 56), (1, 64, 128)]
+# At least: times torchvision, grid_sample, ONNX Runtime; at most: GEMM. Then the same backward, without ONNX Runtime.
+GOALS = {
+    (1, 64, 56): ((15, 3, 2, 1.4), (45, 5, 2.0)),
+    (1, 128, 28): ((9, 2, 1.4, 1.5), (28, 3, 2.0)),
+    (1, 256, 14): ((4, 1.1, 1.0, 1.7), (14, 1.5, 2.0)),
+    (4, 64, 56): ((15, 1.8, 1.8, 1.4), (45, 4, 1.8)),
+    (1, 64, 128): ((15, 3, 2, 1.4), (42, 5, 1.8)),
+}
+ATTENTION_GOALS = {5440: ((25, 4), (14, 4.5)), 300: ((5, 2.3), (5, 2.3))}
+GROUPED = [(1, 64, 4, 56), (1, 256, 16, 14), (4, 64, 4, 56), (1, 192, 12, 28)]
+GROUPED_GOALS = ((4, 1.5), (4, 2.5))
+SLOW_S = 0.15  # a contender that takes longer joins fewer rounds
+Call = Callable[[], object]
+Cells = Callable[[dict[str, float]], list[str]]
+Line = tuple[str, dict[str, Call], Cells]
+
+
+def foreign_cpus(seconds: float, work: Call | None = None) -> float:
+    """Processors that others keep busy, over some time or while ``work`` runs: /proc/stat less our own time."""
+    tick = os.sysconf("SC_CLK_TCK")
+
+    def busy() -> float:
+        numbers = [int(n) for n in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+        return (sum(numbers) - numbers[3] - numbers[4]) / tick - sum(os.times()[:4])
+
+    begin, start = time.perf_counter(), busy()
+    if work is None:
+        time.sleep(seconds)
+    else:
+        work()
+    return max(0.0, busy() - start) / (time.perf_counter() - begin)
+
+
+def wait_for_idle(limit_s: float) -> bool:
+    """Whether the machine is idle before the time is over: others use less than a tenth of a processor for 2 s."""
+    end = time.monotonic() + limit_s
+    while True:
+        if foreign_cpus(2) < 0.1:
+            return True
+        if time.monotonic() >= end:
+            return False
+        time.sleep(2)
+
+
+def medians(calls: dict[str, Call], rounds: int) -> dict[str, float]:
+    """Median milliseconds of each, taking turns."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    first = {}
+    for name, call in calls.items():
+        call()
+        begin = time.perf_counter()
+        call()
+        first[name] = time.perf_counter() - begin
+    for i in range(rounds):
+        for name, call in calls.items():
+            if first[name] > SLOW_S and i >= 3:
+                continue
+            begin = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - begin)
+    return {name: 1e3 * statistics.median(t) for name, t in times.items()}
+
+
+def grid_sample_conv(x: Tensor, offset: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
+    """The five lines that need no compiler: one grid_sample per tap, then a matrix product."""
+    n, c, h, w = x.shape
+    y0, x0 = torch.meshgrid(torch.arange(h) - 1.0, torch.arange(w) - 1.0, indexing="ij")
+    columns = []
+    for k in range(9):
+        ys, xs = y0 + k // 3 + offset[:, 2 * k], x0 + k % 3 + offset[:, 2 * k + 1]
+        grid = torch.stack((2 * xs / (w - 1) - 1, 2 * ys / (h - 1) - 1), -1)
+        columns.append(functional.grid_sample(x, grid, align_corners=True) * mask[:, k : k + 1])
+    flat = torch.stack(columns, 2).reshape(n, c * 9, h * w)
+    return (weight.flatten(1) @ flat).reshape(n, -1, h, w)
+
+
+def onnx_conv(x: Tensor, offset: Tensor, weight: Tensor, mask: Tensor) -> Call:
+    """ONNX Runtime's DeformConv on the same tensors."""
+    import onnx
+    import onnxruntime
+
+    names, tensors = ("x", "w", "offset", "b", "mask"), (x, weight, offset, torch.zeros(weight.shape[0]), mask)
+    inputs = [onnx.helper.make_tensor_value_info(n, 1, list(t.shape)) for n, t in zip(names, tensors, strict=True)]
+    node = onnx.helper.make_node("DeformConv", names, ["y"], kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    out = onnx.helper.make_tensor_value_info("y", 1, None)
+    graph = onnx.helper.make_graph([node], "dcn", inputs, [out])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 19)], ir_version=10)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    feed = {n: t.detach().numpy() for n, t in zip(names, tensors, strict=True)}
+    return lambda: session.run(None, feed)
+
+
+def backward(out: Tensor, leaves: list[Tensor]) -> Call:
+    """A backward pass through an output that was computed before."""
+    grad = torch.randn_like(out)
+    return lambda: torch.autograd.grad(out, leaves, grad, retain_graph=True)
+
+
+def optional(name: str, build: Callable[[], Call], calls: dict[str, Call], missing: dict[str, str]) -> None:
+    """Adds a peer, or the reason why it is not there."""
+    try:
+        calls[name] = build()
+        calls[name]()
+    except Exception as error:  # noqa: BLE001 - a peer may fail in any way; it is named
+        calls.pop(name, None)
+        missing[name] = str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def convolution(shape: tuple[int, int, int], missing: dict[str, str]) -> tuple[dict[str, Call], dict[str, Call]]:
+    """Contenders forward and backward."""
+    n, c, h = shape
+    torch.manual_seed(0)
+    x, offset, mask = torch.randn(n, c, h, h), torch.randn(n, 18, h, h), torch.rand(n, 9, h, h)
+    weight = torch.randn(c, c, 3, 3) / (3 * c**0.5)
+    flat, columns, grad = weight.flatten(1), torch.randn(9 * c, n * h * h), torch.randn(c, n * h * h)
+    forward: dict[str, Call] = {
+        "attnviz": lambda: ops.deform_conv2d(x, offset, weight, padding=1, mask=mask),
+        "grid_sample": lambda: grid_sample_conv(x, offset, weight, mask),
+        "conv2d": lambda: functional.conv2d(x, weight, padding=1),
+        "GEMM": lambda: flat @ columns,
+    }
+
+    def torchvision() -> Call:
+        from torchvision.ops import deform_conv2d
+
+        return lambda: deform_conv2d(x, offset, weight, padding=1, mask=mask)
+
+    optional("torchvision", torchvision, forward, missing)
+    optional("ONNX Runtime", lambda: onnx_conv(x, offset, weight, mask), forward, missing)
+    leaves = [t.clone().requires_grad_() for t in (x, offset, weight, mask)]
+    x2, offset2, weight2, mask2 = leaves
+    outs = {
+        "attnviz": ops.deform_conv2d(x2, offset2, weight2, padding=1, mask=mask2),
+        "grid_sample": grid_sample_conv(x2, offset2, weight2, mask2),
+    }
+    if "torchvision" in forward:
+        from torchvision.ops import deform_conv2d
+
+        outs["torchvision"] = deform_conv2d(x2, offset2, weight2, padding=1, mask=mask2)
+    back = {name: backward(out, leaves) for name, out in outs.items()}
+    back["conv2d"] = backward(functional.conv2d(x2, weight2, padding=1), [x2, weight2])
+    back["GEMM"] = lambda: (flat.T @ grad, grad @ columns.T)
+    return forward, back
+
+
+def attention(queries: int, missing: dict[str, str]) -> tuple[dict[str, Call], dict[str, Call]]:
+    """Multi-scale deformable attention: 8 heads of 32, levels of 64² to 8², 4 points."""
+    torch.manual_seed(0)
+    sizes = [(64, 64), (32, 32), (16, 16), (8, 8)]
+    shapes, starts = torch.tensor(sizes), torch.tensor([0, 4096, 5120, 5376])
+    value, at = torch.randn(1, 5440, 8, 32), torch.rand(1, queries, 8, 4, 4, 2)
+    weights = torch.rand(1, queries, 8, 16).softmax(-1).reshape(1, queries, 8, 4, 4)
+    leaves = [t.requires_grad_() for t in (value, at, weights)]
+    peers: dict[str, Call] = {"attnviz": lambda: ops.ms_deform_attn(value, shapes, starts, at, weights)}
+
+    def transformers() -> Call:
+        from transformers.models.deformable_detr.modeling_deformable_detr import MultiScaleDeformableAttention
+
+        module = MultiScaleDeformableAttention()
+        return lambda: module(value, shapes, sizes, starts, at, weights, 64)
+
+    def compiled() -> Call:
+        from torch_ms_deform_attn import ms_deform_attn
+
+        return lambda: ms_deform_attn(value, shapes, starts, at, weights)
+
+    optional("transformers", transformers, peers, missing)
+    optional("torch-ms-deform-attn", compiled, peers, missing)
+    return peers, {name: backward(call(), leaves) for name, call in peers.items()}  # type: ignore[arg-type]
+
+
+def grouped(shape: tuple[int, int, int, int], missing: dict[str, str]) -> tuple[dict[str, Call], dict[str, Call]]:
+    """DCNv3 and v4's form; the peers get the same points in their own layouts."""
+    n, c, groups, h = shape
+    torch.manual_seed(0)
+    x, offset, mask = torch.randn(n, c, h, h), torch.randn(n, groups * 18, h, h), torch.rand(n, groups * 9, h, h)
+    value = torch.randn(n, h * h, groups, c // groups).requires_grad_()
+    at, weights = (
+        torch.rand(n, h * h, groups, 1, 9, 2).requires_grad_(),
+        torch.rand(n, h * h, groups, 1, 9).requires_grad_(),
+    )
+    leaves = [t.requires_grad_() for t in (x, offset, mask)]
+    shapes, starts = torch.tensor([[h, h]]), torch.tensor([0])
+
+    def plain() -> Tensor:
+        image = value.permute(0, 2, 3, 1).reshape(n * groups, c // groups, h, h)
+        grid = 2 * at[:, :, :, 0].transpose(1, 2).flatten(0, 1) - 1
+        samples = functional.grid_sample(image, grid, align_corners=False)
+        return (samples * weights[:, :, :, 0].transpose(1, 2).flatten(0, 1)[:, None]).sum(-1)
+
+    peers: dict[str, Call] = {
+        "attnviz": lambda: ops.deform_sample(x, offset, mask, 3, 1, 1),
+        "grid_sample": plain,
+    }
+
+    def compiled() -> Call:
+        from torch_ms_deform_attn import ms_deform_attn
+
+        return lambda: ms_deform_attn(value, shapes, starts, at, weights)
+
+    optional("torch-ms-deform-attn", compiled, peers, missing)
+    back = {k: backward(call(), leaves if k == "attnviz" else [value, at, weights]) for k, call in peers.items()}  # type: ignore[arg-type]
+    return peers, back
+
+
+def peak_mib(call: Call) -> float:
+    """What a call adds to the process's resident memory at its highest (Linux)."""
+    call()
+    ctypes.CDLL(None).malloc_trim(0)
+
+    def status(key: str) -> int:
+        line = next(t for t in Path("/proc/self/status").read_text().splitlines() if t.startswith(key))
+        return int(line.split()[1])
+
+    Path("/proc/self/clear_refs").write_text("5")
+    before = status("VmRSS")
+    call()
+    return (status("VmHWM") - before) / 1024
+
+
+def ratio(times: dict[str, float], peer: str, goal: float, *, over: bool = False) -> str:
+    """``21.3x (>= 15)``: how many times faster than a peer; ``over``: how many times its time. A miss is marked."""
+    if peer not in times:
+        return f"– (>= {goal:g})"
+    value = times["attnviz"] / times[peer] if over else times[peer] / times["attnviz"]
+    good = value <= goal if over else value >= goal
+    sign = "<=" if over else ">="
+    return f"{value:.2f}{'' if over else 'x'} ({sign} {goal:g}){'' if good else ' MISS'}"
+
+
+class Report:
+    """Prints Markdown tables, each with how busy others kept the machine meanwhile."""
+
+    def __init__(self, rounds: int) -> None:
+        self.rounds = rounds
+        self.missing: dict[str, str] = {}
+        self.misses = 0
+
+    def table(
+        self,
+        title: str,
+        head: list[str],
+        lines: list[Line],
+    ) -> None:
+        """One row per line: a name, contenders, and what to show of their times."""
+        print(f"\n### {title}\n\n| " + " | ".join([*head, "others' CPUs"]) + " |\n|" + "---|" * (len(head) + 1))
+        for name, calls, cells in lines:
+            times: dict[str, float] = {}
+            foreign = foreign_cpus(0, lambda calls=calls, times=times: times.update(medians(calls, self.rounds)))
+            row = cells(times)
+            self.misses += sum("MISS" in cell for cell in row)
+            busy = f"{foreign:.2f}" + (" BUSY" if foreign > 0.2 else "")
+            print("| " + " | ".join([name, *row, busy]) + " |", flush=True)
+
+    def convolutions(self) -> None:
+        """Forward and backward, every shape."""
+        heads = [
+            "N, C, H=W",
+            "attnviz ms",
+            "torchvision",
+            "grid_sample",
+            "ONNX Runtime",
+            "time ÷ GEMM",
+            "time ÷ conv2d",
+        ]
+        built = [(shape, *convolution(shape, self.missing)) for shape in SHAPES]
+
+        def forward(goal: tuple[float, ...]) -> Cells:
+            return lambda t: [
+                f"{t['attnviz']:.2f}", ratio(t, "torchvision", goal[0]), ratio(t, "grid_sample", goal[1]),
+                ratio(t, "ONNX Runtime", goal[2]), ratio(t, "GEMM", goal[3], over=True),
+                f"{t['attnviz'] / t['conv2d']:.2f}",
+            ]  # fmt: skip
+
+        def back(goal: tuple[float, ...]) -> Cells:
+            return lambda t: [
+                f"{t['attnviz']:.2f}", ratio(t, "torchvision", goal[0]), ratio(t, "grid_sample", goal[1]),
+                ratio(t, "GEMM", goal[2], over=True), f"{t['attnviz'] / t['conv2d']:.2f}",
+            ]  # fmt: skip
+
+        rows = [(", ".join(map(str, s)), f, forward(GOALS[s][0])) for s, f, _ in built]
+        self.table("Deformable convolution with mask, forward", heads, rows)
+        rows = [(", ".join(map(str, s)), b, back(GOALS[s][1])) for s, _, b in built]
+        self.table(
+            "Deformable convolution with mask, backward",
+            [*heads[:4], "time ÷ 2 GEMMs", "time ÷ conv2d's backward"],
+            rows,
+        )
+
+    def samplers(self) -> None:
+        """Attention and grouped sampling, forward and backward."""
+
+        def cells(first: str, goal: tuple[float, float]) -> Cells:
+            return lambda t: [
+                f"{t['attnviz']:.2f}", ratio(t, first, goal[0]), ratio(t, "torch-ms-deform-attn", goal[1])
+            ]  # fmt: skip
+
+        heads = ["attnviz ms", "transformers", "torch-ms-deform-attn"]
+        built = [(f"{q} queries", ATTENTION_GOALS[q], attention(q, self.missing)) for q in ATTENTION_GOALS]
+        for i, way in enumerate(("forward", "backward")):
+            rows = [(name, calls[i], cells("transformers", goals[i])) for name, goals, calls in built]
+            self.table(f"Multi-scale deformable attention, {way}", ["", *heads], rows)
+        sampled = [(", ".join(map(str, s)), grouped(s, self.missing)) for s in GROUPED]
+        for i, way in enumerate(("forward", "backward")):
+            rows = [(name, calls[i], cells("grid_sample", GROUPED_GOALS[i])) for name, calls in sampled]
+            self.table(f"Grouped sampling, {way}", ["N, C, groups, H=W", heads[0], "grid_sample", heads[2]], rows)
+
+    def memory(self) -> None:
+        """Peak memory of the forward pass."""
+        print(
+            "\n### Peak extra memory forward, MiB\n\n| N, C, H=W | attnviz | allowed | torchvision |\n|---|---|---|---|"
+        )
+        for n, c, h in [*SHAPES, (8, 64, 128)]:
+            forward, _ = convolution((n, c, h), self.missing)
+            image, weights = n * c * h * h / 2**18, c * c * 9 / 2**18
+            allowed = 2 * image + torch.get_num_threads()
+            ours = peak_mib(forward["attnviz"])
+            theirs = f"{peak_mib(forward['torchvision']):.1f}" if "torchvision" in forward else "–"
+            word = "" if ours <= allowed else f" (with one copy of the weights {allowed + weights:.1f})"
+            self.misses += ours > allowed + weights
+            print(f"| {n}, {c}, {h} | {ours:.1f} | {allowed:.1f}{word} | {theirs} |", flush=True)
+
+
+def versions() -> str:
+    """What was compared."""
+    names = ("torch", "torchvision", "onnxruntime", "transformers", "torch-ms-deform-attn")
+    found = []
+    for name in names:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            found.append(f"{name} –")
+    return ", ".join(found)
+
+
+def main() -> int:
+    """The command line; 1 where the machine is busy."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=15, help="turns for each contender (3 for slow ones)")
+    parser.add_argument("--wait", type=float, default=60, help="seconds to wait for an idle machine")
+    parser.add_argument("--anyway", action="store_true", help="measure on a busy machine too, and say so")
+    parser.add_argument("--kernel", help="avx512, avx2, portable or reference; the best if left out")
+    options = parser.parse_args()
+    idle = wait_for_idle(0 if options.anyway else options.wait)
+    if not idle and not options.anyway:
+        print("others keep this machine busy; try again later, or --anyway", file=sys.stderr)
+        return 1
+    torch.set_num_threads(options.threads)
+    with ops.use_kernel(options.kernel or ops.kernels()["cpu"]):
+        facts = ops.kernels()
+        print(
+            f"{platform.processor() or platform.machine()}, {options.threads} threads; {facts['cpu']}, {facts['why']}"
+        )
+        print(versions() + ("" if idle else "\n\n**MEASURED ON A BUSY MACHINE: worth nothing as a benchmark**"))
+        report = Report(options.rounds)
+        report.convolutions()
+        report.samplers()
+        report.memory()
+    for name, reason in report.missing.items():
+        print(f"\nleft out: {name}: {reason}")
+    print(f"\n{report.misses} goals missed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

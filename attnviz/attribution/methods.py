@@ -88,8 +88,9 @@ class Method:
     ) -> Heatmap:
         """See :func:`attribute`."""
         module = vision if isinstance(vision, nn.Module) else vision.module
-        if x.ndim != 4 or not x.is_floating_point() or 0 in x.shape:
-            raise AttributionError(f"{self.name}: wanted images (N, C, H, W), got {x.dtype} of shape {tuple(x.shape)}")
+        if not isinstance(x, Tensor) or x.ndim != 4 or not x.is_floating_point() or 0 in x.shape:
+            got = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+            raise AttributionError(f"{self.name}: wanted a floating-point tensor of images (N, C, H, W), got {got}")
         targets = as_targets(target, len(x))
         start = seed if isinstance(seed, int) else int(torch.randint(2**62, (), generator=seed, device=seed.device))
         with seeded(x.device, start), borrowed(module):

@@ -25,7 +25,10 @@ def as_targets(target: int | Tensor | Sequence[int], images: int) -> Tensor:
     Raises:
         TargetError: not integers, negative, or not one for each image.
     """
-    given = torch.as_tensor(target).detach().cpu()
+    try:
+        given = torch.as_tensor(target).detach().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise TargetError(f"a target is a class index, an integer; got {target!r}") from None
     if given.dtype.is_floating_point or given.dtype.is_complex or given.dtype == torch.bool:
         raise TargetError(f"a target is a class index, an integer; got {target!r}")
     if given.ndim == 0:

@@ -154,6 +154,8 @@ def test_a_model_is_left_as_it_was_after_an_error(method: str, trouble: str, ste
         (-1, "starts at 0, got -1"),
         (1.5, "an integer; got 1.5"),
         (True, "an integer; got True"),
+        ("tabby cat", "an integer; got 'tabby cat'"),
+        ([[0], [1, 2]], "an integer; got"),
         ([0, 1], r"or one for each of 3 images; got shape \(2,\)"),
         (torch.zeros(3, 2, dtype=torch.int64), r"got shape \(3, 2\)"),
     ],
@@ -169,8 +171,12 @@ def test_a_target_that_is_no_class_is_refused(
 @pytest.mark.parametrize("shape", [(3, 32, 32), (0, 3, 32, 32), (1, 3, 4, 32, 32)])
 @every_method
 def test_what_is_no_batch_of_images_is_refused(method: str, shape: tuple[int, ...], stem: nn.Module) -> None:
-    with pytest.raises(AttributionError, match=rf"{method}: wanted images \(N, C, H, W\), got torch.float32"):
+    with pytest.raises(AttributionError, match=rf"{method}: wanted .* images \(N, C, H, W\), got torch.float32"):
         run(stem, torch.zeros(shape), 0, method)
+    with pytest.raises(AttributionError, match=r"got torch\.uint8 of shape"):
+        run(stem, torch.zeros(1, 3, 8, 8, dtype=torch.uint8), 0, method)
+    with pytest.raises(AttributionError, match="got a ndarray"):
+        run(stem, torch.zeros(1, 3, 8, 8).numpy(), 0, method)  # type: ignore[arg-type]
 
 
 @every_method

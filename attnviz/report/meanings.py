@@ -23,8 +23,8 @@ MEASURES: dict[str, Meaning] = {
     "spearman": Meaning(
         "Spearman correlation",
         "Whether two maps rank the pixels alike: 1 the same order, 0 unrelated, −1 reversed. Scale does not matter.",
-        "That either map is right: both may follow the contrast of the photograph. A map with both signs is compared with "
-        "its signs, and so agrees little with one that has none.",
+        "That either map is right: both may follow the contrast of the photograph. A map with both signs is compared "
+        "with its signs, and so agrees little with one that has none.",
     ),
     "ssim": Meaning(
         "SSIM",

@@ -157,6 +157,17 @@ class TestWhatItSays:
         assert explanation.settings["image_size"] == [300, 451]
 
 
+class TestTheTrainedModel:
+    def test_the_cat_is_a_cat_and_every_gate_says_something(self, image):
+        explanation = explain(image, "cbam", methods=["gradcam"])
+        assert explanation.target.index in {281, 282, 285}  # tabby, tiger cat, Egyptian cat
+        assert sum(p.probability for p in explanation.predictions if p.index in {281, 282, 285}) > 0.6
+        assert {record.site.kind for record in explanation.records} == {Kind.CHANNEL, Kind.SPATIAL}
+        assert not any("g is the same everywhere" in note for note in explanation.notes)
+        cam = explanation.heatmaps[-1].values[0]
+        assert cam[56:168, 28:196].mean() > cam.mean()  # the face, against the fur at the rim
+
+
 class TestPhoto:
     def test_people_see_the_crop_at_its_own_resolution(self, image):
         picture = decode(image)

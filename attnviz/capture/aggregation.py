@@ -70,11 +70,10 @@ def recognise_weighted_sum(graph: Graph, node: Node) -> Finding | None:
     for which in (1, 0):
         g, x = node.parents[which], node.parents[1 - which]
         weigher = weigher_of(g) if g.depends else None
-        if weigher is None or root(g) is root(x):
-            continue
-        found = _normalised(graph, node, which, weigher) or _separate(graph, node, which, weigher)
-        if found is not None:
-            return found
+        if weigher is not None and root(g) is not root(x):
+            found = _normalised(graph, node, which, weigher) or _separate(graph, node, which, weigher)
+            if found is not None:
+                return found
     return None
 
 
@@ -85,9 +84,17 @@ def weigher_of(node: Node) -> Node | None:
         if not inner or node.name not in TRANSPARENT | SLICING | {"mul", "div", "masked_fill"}:
             return None
         if node.name in {"mul", "div"} and len(inner) > 1:
-            return None
+            return _modulated(inner)
         node = inner[0]
     return node
+
+
+def _modulated(factors: list[Node]) -> Node | None:
+    """The softmax among two factors of one shape: weights that something else scales position by position."""
+    if factors[0].shape != factors[1].shape:
+        return None
+    found = [weigher for weigher in map(weigher_of, factors) if weigher is not None and _is_normalised(weigher)]
+    return found[0] if len(found) == 1 else None
 
 
 _WEIGHERS = frozenset({"softmax", "softmin", "sigmoid", "hardsigmoid"})

@@ -167,21 +167,17 @@ def recognise_product(graph: Graph, node: Node) -> Finding | None:
     """
     if node.name != "matmul" or len(node.parents) != 2 or not all(p.depends for p in node.parents):
         return None
+    if not 2 < len(node.parents[0].shape) == len(node.parents[1].shape):
+        return None
+    found = [softmax_of(parent) for parent in node.parents]
     for g_operand in (0, 1):
         g, x = node.parents[g_operand], node.parents[1 - g_operand]
-        if not (2 < len(g.shape) == len(x.shape)):
-            continue
-        softmax = softmax_of(g)
+        softmax = found[g_operand]
         summed = len(g.shape) - (1 if g_operand == 0 else 2)
-        if softmax is None:
-            squash = None
-            if not _is_affinity(g):
-                continue
-        else:
-            squash = "softmax"
-            if softmax.axis not in {None, summed}:
-                continue
-        return Finding(Kind.PAIRWISE, MatrixProduct(g_operand, _heads(graph, g)), g, x, squash)
+        fits = softmax.axis in {None, summed} if softmax else not any(found) and _is_affinity(g)
+        if fits:
+            squash = "softmax" if softmax else None
+            return Finding(Kind.PAIRWISE, MatrixProduct(g_operand, _heads(graph, g)), g, x, squash)
     return None
 
 

@@ -180,7 +180,7 @@ def softmax_of(node: Node) -> Softmax | None:
         weights = [p for p in node.parents if p.depends]
         if not weights:
             return None
-        if node.name in TRANSPARENT or node.name in {"masked_fill", "nan_to_num", "where"}:
+        if node.name in TRANSPARENT or node.name in {"masked_fill", "nan_to_num", "where"} or _is_tiled(node):
             moves.append(node)
             node = node.parents[0] if node.parents[0].depends else weights[0]
         elif node.name in {"mul", "div", "add", "sub"}:
@@ -201,12 +201,21 @@ def softmax_of(node: Node) -> Softmax | None:
     return Softmax(axis, node)
 
 
+def _is_tiled(node: Node) -> bool:
+    """Whether ``node`` spreads one value over a constant pattern, or puts parts of one value side by side again."""
+    if node.name == "mul":
+        return sum(p.depends for p in node.parents) == 1 and node.shape not in {p.shape for p in node.parents}
+    return node.name == "split" or (
+        node.name == "cat" and len({id(p.parents[0]) for p in node.parents if p.parents}) == 1
+    )
+
+
 def is_normalised_exponential(node: Node) -> bool:
-    """Whether ``node`` is a softmax by hand, ``exp(x) / exp(x).sum(dim, keepdim=True)``."""
+    """Whether ``node`` is a softmax by hand, ``exp(x) / exp(x).sum(dim, keepdim=True)``, or so with a sigmoid."""
     if node.name != "div" or len(node.parents) != 2:
         return False
     above, below = (root(p) for p in node.parents)
-    return above.name == "exp" and below.name == "sum" and root(below.parents[0]) is above
+    return above.name in {"exp", "sigmoid"} and below.name == "sum" and root(below.parents[0]) is above
 
 
 def softmax_axis(node: Node) -> int | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from conformance.named_attention import is_attention, why_missed
+from conformance.named_attention import APPLIED_OUTSIDE, is_attention, why_missed
 from conformance.zoo import Entry
 from torch import Tensor, nn
 from torch.overrides import _get_current_function_mode_stack
@@ -132,16 +132,22 @@ def _recall(entry: Entry, model: nn.Module, called: list[str], sites: list[Site]
     modules = dict(model.named_modules())
     for path in called:
         name = type(modules[path]).__name__
-        if not is_attention(name):
+        if not is_attention(entry.name, name):
             continue
         result.named += 1
-        if any(site.module == path or site.module.startswith(f"{path}.") for site in sites):
+        if any(_stands_for(site, path, name) for site in sites):
             continue
         reason = why_missed(entry.name, path)
         if reason:
             result.explained[f"{path} ({name})"] = reason
         else:
             result.missed.append(f"{path} ({name})")
+
+
+def _stands_for(site: Site, path: str, class_name: str) -> bool:
+    holder = path.rpartition(".")[0]
+    inside = site.module == path or site.module.startswith(f"{path}.")
+    return inside or (class_name in APPLIED_OUTSIDE and site.module == holder)
 
 
 def modules_called(model: nn.Module, x: Tensor) -> list[str]:

@@ -1,7 +1,8 @@
 """Which classes of three libraries are attention, by their papers: the list that recall is measured against.
 
 It is made by hand from the libraries' sources and is independent of how attnviz finds attention. A class stands for a
-whole mechanism: its site may be in the module itself or in one below it.
+whole mechanism: its site may be in the module itself or in one below it, and for those that only compute a ``g``, in
+the module that holds them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _TIMM = """
     EfficientLocalAttn GlobalContext GatherExcite EcaModule CecaModule EseModule SEModule SqueezeExcite
     SqueezeExciteCl SEWithNorm CbamModule LightCbamModule SplitAttn SelectiveKernel CondConv2d GroupedQueryAttention
     SHSA LiteMLA LiteMSA MHSA MHCA E_MHSA GPSA FocalModulation HSMSSD Gemma4Attention Qwen3VisionAttention
-    SEBlock SE GhostModuleV2 EffectiveSEModule SimAM Attn SHMA
+    SelectiveKernelAttn SEBlock SE GhostModuleV2 EffectiveSEModule SimAM Attn SHMA
 """.split()
 _TORCHVISION = """
     SqueezeExcitation ShiftedWindowAttention ShiftedWindowAttentionV2 ShiftedWindowAttention3d MultiscaleAttention
@@ -41,16 +42,27 @@ _CONSTANT_QUERIES = (
     "the first layer of the decoder starts from learned queries alone: its weights are constants, not a g(x)"
 )
 
+_LINEAR = "linear attention sums keys with values first: its map is implied and never computed, as the witness tells"
+
 # Attention by name, without a site, and why: a model, a pattern of paths, the reason.
 KNOWN_MISSES: dict[tuple[str, str], str] = {
+    ("timm:efficientvit_b0", "*.context_module.main"): _LINEAR,
     ("transformers:detr", "*decoder.layers.0.self_attn"): _CONSTANT_QUERIES,
     ("transformers:deformable_detr", "*decoder.layers.0.*attn*"): _CONSTANT_QUERIES,
 }
 
+# They return their g; the module that holds them applies it.
+APPLIED_OUTSIDE = frozenset({"SelectiveKernelAttn", "SpatialAttention"})
 
-def is_attention(class_name: str) -> bool:
+# Named attention, and none: no value of the input weighs another. A model, a class, the reason.
+NAMED_ONLY: dict[tuple[str, str], str] = {
+    ("timm:nextvit_small", "ConvAttention"): "a grouped convolution, an activation and a projection: there is no g(x)",
+}
+
+
+def is_attention(model: str, class_name: str) -> bool:
     """Whether a class is attention by its paper."""
-    return class_name in ATTENTION
+    return class_name in ATTENTION and (model, class_name) not in NAMED_ONLY
 
 
 def why_missed(model: str, path: str) -> str:

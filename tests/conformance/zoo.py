@@ -131,7 +131,7 @@ _TIMM_ATTENTION: list[tuple[Any, ...]] = [
     ("mobilenetv3", "mobilenetv3_small_050", 64, {}, True),
     ("mobilenetv3", "mobilenetv4_hybrid_medium_075", 128),
     ("mobilevit", "mobilevit_xxs", 64),
-    ("mobilevit", "mobilevitv2_050", 64),
+    ("mobilevit", "mobilevitv2_050", 128),
     ("mvitv2", "mvitv2_tiny", 64, {"img_size": 64}),
     ("naflexvit", "naflexvit_base_patch16_map", 64, {"depth": 2, "embed_dim": 192, "num_heads": 3}),
     ("nest", "nest_tiny_jx", 224),

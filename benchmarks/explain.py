@@ -77,7 +77,7 @@ def main() -> None:
         ]  # fmt: skip
     steps = {
         name: float(spent)
-        for name, spent in re.findall(r"(?:time: |, )([a-z_ ]+) (\d+\.\d+) s", whole.output.replace("\n", " "))
+        for name, spent in re.findall(r"(?:time: |, )([a-z_ ]+) (\d+\.\d+) s", " ".join(whole.output.split()))
     }
     if options.json:
         print(json.dumps({"comparisons": rows, "steps_s": steps}, indent=2))

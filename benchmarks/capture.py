@@ -25,9 +25,9 @@ from attnviz import capture, find_attention
 
 MODELS = (
     "vit_tiny_patch16_224", "deit_small_patch16_224", "vit_base_patch16_224", "swin_tiny_patch4_window7_224",
-    "pvt_v2_b0", "cait_xxs24_224", "xcit_nano_12_p8_224", "coat_tiny", "mobilevit_xxs", "twins_svt_small", "crossvit_9_240",
-    "davit_tiny", "levit_128s", "convit_tiny", "edgenext_xx_small", "efficientnet_b0", "mobilenetv3_large_100",
-    "seresnet50", "ecaresnet26t", "regnety_008", "ese_vovnet19b_dw", "ghostnet_100",
+    "pvt_v2_b0", "cait_xxs24_224", "xcit_nano_12_p8_224", "coat_tiny", "mobilevit_xxs", "twins_svt_small",
+    "crossvit_9_240", "davit_tiny", "levit_128s", "convit_tiny", "edgenext_xx_small", "efficientnet_b0",
+    "mobilenetv3_large_100", "seresnet50", "ecaresnet26t", "regnety_008", "ese_vovnet19b_dw", "ghostnet_100",
 )  # fmt: skip
 
 

@@ -14,14 +14,19 @@ def _is_reference(tensor: Tensor) -> bool:
 
 
 def _ready(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    return None if tensor is None else tensor.to(dtype).contiguous()
+    """The tensor itself where it is fit already: calls into torch cost more than these questions."""
+    if tensor is None or (tensor.dtype is dtype and tensor.is_contiguous()):
+        return tensor
+    return tensor.to(dtype).contiguous()
 
 
 def _ready_image(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, tuple[int, int, int]]:
     """The image as it is if it is planes or channels-last, else as planes; with its strides for N, C and pixel."""
-    x = x.to(dtype)
+    x = x if x.dtype is dtype else x.to(dtype)
     _, c, h, w = x.shape
-    if not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
+    if x.is_contiguous():
+        return x, (c * h * w, h * w, 1)
+    if x.is_contiguous(memory_format=torch.channels_last):
         return x, (c * h * w, 1, c)
     return x.contiguous(), (c * h * w, h * w, 1)
 
@@ -35,7 +40,7 @@ def _sizes(w: Window, strides: tuple[int, int, int]) -> tuple[int, ...]:
 
 
 def _cast(tensors: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
-    return tuple(t.to(dtype) for t in tensors)
+    return tuple(t if t.dtype is dtype else t.to(dtype) for t in tensors)
 
 
 def deform_conv2d(

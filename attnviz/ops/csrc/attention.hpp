@@ -78,13 +78,36 @@ template <class T> inline void unpack_head(const Attention<T>& s, const T* block
   for (long r = 0; r < s.rows; r++) memcpy(to + r * step, block + r * s.width, s.depth * sizeof(T));
 }
 
-// Tensors: value, locations, weights, output.
+// One block of queries of one head; `block` is the head's packed rows, or null where it is read in place.
+template <class T>
+inline void attend(AttentionTile<T>& t, const T* value, const T* location, const T* weight, const T* block, const T* zeros, long unit, long query, T* out) {
+  const Attention<T>& s = t.s;
+  const long step = s.heads * s.depth, image = unit / s.heads, head = unit % s.heads, count = least(s.QUERIES, s.queries - query);
+  const Rows<const T, false> rows{block, s.width, 0, nullptr};
+  t.template set<false>(location, weight, image, head, query, count);
+  T* to = out + (image * s.queries + query) * step + head * s.depth;
+  if (!block) {
+    const Rows<const T, true> in_place{value + image * s.rows * step + head * s.depth, step, s.rows, zeros};
+    gather<T, true>(t.plan, 0, count, s.taps, s.taps, 1, in_place, s.width, to, step);
+  } else if (s.width == s.depth) {
+    gather<T, false>(t.plan, 0, count, s.taps, s.taps, 1, rows, s.width, to, step);
+  } else {
+    for (long q = 0; q < count; q++) {
+      gather<T, false>(t.plan, q * s.taps, 1, s.taps, s.taps, 1, rows, s.width, t.out, 0);
+      memcpy(to + q * step, t.out, s.depth * sizeof(T));
+    }
+  }
+}
+
+// Tensors: value, locations, weights, output. With enough heads each thread packs the one that it works on, which then is in
+// its cache; with few, all threads pack all heads first and share the queries.
 template <class T> int64_t attention_forward(const int64_t* shape, long threads, void* const* tensors, char* scratch) {
   const Attention<T> s(shape);
-  const long units = s.n * s.heads, step = s.heads * s.depth;
+  const long units = s.n * s.heads;
+  const bool own_heads = s.packed && (units % threads == 0 || units >= 4 * threads);
   Arena arena(scratch);
   T* zeros = arena.take<T>(s.width);
-  T* blocks = arena.take<T>(s.packed ? units * s.block : 0);
+  T* blocks = arena.take<T>(s.packed ? (own_heads ? threads : units) * s.block : 0);
   Arena one(nullptr);
   AttentionTile<T>(one, s, false);
   char* own = arena.take<char>(threads * one.used);
@@ -95,33 +118,27 @@ template <class T> int64_t attention_forward(const int64_t* shape, long threads,
   memset(zeros, 0, s.width * sizeof(T));
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
-    if (s.packed) {
-#pragma omp for schedule(dynamic)
-      for (long i = 0; i < units * chunks; i++) {
-        const long from = i % chunks * chunk;
-        pack_head<T>(s, value, i / chunks, from, least(s.rows, from + chunk), blocks + i / chunks * s.block);
-      }
-    }
     Arena mine(own + omp_get_thread_num() * one.used);
     AttentionTile<T> t(mine, s, false);
     t.begin();
-#pragma omp for schedule(dynamic, 4)
-    for (long i = 0; i < units * tiles; i++) {
-      const long unit = i / tiles, image = unit / s.heads, head = unit % s.heads, query = i % tiles * s.QUERIES;
-      const long count = least(s.QUERIES, s.queries - query);
-      t.template set<false>(location, weight, image, head, query, count);
-      T* to = out + (image * s.queries + query) * step + head * s.depth;
-      if (!s.packed) {
-        const Rows<const T, true> rows{value + image * s.rows * step + head * s.depth, step, s.rows, zeros};
-        gather<T, true>(t.plan, 0, count, s.taps, s.taps, 1, rows, s.width, to, step);
-      } else if (s.width == s.depth) {
-        gather<T, false>(t.plan, 0, count, s.taps, s.taps, 1, Rows<const T, false>{blocks + unit * s.block, s.width, 0, nullptr}, s.width, to, step);
-      } else {
-        for (long q = 0; q < count; q++) {
-          gather<T, false>(t.plan, q * s.taps, 1, s.taps, s.taps, 1, Rows<const T, false>{blocks + unit * s.block, s.width, 0, nullptr}, s.width, t.out, 0);
-          memcpy(to + q * step, t.out, s.depth * sizeof(T));
+    if (own_heads) {
+      T* block = blocks + omp_get_thread_num() * s.block;
+#pragma omp for schedule(dynamic)
+      for (long unit = 0; unit < units; unit++) {
+        pack_head<T>(s, value, unit, 0, s.rows, block);
+        for (long query = 0; query < s.queries; query += s.QUERIES) attend<T>(t, value, location, weight, block, zeros, unit, query, out);
+      }
+    } else {
+      if (s.packed) {
+#pragma omp for schedule(dynamic)
+        for (long i = 0; i < units * chunks; i++) {
+          const long from = i % chunks * chunk;
+          pack_head<T>(s, value, i / chunks, from, least(s.rows, from + chunk), blocks + i / chunks * s.block);
         }
       }
+#pragma omp for schedule(dynamic, 4)
+      for (long i = 0; i < units * tiles; i++)
+        attend<T>(t, value, location, weight, s.packed ? blocks + i / tiles * s.block : nullptr, zeros, i / tiles, i % tiles * s.QUERIES, out);
     }
   }
   return 0;

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from attnviz.models.mechanism import MODELS, Mechanism, in_slots
 
 _OPEN = 5.0  # sigmoid(5) = 0.993: a gate that starts here lets nearly everything through
-_MOSTLY_OPEN = 3.0  # sigmoid(3 ± 1) = 0.88 to 0.98
+_MOSTLY_OPEN, _NARROW = 3.0, 0.5  # sigmoid(3 ± 0.5) = 0.92 to 0.97
+_FAINT = 0.05  # the normalisation scales it up; being small, it is soon learned over
 
 
 class ChannelGate(nn.Module):
@@ -60,8 +61,9 @@ class SpatialGate(nn.Module):
         ``x`` and ``y`` are ``(N, C, H, W)``, ``g`` is ``(N, H, W)`` in (0, 1).
 
     Where we differ: a batch normalisation follows ``f``, as in the authors' code though not in the paper: without it
-    the gate learns to stand open everywhere and stays there. It starts with scale 1 and shift 3, nearly the identity.
-    ``f`` repeats the border where the paper pads with zeros, which would make the border stand out.
+    the gate learns to stand open everywhere and stays there. It starts with scale 0.5 and shift 3, nearly the identity,
+    and ``f`` starts as a 3×3 mean of the maximum: strong places pass a little more than others. ``f`` repeats the border
+    where the paper pads with zeros, which would make the border stand out.
 
     Source: section 3, equation 3.
     """
@@ -70,6 +72,10 @@ class SpatialGate(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(2, 1, kernel, padding=kernel // 2, padding_mode="replicate", bias=False)
         self.norm = nn.BatchNorm2d(1)
+        middle = slice(kernel // 2 - 1, kernel // 2 + 2)
+        nn.init.zeros_(self.conv.weight)
+        nn.init.constant_(self.conv.weight[0, 1, middle, middle], _FAINT)
+        nn.init.constant_(self.norm.weight, _NARROW)
         nn.init.constant_(self.norm.bias, _MOSTLY_OPEN)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ _TIMM = """
     TalkingHeadAttn OutlookAttention NonLocalAttn BatNonLocalAttn BottleneckAttn HaloAttn LambdaLayer
     MaskUnitAttention LocallyGroupedAttn LocalWindowAttention CascadedGroupAttention LinearSelfAttention
     GlobalSubSampleAttn FactorAttnConvRelPosEnc EfficientAttention EfficientAdditiveAttention CrossCovarianceAttn
-    CrossAttention ClassAttn ClassAttention SpatialAttention ChannelAttention ChannelAttentionV2 ChannelAttn SpatialAttn
+    XCA CrossAttention ClassAttn ClassAttention SpatialAttention ChannelAttention ChannelAttentionV2 ChannelAttn SpatialAttn
     LightSpatialAttn LightChannelAttn AttentionPool2d RotAttentionPool2d AttentionPoolLatent AttentionPoolPrr
     AttentionCl PartitionAttentionCl PartitionAttention2d ParallelPartitionAttention Attention2dDownsample
     AttentionDownsample MultiQueryAttention2d MultiQueryAttentionV2 MobileAttention StripAttn CoordAttn SimpleCoordAttn

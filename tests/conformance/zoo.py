@@ -80,7 +80,7 @@ _TIMM_ATTENTION: list[tuple[Any, ...]] = [
     ("byoanet", "halonet_h1", 256),
     ("byoanet", "botnet26t_256", 256),
     ("byoanet", "lambda_resnet26t", 256),
-    ("byobnet", "gcresnext26ts", 64, {}, True),
+    ("byobnet", "gcresnext26ts", 64),
     ("byobnet", "bat_resnext26ts", 256),
     ("byobnet", "eca_resnext26ts", 64),
     ("byobnet", "regnetz_b16", 64),
@@ -99,7 +99,7 @@ _TIMM_ATTENTION: list[tuple[Any, ...]] = [
     ("edgenext", "edgenext_xx_small", 64, {}, True),
     ("efficientformer", "efficientformer_l1", 224),
     ("efficientformer_v2", "efficientformerv2_s0", 224),
-    ("efficientnet", "efficientnet_b0", 64, {}, True),
+    ("efficientnet", "efficientnet_b0", 64),
     ("efficientnet", "efficientnet_cc_b0_4e", 64),
     ("efficientnet", "gc_efficientnetv2_rw_t", 64),
     ("efficientvim", "efficientvim_m1", 224),
@@ -112,7 +112,7 @@ _TIMM_ATTENTION: list[tuple[Any, ...]] = [
     ("focalnet", "focalnet_tiny_srf", 64),
     ("gcvit", "gcvit_xxtiny", 224),
     ("gemma4_vit", "gemma4_vit_167m", 128, {"depth": 1}),
-    ("ghostnet", "ghostnet_050", 64, {}, True),
+    ("ghostnet", "ghostnet_050", 64),
     ("ghostnet", "ghostnetv2_100", 64),
     ("hardcorenas", "hardcorenas_a", 64),
     ("hgnet", "hgnet_tiny", 64),
@@ -121,7 +121,7 @@ _TIMM_ATTENTION: list[tuple[Any, ...]] = [
     ("iformer", "iformer_t", 224),
     ("inception_v3", "inception_v3", 80, {"aux_logits": False}, False, False),
     ("lcnetv2", "lcnetv2_small", 64),
-    ("levit", "levit_128s", 224, {}, True),
+    ("levit", "levit_128s", 224),
     ("levit", "levit_conv_128s", 224),
     ("lowformer", "lowformer_b0", 224),
     ("maxxvit", "test_coatnet", 160, {}, True),
@@ -147,12 +147,12 @@ _TIMM_ATTENTION: list[tuple[Any, ...]] = [
     ("repvit", "repvit_m0_9", 64),
     ("resnest", "resnest14d", 64, {}, True),
     ("resnet", "seresnet18", 64),
-    ("resnet", "ecaresnet26t", 64, {}, True),
+    ("resnet", "ecaresnet26t", 64),
     ("rexnet", "rexnet_100", 64),
     ("senet", "legacy_seresnet18", 64),
     ("sequencer", "sequencer2d_s", 224, {}, False, False),
     ("shvit", "shvit_s1", 224),
-    ("sknet", "skresnet18", 64, {}, True),
+    ("sknet", "skresnet18", 64),
     ("swiftformer", "swiftformer_xs", 224),
     ("swin_transformer", "swin_tiny_patch4_window7_224", 224),
     ("swin_transformer_v2", "swinv2_tiny_window8_256", 128, {"img_size": 128}),
@@ -200,8 +200,8 @@ _TIMM_PLAIN: list[tuple[Any, ...]] = [
     ("inception_resnet_v2", "inception_resnet_v2", 96),
     ("inception_v4", "inception_v4", 96),
     ("mambaout", "test_mambaout", 160),
-    ("metaformer", "poolformer_s12", 64, {}, True),
-    ("mlp_mixer", "mixer_s32_224", 224, {}, True),
+    ("metaformer", "poolformer_s12", 64),
+    ("mlp_mixer", "mixer_s32_224", 224),
     ("mlp_mixer", "gmlp_ti16_224", 224, {}, True),
     ("mlp_mixer", "resmlp_12_224", 224),
     ("nfnet", "nf_resnet26", 64),
@@ -256,9 +256,7 @@ _TRANSFORMERS = (
     "detr deformable_detr mask2former"
 ).split()
 _VIDEO = ("videomae", "timesformer", "vivit")
-_QUICK_HERE = frozenset(
-    "efficientnet_b0 swin_t mobilenet_v2 lraspp_mobilenet_v3_large vit beit segformer detr timesformer".split()
-)
+_QUICK_HERE = frozenset("mobilenet_v2 lraspp_mobilenet_v3_large vit beit segformer detr timesformer".split())
 
 
 def _timm_entry(row: tuple[Any, ...], *, attention: bool) -> Entry:

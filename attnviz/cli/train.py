@@ -35,7 +35,7 @@ from attnviz.cli.training_options import cache_folder, folders_of_pictures, prog
     show_default=True,
     help="What a plain photograph counts, a scene counting 1.",
 )
-@click.option("--epochs", type=click.IntRange(min=1), default=6, show_default=True)
+@click.option("--epochs", type=click.IntRange(min=1), default=4, show_default=True)
 @click.option("--batch", type=click.IntRange(min=2), default=32, show_default=True)
 @click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=5e-3, show_default=True)
 @click.option(

@@ -62,8 +62,8 @@ class SpatialGate(nn.Module):
 
     Where we differ: a batch normalisation follows ``f``, as in the authors' code though not in the paper: without it
     the gate learns to stand open everywhere and stays there. It starts with scale 0.5 and shift 3, nearly the identity,
-    and ``f`` starts as a 3×3 mean of the maximum: strong places pass a little more than others. ``f`` repeats the border
-    where the paper pads with zeros, which would make the border stand out.
+    and ``f`` starts as a 3×3 mean of the maximum: strong places pass a little more than others. ``f`` repeats the
+    border where the paper pads with zeros, which would make the border stand out.
 
     Source: section 3, equation 3.
     """

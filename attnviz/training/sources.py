@@ -80,16 +80,18 @@ def find_sources(objects: Path | None = None, photographs: Path | None = None) -
         DataError: too few of either, with what to install.
     """
     cut_outs = _files(objects) if objects else _photographic(_files(STAMPS))
+    things = tuple(filter(None, map(_object, cut_outs)))
+    _require(things, "objects", objects)  # before the photographs, which take longer
     scenery = _files(photographs) if photographs else _photographic(_installed_photographs())
-    found = Sources(tuple(filter(None, map(_object, cut_outs))), tuple(filter(None, map(_photograph, scenery))))
-    for what, folder, pictures in (
-        ("objects", objects, found.objects),
-        ("photographs", photographs, found.photographs),
-    ):
-        if len(pictures) < _SMALLEST_NUMBER:
-            where = f"in {folder}" if folder else f"on this machine: apt-get install {PACKAGES}"
-            raise DataError(f"scenes need at least {_SMALLEST_NUMBER} {what}, found {len(pictures)} {where}")
-    return found
+    backgrounds = tuple(filter(None, map(_photograph, scenery)))
+    _require(backgrounds, "photographs", photographs)
+    return Sources(things, backgrounds)
+
+
+def _require(found: tuple[Source, ...], what: str, folder: Path | None) -> None:
+    if len(found) < _SMALLEST_NUMBER:
+        where = f"in {folder}" if folder else f"on this machine: apt-get install {PACKAGES}"
+        raise DataError(f"scenes need at least {_SMALLEST_NUMBER} {what}, found {len(found)} {where}")
 
 
 def split(sources: Sources, seed: int, *, held_out: bool) -> Sources:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
@@ -39,15 +40,22 @@ def class_index(labels: Sequence[str], target: int | str) -> int:
     >>> class_index(("tench", "tabby cat"), "Tabby_cat")
     1
     """
-    if isinstance(target, str) and not target.strip().lstrip("-").isdecimal():
+    if isinstance(target, bool) or not isinstance(target, int | str):
+        raise TargetError(f"class {target!r}: wanted an index or a name, got a {type(target).__name__}")
+    if isinstance(target, str) and not re.fullmatch(r"\s*-?\d+\s*", target):
         names = {_fold(label): index for index, label in reversed(list(enumerate(labels)))}
         if _fold(target) not in names:
-            raise UnknownNameError("class", target, labels)
+            raise UnknownNameError("class", target, _likely(_fold(target), labels))
         return names[_fold(target)]
     index = int(target)
     if not 0 <= index < len(labels):
         raise TargetError(f"class {index}: the model has {len(labels)} classes, 0 to {len(labels) - 1}")
     return index
+
+
+def _likely(name: str, labels: Sequence[str]) -> Sequence[str]:
+    """The names that hold ``name`` as a word, so that ``cat`` leads to the cats; all names where none does."""
+    return [label for label in labels if name in _fold(label).split()] or labels
 
 
 def _fold(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,11 @@ from attnviz.models.loaders import LOADERS
 from attnviz.models.vision import VisionModel
 from attnviz.models.weights_file import fit_weights, read_weights
 
+SQUASH_NOTE = (
+    "The model's own preprocessing fits the whole photograph into a square; here its centre square is seen, "
+    "so that maps keep their proportions."
+)
+_RESAMPLING = {1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers, as processors store them
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -38,13 +44,14 @@ def load_timm(name: str, weights: str | Path, seed: int) -> VisionModel:
     size_px = int(config["input_size"][-1])
     preprocess = Preprocess(
         size_px=size_px,
-        resize_px=max(size_px, round(size_px / config["crop_pct"])),
+        resize_px=max(size_px, math.floor(size_px / config["crop_pct"])),
         mean=_triple(config["mean"]),
         std=_triple(config["std"]),
         interpolation=_interpolation(config["interpolation"]),
     )
     classes = int(getattr(module, "num_classes", 0)) or _count_outputs(module, preprocess, f"timm:{name}")
-    return VisionModel(module, preprocess, _labels(classes), f"timm:{name}", _notes(weights))
+    squashes = config.get("crop_mode", "center") != "center"
+    return VisionModel(module, preprocess, _labels(classes), f"timm:{name}", _notes(weights, squashes=squashes))
 
 
 @LOADERS.register("torchvision")
@@ -94,7 +101,7 @@ class Logits(nn.Module):
 def load_hf(name: str, weights: str | Path, seed: int) -> VisionModel:
     """A model of transformers: a repository on the hub, or a folder with ``config.json``."""
     transformers = _library("transformers", "transformers")
-    with _fetching(f"hf:{name}"):
+    with _fetching(f"hf:{name}", "give a repository on the hub, or a folder with config.json"):
         config = transformers.AutoConfig.from_pretrained(name)
     classifies = any("ForImageClassification" in a for a in config.architectures or ["ForImageClassification"])
     auto = transformers.AutoModelForImageClassification if classifies else transformers.AutoModel
@@ -107,24 +114,27 @@ def load_hf(name: str, weights: str | Path, seed: int) -> VisionModel:
         else:
             model = _hf_from_file(auto.from_config(config), weights)
     module = Logits(model).eval()
-    preprocess = _hf_preprocess(transformers, name, config)
+    preprocess, squashes = _hf_preprocess(transformers, name, config)
     if classifies:
         labels: Sequence[str] = tuple(config.id2label[index] for index in range(config.num_labels))
     else:
         labels = numbered_labels(_count_outputs(module, preprocess, f"hf:{name}"))
-    return VisionModel(module, preprocess, labels, f"hf:{name}", _notes(weights))
+    return VisionModel(module, preprocess, labels, f"hf:{name}", _notes(weights, squashes=squashes))
 
 
 @LOADERS.register("function")
 def load_function(name: str, weights: str | Path, seed: int) -> VisionModel:
     """What the user's own ``package.module:function`` returns; modules of the current folder are found too."""
     path, _, attribute = name.partition(":")
+    if not all(part.isidentifier() for part in (*path.split("."), attribute)):
+        raise ModelError(f"{name!r}: wanted the name of a model, or package.module:function")
     try:
         with _current_folder_first():
             module = importlib.import_module(path)
-    except ImportError as error:
+    except Exception as error:
         raise ModelError(
-            f"{name}: no built-in model, no library of that name, and importing {path} fails: {error}"
+            f"{name}: no built-in model, no library of that name, and importing {path} fails: "
+            f"{type(error).__name__}: {error}"
         ) from error
     if not hasattr(module, attribute):
         public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
@@ -162,16 +172,13 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _fetching(name: str) -> Iterator[None]:
-    """Published weights come over the network, with many ways to fail."""
+def _fetching(name: str, hint: str = "give a file with --weights PATH, or --weights none") -> Iterator[None]:
+    """What is published comes over the network, with many ways to fail."""
     try:
         yield
     except Exception as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")[:160]
-        raise WeightsError(
-            f"{name}: cannot be had ({type(error).__name__}: {reason}); "
-            "give a file with --weights PATH, or --weights none"
-        ) from error
+        raise WeightsError(f"{name}: cannot be had ({type(error).__name__}: {reason}); {hint}") from error
 
 
 @contextlib.contextmanager
@@ -189,8 +196,9 @@ def _read_into(module: nn.Module, weights: str | Path) -> None:
         fit_weights(module, read_weights(weights), weights)
 
 
-def _notes(weights: str | Path) -> tuple[str, ...]:
-    return (RANDOM_NOTE,) if weights == "none" else ()
+def _notes(weights: str | Path, *, squashes: bool = False) -> tuple[str, ...]:
+    random = (RANDOM_NOTE,) if weights == "none" else ()
+    return (*random, SQUASH_NOTE) if squashes else random
 
 
 def _labels(count: int) -> Sequence[str]:
@@ -244,8 +252,8 @@ def _quiet(transformers: ModuleType) -> Iterator[None]:
             log.enable_progress_bar()
 
 
-def _hf_preprocess(transformers: ModuleType, name: str, config: Any) -> Preprocess:
-    """From the folder's ``preprocessor_config.json``; ImageNet's usual where there is none."""
+def _hf_preprocess(transformers: ModuleType, name: str, config: Any) -> tuple[Preprocess, bool]:
+    """From the folder's ``preprocessor_config.json``, and whether it squashes; ImageNet's usual where there is none."""
     try:
         settings, _ = transformers.image_processing_utils.ImageProcessingMixin.get_image_processor_dict(name)
     except OSError:
@@ -253,12 +261,15 @@ def _hf_preprocess(transformers: ModuleType, name: str, config: Any) -> Preproce
     image_size = config.image_size if isinstance(getattr(config, "image_size", None), int) else 224
     resize_px = _side(settings.get("size"), image_size)
     size_px = _side(settings.get("crop_size"), resize_px) if settings.get("do_center_crop", False) else resize_px
-    return Preprocess(
+    preprocess = Preprocess(
         size_px=size_px,
         resize_px=max(size_px, resize_px),
         mean=_triple(settings.get("image_mean", _IMAGENET_MEAN)),
         std=_triple(settings.get("image_std", _IMAGENET_STD)),
+        interpolation=_interpolation(_RESAMPLING.get(settings.get("resample", 3), "bicubic")),
     )
+    squashes = isinstance(settings.get("size"), dict) and "height" in settings["size"]
+    return preprocess, squashes
 
 
 def _side(size: Any, default: int) -> int:

@@ -45,3 +45,20 @@ def test_a_misspelt_name_gets_a_suggestion():
 def test_an_index_beyond_the_classes_is_refused(target):
     with pytest.raises(TargetError, match=r"class -?\d+: the model has 1000 classes, 0 to 999"):
         class_index(imagenet_labels(), target)
+
+
+def test_a_word_leads_to_the_classes_that_hold_it():
+    with pytest.raises(UnknownNameError, match=r"unknown class 'cat': known are Egyptian cat, .*tiger cat"):
+        class_index(imagenet_labels(), "cat")
+
+
+@pytest.mark.parametrize("target", ["--5", "5-", "-"])
+def test_what_only_looks_like_a_number_is_a_name_that_is_not_there(target):
+    with pytest.raises(UnknownNameError, match="unknown class"):
+        class_index(imagenet_labels(), target)
+
+
+@pytest.mark.parametrize("target", [3.5, True, [3], None])
+def test_what_is_neither_index_nor_name_is_refused(target):
+    with pytest.raises(TargetError, match="wanted an index or a name, got a"):
+        class_index(imagenet_labels(), target)

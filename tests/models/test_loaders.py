@@ -1,5 +1,7 @@
 """Models of other libraries, with random weights and with files; no network."""
 
+import json
+import shutil
 import subprocess
 import sys
 
@@ -118,8 +120,43 @@ def test_weights_that_cannot_be_fetched_are_told_in_one_line(monkeypatch):
 
 def test_a_folder_that_is_no_transformers_model_is_told(tmp_path):
     pytest.importorskip("transformers")
-    with pytest.raises(WeightsError, match="cannot be had"):
-        load_model(f"hf:{tmp_path}")
+    with pytest.raises(WeightsError, match=r"cannot be had .* or a folder with config\.json"):
+        load_model(f"hf:{tmp_path}", "none")
+
+
+def test_a_processor_that_squashes_is_noted_and_its_filter_used(hf_folder, tmp_path):
+    shutil.copytree(hf_folder, tmp_path / "model")
+    settings = {"size": {"height": 32, "width": 32}, "resample": 2, "image_processor_type": "ViTImageProcessor"}
+    (tmp_path / "model" / "preprocessor_config.json").write_text(json.dumps(settings))
+    vision = load_model(f"hf:{tmp_path / 'model'}")
+    assert (vision.preprocess.size_px, vision.preprocess.interpolation) == (32, "bilinear")
+    assert any("fits the whole photograph into a square" in note for note in vision.notes)
+
+
+def test_timm_resizes_to_the_pixel_that_timm_does():
+    timm = pytest.importorskip("timm")
+    vision = load_model("timm:mobilenetv3_small_050", "none")
+    assert vision.preprocess.resize_px == 256
+    assert load_model("timm:xcit_nano_12_p8_224", "none").preprocess.resize_px == int(224 / 1.0)
+    config = timm.data.resolve_model_data_config(timm.create_model("ghostnet_050"))
+    shown = timm.data.create_transform(**config).transforms[0].size
+    assert load_model("timm:ghostnet_050", "none").preprocess.resize_px == (
+        shown if isinstance(shown, int) else shown[0]
+    )
+
+
+@pytest.mark.parametrize("name", [":", ":build", "..x:build", "a b:c"])
+def test_what_is_no_name_at_all_is_told(name):
+    with pytest.raises(ModelError, match=r"wanted the name of a model, or package\.module:function"):
+        load_model(name, "none")
+
+
+@pytest.mark.parametrize("text", ["def net(:\n", "raise ValueError('no')\n"])
+def test_a_users_module_that_fails_to_import_is_told_in_one_line(text, tmp_path, monkeypatch):
+    (tmp_path / "failing_nets.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=r"importing failing_nets fails: (SyntaxError|ValueError)"):
+        load_model("failing_nets:net", "none")
 
 
 @pytest.mark.parametrize("package", ["timm", "torchvision", "transformers"])
@@ -138,7 +175,8 @@ def mine(tmp_path, monkeypatch):
     """A user's module in the current folder."""
     (tmp_path / "my_nets.py").write_text(
         "import torch\n"
-        "def net():\n    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 4))\n"
+        "def net():\n"
+        "    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 4))\n"
         "def text():\n    return 'no network'\n"
         "def broken():\n    raise KeyError('width')\n"
         "def pair():\n    return torch.nn.Identity()\n"

@@ -15,14 +15,14 @@ _TIMM = """
     TalkingHeadAttn OutlookAttention NonLocalAttn BatNonLocalAttn BottleneckAttn HaloAttn LambdaLayer
     MaskUnitAttention LocallyGroupedAttn LocalWindowAttention CascadedGroupAttention LinearSelfAttention
     GlobalSubSampleAttn FactorAttnConvRelPosEnc EfficientAttention EfficientAdditiveAttention CrossCovarianceAttn
-    XCA CrossAttention ClassAttn ClassAttention SpatialAttention ChannelAttention ChannelAttentionV2 ChannelAttn SpatialAttn
-    LightSpatialAttn LightChannelAttn AttentionPool2d RotAttentionPool2d AttentionPoolLatent AttentionPoolPrr
-    AttentionCl PartitionAttentionCl PartitionAttention2d ParallelPartitionAttention Attention2dDownsample
-    AttentionDownsample MultiQueryAttention2d MultiQueryAttentionV2 MobileAttention StripAttn CoordAttn SimpleCoordAttn
-    EfficientLocalAttn GlobalContext GatherExcite EcaModule CecaModule EseModule SEModule SqueezeExcite
-    SqueezeExciteCl SEWithNorm CbamModule LightCbamModule SplitAttn SelectiveKernel CondConv2d GroupedQueryAttention
-    SHSA LiteMLA LiteMSA MHSA MHCA E_MHSA GPSA FocalModulation HSMSSD Gemma4Attention Qwen3VisionAttention
-    SelectiveKernelAttn SEBlock SE GhostModuleV2 EffectiveSEModule SimAM Attn SHMA
+    XCA CrossAttention ClassAttn ClassAttention SpatialAttention ChannelAttention ChannelAttentionV2 ChannelAttn
+    SpatialAttn LightSpatialAttn LightChannelAttn AttentionPool2d RotAttentionPool2d AttentionPoolLatent
+    AttentionPoolPrr AttentionCl PartitionAttentionCl PartitionAttention2d ParallelPartitionAttention
+    Attention2dDownsample AttentionDownsample MultiQueryAttention2d MultiQueryAttentionV2 MobileAttention StripAttn
+    CoordAttn SimpleCoordAttn EfficientLocalAttn GlobalContext GatherExcite EcaModule CecaModule EseModule SEModule
+    SqueezeExcite SqueezeExciteCl SEWithNorm CbamModule LightCbamModule SplitAttn SelectiveKernel CondConv2d
+    GroupedQueryAttention SHSA LiteMLA LiteMSA MHSA MHCA E_MHSA GPSA FocalModulation HSMSSD Gemma4Attention
+    Qwen3VisionAttention SelectiveKernelAttn SEBlock SE GhostModuleV2 EffectiveSEModule SimAM Attn SHMA
 """.split()
 _TORCHVISION = """
     SqueezeExcitation ShiftedWindowAttention ShiftedWindowAttentionV2 ShiftedWindowAttention3d MultiscaleAttention

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 DEFAULT_METHODS = ("gradcam", "saliency", "integrated_gradients", "smoothgrad")
 TOP = 5
 COMPARED_PX = 56
-"""Maps are averaged to this side before they are compared: attention has seldom more places of its own, and
-agreement of single noisy pixels is not what is asked."""
+"""Maps are compared by strength, averaged to this side: attention has seldom more places of its own, agreement of
+single noisy pixels is not what is asked, and signs would cancel in the mean."""
 
 PHOTO_PX = 672
 """People see the crop at its own resolution, up to this side."""
@@ -254,7 +254,7 @@ def _target(target: int | str | None, logits: Tensor, vision: VisionModel) -> Pr
 
 
 def _agreement(maps: Sequence[Heatmap]) -> list[Score]:
-    """Every measure of every pair of maps."""
+    """Every measure of every pair of maps, by their strength: where a map has two signs, both count as strong."""
     import torch
     from torch.nn.functional import adaptive_avg_pool2d
 
@@ -263,7 +263,7 @@ def _agreement(maps: Sequence[Heatmap]) -> list[Score]:
     pairs = list(itertools.combinations(range(len(maps)), 2))
     if not pairs:
         return []
-    small = torch.cat([_shrunk(heatmap.values.float(), adaptive_avg_pool2d) for heatmap in maps]).cpu()
+    small = torch.cat([_shrunk(heatmap.values.float().abs(), adaptive_avg_pool2d) for heatmap in maps]).cpu()
     left, right = (small[[pair[side] for pair in pairs]] for side in (0, 1))
     scores = []
     for name in AGREEMENT:

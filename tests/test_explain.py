@@ -23,10 +23,10 @@ from attnviz.errors import (
     TargetError,
     UnknownNameError,
 )
-from attnviz.explain import COMPARED_PX, PHOTO_PX, choose_device, explain, photo
+from attnviz.explain import COMPARED_PX, PHOTO_PX, _agreement, choose_device, explain, photo
 from attnviz.images import Preprocess
 from attnviz.models import VisionModel
-from attnviz.records import Kind, Record
+from attnviz.records import Heatmap, Kind, Record
 
 SAMPLES = Path(__file__).parent.parent / "sample_data"
 LABELS = ("tench", "tabby cat", "tiger cat", "rocket", "espresso", "mug")
@@ -112,6 +112,16 @@ class TestWhatItSays:
         one = scores["topk_iou", ("(root)", "saliency")]
         assert one.value == pytest.approx(float(AGREEMENT["topk_iou"](a, b)[0]))
         assert (one.low, one.high, one.higher_is) == (0, 1, AGREEMENT["topk_iou"].higher_is)
+
+    def test_a_map_with_both_signs_is_compared_by_its_strength(self):
+        side = 2 * COMPARED_PX
+        rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+        hill = torch.exp(-((rows - 40) ** 2 + (columns - 70) ** 2) / 800)
+        signs = 1.0 - 2.0 * ((rows + columns) % 2)  # neighbours cancel wherever they are averaged
+        maps = [Heatmap(v[None], name, "input", "attribution") for name, v in (("a", hill), ("b", hill * signs))]
+        assert {score.measure: score.value for score in _agreement(maps)} == pytest.approx(
+            dict.fromkeys(AGREEMENT, 1.0), abs=1e-3
+        )
 
     def test_an_undefined_number_says_why(self, vision, image):
         nn.init.zeros_(vision.module.spatial.weight)

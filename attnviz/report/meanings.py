@@ -22,19 +22,20 @@ class Meaning(NamedTuple):
 MEASURES: dict[str, Meaning] = {
     "spearman": Meaning(
         "Spearman correlation",
-        "Whether two maps rank the pixels alike: 1 the same order, 0 unrelated, −1 reversed. Scale does not matter.",
-        "That either map is right: both may follow the contrast of the photograph. A map with both signs is compared "
-        "with its signs, and so agrees little with one that has none.",
+        "Whether two maps rank the places alike, by strength: 1 the same order, 0 unrelated, −1 reversed. Scale does not "
+        "matter, and of a map with both signs the sizes count.",
+        "That either map is right, as both may follow the contrast of the photograph; or that signs agree.",
     ),
     "ssim": Meaning(
         "SSIM",
-        "Whether two maps, each scaled to [0, 1], have the same local structure: 1 identical, about 0 unrelated.",
+        "Whether the strengths of two maps, each scaled to [0, 1], have the same local structure: 1 identical, about 0 "
+        "unrelated.",
         "That they agree on what matters most: two maps that are flat almost everywhere are already similar.",
     ),
     "topk_iou": Meaning(
         "Overlap of the top 20 %",
-        "Intersection over union of the 20 % strongest pixels of each map: 1 the same pixels, about 0.11 by chance, "
-        "0 none in common.",
+        "Intersection over union of the 20 % strongest places of each map, whatever their sign: 1 the same places, about "
+        "0.11 by chance, 0 none in common.",
         "That the object was found. It compares two maps with each other, never with the object.",
     ),
     "hoyer": Meaning(

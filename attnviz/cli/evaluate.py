@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -21,7 +22,7 @@ from attnviz.cli.training_options import folders_of_pictures, progress, shown_ta
     help="Views, half of them plain photographs.",
 )
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="The one of training: it decides what is held out."
+    "--seed", type=int, help="Decides what is held out.  [default: the one that the models were trained with]"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the table.")
 @folders_of_pictures
@@ -30,7 +31,7 @@ def command(
     *,
     weights: Path | None,
     views: int,
-    seed: int,
+    seed: int | None,
     as_json: bool,
     objects: Path | None,
     backgrounds: Path | None,
@@ -47,9 +48,11 @@ def command(
         MODELS[name]
     if weights is not None and len(names) != 1:
         raise click.UsageError("--weights is for one model: name it")
+    cards = {name: read_card(name) for name in names}
+    trained_with = {name: int(card.made["data"]["seed"]) for name, card in cards.items() if card and weights is None}
+    seed = _held_out_by(seed, trained_with)
     with progress() as told:
         sources = find_sources(objects, backgrounds)
-        cards = {name: read_card(name) for name in names}
         map_of = {name: card.figures["map_of"] for name, card in cards.items() if card}
         held_out = DataRecipe(views, seed=seed, held_out=True)
         results = measure(dict.fromkeys(names, weights), sources, held_out, told, map_of)
@@ -57,3 +60,17 @@ def command(
         click.echo(json.dumps([result.as_dict() for result in results], indent=1))
     else:
         click.echo(shown_table(results), nl=False)
+
+
+def _held_out_by(seed: int | None, trained_with: Mapping[str, int]) -> int:
+    """The seed whose held-out objects and photographs no model was trained on.
+
+    Raises:
+        UsageError: there is none.
+    """
+    seeds = set(trained_with.values()) | ({seed} if seed is not None else set())
+    if len(seeds) > 1:
+        told = ", ".join(f"{name} with {other}" for name, other in trained_with.items())
+        asked = "" if seed is None else f"; --seed {seed} was asked for"
+        raise click.UsageError(f"what one seed holds out, another trains on: trained were {told}{asked}")
+    return seeds.pop() if seeds else 0

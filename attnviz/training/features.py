@@ -81,11 +81,13 @@ class Features:
         features: ``(M, C, H, W)`` float16, what ``trunk.before`` gives.
         answers: ``(M, 1000)`` float16, the teacher's log-probabilities.
         scene: ``(M,)`` bool, a scene or a plain photograph.
+        key: What they were made of and how, in a few letters: other views have another.
     """
 
     features: np.ndarray[Any, np.dtype[np.float16]]
     answers: np.ndarray[Any, np.dtype[np.float16]]
     scene: np.ndarray[Any, np.dtype[np.bool_]]
+    key: str = ""
 
     def __len__(self) -> int:
         return len(self.scene)
@@ -121,7 +123,8 @@ def prepare(
         cache: Folder that keeps them, about 46 kB a view.
         progress: Told how many views are done, of how many.
     """
-    folder = cache / f"{'held-out' if recipe.held_out else 'train'}-{_key(recipe, sources, stage)}"
+    key = _key(recipe, sources, stage)
+    folder = cache / f"{'held-out' if recipe.held_out else 'train'}-{key}"
     folder.mkdir(parents=True, exist_ok=True)
     with torch.no_grad():
         shape = tuple(trunk.before(torch.zeros(1, 3, INPUT_SIZE_PX, INPUT_SIZE_PX), stage).shape[1:])
@@ -130,6 +133,7 @@ def prepare(
         _array(folder / "features.npy", (total, *shape), np.float16),
         _array(folder / "answers.npy", (total, CLASSES), np.float16),
         _array(folder / "scene.npy", (total,), np.bool_),
+        key,
     )
     state = folder / "done.json"
     done = json.loads(state.read_text())["views"] if state.is_file() else 0

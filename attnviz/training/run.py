@@ -79,10 +79,11 @@ def train(plan: Plan, sources: Sources, told: Stage) -> Evaluation:
     weights: dict[str, torch.Tensor] = {}
     if MODELS[plan.model].attends:
         weights = _learn(plan, sources, told)
-        _write(weights_path, lambda path: save_file(weights, path))
     chosen = measure({plan.model: weights}, sources, DataRecipe(_CHOICE_VIEWS, seed=plan.data.seed), told)
     held_out = DataRecipe(plan.held_out_views, seed=plan.data.seed, held_out=True)
     (measured,) = measure({plan.model: weights}, sources, held_out, told, {plan.model: chosen[0].map_of})
+    if weights:
+        _write(weights_path, lambda path: save_file(weights, path))
     facts = {"model": plan.model, "figures": measured.as_dict(), "made": made(plan, sources)}
     _write(facts_path, lambda path: write_json(path, facts))
     _write(text_path, lambda path: path.write_text(card_text(facts), encoding="utf-8"))

@@ -80,7 +80,8 @@ class Trainer:
         name: A built-in model with attention.
         recipe: How to train.
         features: What to train on.
-        checkpoint: Where the state is kept between steps; an earlier run's state is taken up if its recipe is the same.
+        checkpoint: Where the state is kept between steps; an earlier run's state is taken up if its model, its
+            data and its recipe are the same.
 
     Raises:
         DataError: fewer views than one batch.
@@ -91,7 +92,14 @@ class Trainer:
             raise DataError(f"{name}: {len(features)} views are fewer than one batch of {recipe.batch}")
         self.attended = student(name, recipe.seed)
         self.recipe, self._features, self._checkpoint = recipe, features, checkpoint
-        self._identity = {"name": name, "views": len(features), **asdict(recipe)}
+        shapes = {name: list(tensor.shape) for name, tensor in self.attended.state().items()}
+        self._identity = {
+            "name": name,
+            "views": len(features),
+            "data": features.key,
+            "shapes": shapes,
+            **asdict(recipe),
+        }
         self._parameters = self.attended.parameters()
         self._optimizer = torch.optim.AdamW(self._parameters, lr=recipe.learning_rate, weight_decay=0.0)
         self.steps = recipe.epochs * (len(features) // recipe.batch)
@@ -163,7 +171,7 @@ class Trainer:
         except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
             raise DataError(f"{self._checkpoint}: a damaged checkpoint; delete it to start anew") from error
         if state["identity"] != self._identity:
-            return  # another recipe's: this run starts anew and replaces it
+            return  # another model's, data's or recipe's: this run starts anew and replaces it
         self.attended.load(state["attention"], self._checkpoint)
         self._optimizer.load_state_dict(state["optimizer"])
         self.step = int(state["step"])

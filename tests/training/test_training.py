@@ -1,5 +1,7 @@
 """Training: the features it starts from, its steps, its interruptions."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -160,6 +162,20 @@ def test_the_checkpoint_of_another_recipe_is_not_taken_up(made_up, tmp_path):
     trained(made_up, tmp_path / "c.pt")
     assert Trainer("cbam", TrainRecipe(epochs=2, batch=4, seed=1), made_up, tmp_path / "c.pt").step == 0
     assert Trainer("cbam", TrainRecipe(epochs=2, batch=4, seed=0), made_up, tmp_path / "c.pt").step == 6
+
+
+def test_the_checkpoint_of_other_data_is_not_taken_up(made_up, tmp_path):
+    trained(made_up, tmp_path / "c.pt")
+    other = dataclasses.replace(made_up, key="another share of plain photographs")
+    assert Trainer("cbam", TrainRecipe(epochs=2, batch=4), other, tmp_path / "c.pt").step == 0
+
+
+def test_features_of_other_views_have_another_key(sources, trunk, tmp_path):
+    keys = {
+        prepare(recipe, sources, trunk, 4, tmp_path, quiet).key
+        for recipe in (DataRecipe(2), DataRecipe(2, plain_share=0.0), DataRecipe(2, seed=1))
+    }
+    assert len(keys) == 3
 
 
 def test_a_damaged_checkpoint_is_told(made_up, tmp_path):

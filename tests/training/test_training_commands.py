@@ -55,6 +55,24 @@ def test_training_writes_weights_and_a_card_that_evaluate_and_the_loader_underst
     assert not list(tmp_path.rglob("*.part"))
 
 
+def test_an_interrupted_evaluation_leaves_no_weights_without_a_card_and_can_go_on(train, tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("attnviz.training.run.measure", stop)
+        assert train("senet", "--out", "out").exit_code == 130
+    assert not (tmp_path / "out").exists()
+    assert train("senet", "--out", "out").exit_code == 0
+    assert (tmp_path / "out/cards/senet.md").is_file()
+
+
+def test_a_seed_that_holds_out_what_was_trained_on_is_refused(run, folders):
+    done = run("evaluate", "cbam", "--seed", 1, "--views", 4, *folders)
+    assert done.exit_code == 2
+    assert "trained were cbam with 0; --seed 1 was asked for" in done.stderr
+
+
 def test_evaluating_prints_one_row_for_each_model(run, folders):
     done = run("evaluate", "none", "cbam", "--views", 4, *folders)
     assert done.exit_code == 0, done.output

@@ -56,6 +56,23 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
+def as_picture(image: str | os.PathLike[str] | Picture | np.ndarray[Any, np.dtype[np.uint8]]) -> Picture:
+    """A photograph in whichever form it is given: a file, a picture, or RGB pixels.
+
+    Raises:
+        ImageError: see :func:`decode`; an array that is not ``(H, W, 3)`` uint8, or another object.
+    """
+    if isinstance(image, Picture):
+        return image
+    if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+            raise ImageError(f"an RGB picture is (H, W, 3) uint8, got an array of shape {image.shape}, {image.dtype}")
+        return Picture("", np.ascontiguousarray(image), (image.shape[0], image.shape[1]))
+    if not isinstance(image, str | os.PathLike):
+        raise ImageError(f"wanted an image file or an RGB array (H, W, 3) uint8, got a {type(image).__name__}")
+    return decode(image)
+
+
 def decode(path: str | os.PathLike[str], keep_px: int = 1024) -> Picture:
     """Read one photograph as upright 8-bit RGB.
 

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnviz.decoding import Picture, decode
-from attnviz.errors import CaptureError, DeviceError, ModelError, TargetError, UnknownNameError
+from attnviz.decoding import Picture, as_picture
+from attnviz.errors import AttributionError, CaptureError, DeviceError, ModelError, TargetError, UnknownNameError
 from attnviz.images import Preprocess, as_images
+from attnviz.notes import note_of_gap, notes_of_gates, notes_of_maps, notes_of_sites
 from attnviz.records import Explanation, Heatmap, Prediction, Record, Score, Site
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import Tensor, nn
 
+    from attnviz.capture import Sites, Unclaimed
     from attnviz.models import VisionModel
 
     Progress = Callable[[str, int, int], object]
@@ -35,9 +40,9 @@ PHOTO_PX = 672
 
 
 def explain(
-    image: str | os.PathLike[str] | Picture,
+    image: str | os.PathLike[str] | Picture | np.ndarray[Any, np.dtype[np.uint8]],
     model: str | VisionModel = "cbam",
-    methods: Sequence[str] = DEFAULT_METHODS,
+    methods: str | Sequence[str] | None = None,
     target: int | str | None = None,
     sites: str = "*",
     weights: str | Path = "default",
@@ -48,10 +53,11 @@ def explain(
     """Explain what a model saw in one photograph.
 
     Args:
-        image: A file, or a picture that is decoded already.
+        image: A file, a picture that is decoded already, or RGB pixels ``(H, W, 3)`` uint8.
         model: A name for :func:`attnviz.load_model`, or a model that is loaded. A loaded one stays on its device and is
             left exactly as it was found, also after an error.
-        methods: Attribution methods, by name.
+        methods: Attribution methods, by name; several in one string with commas. By default those of
+            :data:`DEFAULT_METHODS` that apply to the model; a note tells of one that does not.
         target: The class to explain, by index or by name; the most probable one by default.
         sites: A shell pattern of the attention sites to show, by name, module or kind; several with commas.
         weights: ``"default"``, ``"none"`` (random), or a file. For a loaded model only noted down.
@@ -68,12 +74,12 @@ def explain(
         TargetError: no such class.
         DeviceError: the device is not there, or a loaded model is on another one.
         CaptureError: attention that cannot be seen, or a record that does not reconstruct.
-        AttributionError: a method that does not apply to this model.
+        AttributionError: a method that was asked for and does not apply to this model.
     """
-    methods = tuple(dict.fromkeys(methods))
-    steps = _Steps(progress, 5 + len(methods))
+    asked = _asked(methods)
+    steps = _Steps(progress, 5 + len(asked))
     steps("read the photograph")
-    picture = image if isinstance(image, Picture) else decode(image)
+    picture = as_picture(image)
 
     steps("load the model")
     import torch
@@ -81,26 +87,36 @@ def explain(
     from attnviz.attribution import METHODS
     from attnviz.attribution.borrow import borrowed, seeded
 
-    for method in methods:
+    for method in asked:
         METHODS[method]  # an unknown name is told before the work begins
     vision, at = _place(model, weights, device, seed)
     images = as_images([picture], vision.preprocess)
-    x = images.x.to(at)
+    x = images.x.to(at, _dtype(vision.module))
     with seeded(at, seed), borrowed(vision.module):
         steps("find attention")
         found, chosen = _find(vision.module, x, sites)
         steps("capture attention")
-        logits, records = _capture(vision.module, x, chosen)
+        logits, records, unheard = _capture(vision.module, x, chosen)
         best = _predictions(logits, vision.labels)
         wanted = _target(target, logits, vision)
         maps, without = _project(records, images.size)
-        for method in methods:
+        attributions, remarks = [], []
+        for method in asked:
             steps(f"attribute by {method}")
-            maps.append(METHODS[method](vision.module, x, wanted.index, seed=seed))
+            try:
+                attributions.append(METHODS[method](vision.module, x, wanted.index, seed=seed))
+            except AttributionError as error:
+                if methods is not None:
+                    raise
+                remarks.append(f"Left out, as it does not apply: {method}: {str(error).removeprefix(f'{method}: ')}.")
+                continue
+            if method == "integrated_gradients":
+                remarks.append(_gap(vision.module, x, wanted.index, attributions[-1]))
+        maps += attributions
         steps("measure")
         scores = (*_agreement(maps), *_sparsity(records))
     settings = {
-        "methods": list(methods),
+        "methods": [heatmap.method for heatmap in attributions],
         "sites": sites,
         "weights": str(weights),
         "device": str(at),
@@ -122,12 +138,22 @@ def explain(
         notes=(
             *picture.notes,
             *vision.notes,
-            *_notes(found, chosen, records, maps),
+            *notes_of_sites(found, chosen, (*found.unclaimed, *unheard)),
+            *notes_of_gates(records),
             *without,
-            *_other(wanted, best[0]),
+            *notes_of_maps(maps, wanted, best[0]),
+            *remarks,
         ),
         photo=photo(picture, vision.preprocess),
     )
+
+
+def _asked(methods: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Names of methods, each once."""
+    if methods is None:
+        return DEFAULT_METHODS
+    names = [part.strip() for part in methods.split(",") if part.strip()] if isinstance(methods, str) else methods
+    return tuple(dict.fromkeys(names))
 
 
 class _Steps:
@@ -183,6 +209,13 @@ def _place(model: str | VisionModel, weights: str | Path, device: str, seed: int
         return vision, at
     import torch
 
+    from attnviz.models import VisionModel
+
+    if not isinstance(model, VisionModel):
+        raise ModelError(
+            f"explain: wanted a model's name or a VisionModel, got a {type(model).__name__}; "
+            "VisionModel(module, preprocess, labels, name) says how photographs become its input"
+        )
     at = next(
         (p.device for p in itertools.chain(model.module.parameters(), model.module.buffers())), torch.device("cpu")
     )
@@ -191,12 +224,19 @@ def _place(model: str | VisionModel, weights: str | Path, device: str, seed: int
     return model, at
 
 
-def _find(module: nn.Module, x: Tensor, pattern: str) -> tuple[list[Site], list[Site]]:
+def _dtype(module: nn.Module) -> torch.dtype:
+    """What the model computes in: the type of its first floating-point parameter."""
+    import torch
+
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+
+
+def _find(module: nn.Module, x: Tensor, pattern: str) -> tuple[Sites, list[Site]]:
     """All sites, and those that fit the pattern."""
     from attnviz.capture import find_attention
 
     found = find_attention(module, x)
-    patterns = [part.strip() for part in pattern.split(",") if part.strip()]
+    patterns = [part.strip() for part in pattern.split(",") if part.strip()] or [pattern]
     chosen = [site for site in found if any(site.matches(part) for part in patterns)]
     for part in patterns:
         if part != "*" and not any(site.matches(part) for site in found):
@@ -204,8 +244,8 @@ def _find(module: nn.Module, x: Tensor, pattern: str) -> tuple[list[Site], list[
     return found, chosen
 
 
-def _capture(module: nn.Module, x: Tensor, sites: list[Site]) -> tuple[Tensor, list[Record]]:
-    """The logits of the one image and what each site did, every record proven."""
+def _capture(module: nn.Module, x: Tensor, sites: list[Site]) -> tuple[Tensor, list[Record], tuple[Unclaimed, ...]]:
+    """The logits of the one image, what each site did, every record proven, and the sites that were not heard."""
     import torch
 
     from attnviz.capture import capture
@@ -218,7 +258,7 @@ def _capture(module: nn.Module, x: Tensor, sites: list[Site]) -> tuple[Tensor, l
         raise ModelError(f"{type(module).__name__}: wanted logits (N, classes), got {got}")
     for record in captured.records:
         record.verify()
-    return logits[0].float(), captured.records
+    return logits[0].float(), captured.records, captured.unclaimed
 
 
 def _project(records: Iterable[Record], size: tuple[int, int]) -> tuple[list[Heatmap], list[str]]:
@@ -247,10 +287,25 @@ def _label(index: int, labels: Sequence[str]) -> str:
 
 
 def _target(target: int | str | None, logits: Tensor, vision: VisionModel) -> Prediction:
-    index = int(logits.argmax()) if target is None else vision.class_index(target)
-    if index >= len(logits):
+    index = int(logits.argmax()) if target is None else _index(target, vision)
+    if not 0 <= index < len(logits):
         raise TargetError(f"class {index}: {vision.name} has {len(logits)} classes, 0 to {len(logits) - 1}")
     return Prediction(index, _label(index, vision.labels), float(logits.softmax(0)[index]))
+
+
+def _index(target: int | str, vision: VisionModel) -> int:
+    """A class by index, whether or not it has a name, or by name."""
+    if isinstance(target, str):
+        return int(target) if re.fullmatch(r"\s*[+-]?\d+\s*", target) else vision.class_index(target)
+    if isinstance(target, bool) or not hasattr(target, "__index__"):
+        raise TargetError(f"a target is a class's index or its name, got {target!r}")
+    return operator.index(target)
+
+
+def _gap(module: nn.Module, x: Tensor, target: int, heatmap: Heatmap) -> str:
+    from attnviz.attribution import completeness_gap
+
+    return note_of_gap(heatmap, float(completeness_gap(module, x, target, heatmap)[0]))
 
 
 def _agreement(maps: Sequence[Heatmap]) -> list[Score]:
@@ -295,30 +350,6 @@ def _sparsity(records: Iterable[Record]) -> list[Score]:
                 subject = (record.name, part)
                 scores.append(Score(name, subject, value, measure.higher_is, measure.low, measure.high, why))
     return scores
-
-
-def _other(target: Prediction, best: Prediction) -> list[str]:
-    if target.index == best.index:
-        return []
-    return [f"The attributions explain {target.label}; the model's first answer is {best.label}."]
-
-
-def _notes(
-    found: Sequence[Site], chosen: Sequence[Site], records: Sequence[Record], maps: Sequence[Heatmap]
-) -> list[str]:
-    """What the reader must know of the sites and maps: limits and negative results."""
-    notes = []
-    if not found:
-        notes.append("This model has no attention: the maps are attributions alone.")
-    elif len(chosen) < len(found):
-        notes.append(f"{len(chosen)} of {len(found)} attention sites are shown.")
-    flat = [record.name for record in records if float(record.g.std(correction=0)) < 1e-6]
-    if flat:
-        notes.append(f"g is the same everywhere, and so weighs nothing, at {', '.join(flat)}.")
-    empty = [heatmap.name for heatmap in maps if heatmap.kind == "attribution" and not bool(heatmap.values.any())]
-    if empty:
-        notes.append(f"The map is zero everywhere: {', '.join(empty)}. The logit does not depend on it.")
-    return notes
 
 
 def _version(package: str) -> str:

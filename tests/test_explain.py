@@ -18,6 +18,7 @@ from attnviz.decoding import decode
 from attnviz.errors import (
     AttributionError,
     DeviceError,
+    ImageError,
     ModelError,
     ReconstructionError,
     TargetError,
@@ -167,6 +168,110 @@ class TestWhatItSays:
         assert explanation.settings["image_size"] == [300, 451]
 
 
+class Tokens(nn.Module):
+    """Works on tokens after its one convolution, so that it has no feature map to explain."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 8, 8)
+        self.mix = nn.Linear(6, 6)
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.head(self.mix(self.stem(x).flatten(2).mT).relu().mean(1))
+
+
+class TestNotes:
+    def notes(self, module, image, **options) -> str:
+        vision = VisionModel(module.eval(), Preprocess(16, 16), ("a", "b"), "m")
+        return "\n".join(explain(image, vision, **options).notes)
+
+    def test_an_empty_cam_means_that_no_place_speaks_for_the_class(self, vision, image):
+        with torch.no_grad():
+            vision.module.head.weight.copy_(-vision.module.head.weight.abs())
+        explanation = explain(image, vision, methods=["gradcam", "saliency"])
+        assert not explanation.heatmaps[-2].values.any()
+        assert "The map is zero everywhere: gradcam; no place of last speaks for the class." in explanation.notes
+        assert sum("zero everywhere" in note for note in explanation.notes) == 1
+
+    def test_an_empty_gradient_means_that_the_logit_does_not_change(self, vision, image):
+        nn.init.zeros_(vision.module.head.weight)
+        explanation = explain(image, vision, methods=["saliency"])
+        wanted = "The map is zero everywhere: saliency; the logit does not change with any pixel."
+        assert wanted in explanation.notes
+
+    def test_what_looks_like_attention_and_was_not_captured_is_told(self, image):
+        class Linear(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.stem, self.head = nn.Conv2d(3, 6, 4, 4), nn.Linear(6, 2)
+
+            def forward(self, x):
+                q = self.stem(x).flatten(2).mT
+                return self.head((q @ (q.mT @ q)).mean(1))
+
+        text = self.notes(Linear(), image, methods=["saliency"])
+        assert "1 operation that looks like attention was not captured: matmul in (root) (test_explain.py:" in text
+        assert "`attnviz inspect` says why." in text
+
+    def test_a_default_method_that_does_not_apply_is_left_out_and_told(self, image):
+        vision = VisionModel(Tokens().eval(), Preprocess(16, 16), ("a", "b"), "tokens")
+        explanation = explain(image, vision)
+        methods = [heatmap.method for heatmap in explanation.heatmaps]
+        assert methods == explanation.settings["methods"] == ["saliency", "integrated_gradients", "smoothgrad"]
+        assert any(note.startswith("Left out, as it does not apply: gradcam: ") for note in explanation.notes)
+        with pytest.raises(AttributionError, match="gradcam: the last feature map is stem's"):
+            explain(image, vision, methods=["gradcam"])
+
+    def test_a_gate_that_is_almost_1_is_told(self, vision, image):
+        nn.init.constant_(vision.module.spatial.bias, 8.0)
+        notes = explain(image, vision, methods=["saliency"]).notes
+        assert sum(note.startswith("90% or more of g lie within 0.05 of 1") for note in notes) == 1
+        assert any(" at (root). A channel gate's map" in note for note in notes)
+        nn.init.constant_(vision.module.spatial.bias, 0.0)
+        notes = explain(image, vision, methods=["saliency"]).notes
+        assert not any("within 0.05 of 1" in note for note in notes)
+
+    def test_integrated_gradients_say_how_much_they_miss(self, vision, image):
+        explanation = explain(image, vision, methods=["integrated_gradients"])
+        x = vision.preprocess(decode(image).pixels)[None]
+        with torch.no_grad():
+            rise = (vision.module(x) - vision.module(torch.zeros_like(x)))[0, explanation.target.index]
+        total = float(explanation.heatmaps[-1].values.sum())
+        wanted = f"sums to {total:.2f}; the logit rises by {float(rise):.2f} from a blank image"
+        assert any(wanted in note for note in explanation.notes)
+
+
+class TestWhatItTakes:
+    def test_pixels_in_place_of_a_file(self, vision, image):
+        pixels = decode(image).pixels
+        from_pixels, from_file = (explain(given, vision, methods=["saliency"]) for given in (pixels, image))
+        assert torch.equal(from_pixels.heatmaps[-1].values, from_file.heatmaps[-1].values)
+        assert from_pixels.image == ""
+
+    def test_a_method_as_a_string(self, vision, image):
+        assert explain(image, vision, methods="saliency").settings["methods"] == ["saliency"]
+        explanation = explain(image, vision, methods="gradcam, saliency")
+        assert explanation.settings["methods"] == ["gradcam", "saliency"]
+
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+    def test_a_model_of_another_precision(self, vision, image, dtype):
+        plain = explain(image, vision)
+        vision.module.to(dtype)
+        explanation = explain(image, vision)
+        assert {record.g.dtype for record in explanation.records} == {dtype}
+        assert len(explanation.heatmaps) == len(plain.heatmaps) == 7
+        wanted = [score.value for score in plain.scores if score.measure == "hoyer"]
+        got = [score.value for score in explanation.scores if score.measure == "hoyer"]
+        assert got == pytest.approx(wanted, abs=0.02)
+
+    @pytest.mark.parametrize("target", [5, "5"])
+    def test_a_class_without_a_name(self, vision, image, target):
+        nameless = replace(vision, labels=())
+        explanation = explain(image, nameless, methods=["saliency"], target=target)
+        assert (explanation.target.index, explanation.target.label) == (5, "class 5")
+
+
 class TestTheTrainedModel:
     def test_the_cat_is_a_cat_and_every_gate_says_something(self, image):
         explanation = explain(image, "cbam", methods=["gradcam"])
@@ -278,6 +383,30 @@ class TestErrors:
     def test_an_unknown_model_suggests_the_nearest(self, image):
         with pytest.raises(UnknownNameError, match="unknown model 'cbamm': did you mean cbam"):
             explain(image, "cbamm")
+
+    @pytest.mark.parametrize("target", [3.5, True, [3]])
+    def test_a_target_that_is_no_class(self, vision, image, target):
+        with pytest.raises(TargetError, match="a target is a class's index or its name, got "):
+            explain(image, vision, methods=["saliency"], target=target)
+
+    @pytest.mark.parametrize("target", [-1, "-1", 6])
+    def test_a_target_out_of_range(self, vision, image, target):
+        with pytest.raises(TargetError, match=rf"class {target}: gated has 6 classes, 0 to 5"):
+            explain(image, vision, methods=["saliency"], target=target)
+
+    def test_a_module_alone_is_no_model(self, vision, image):
+        with pytest.raises(ModelError, match="wanted a model's name or a VisionModel, got a Gated; VisionModel"):
+            explain(image, vision.module)
+
+    def test_a_picture_of_another_shape_or_type(self, vision):
+        with pytest.raises(ImageError, match=r"\(H, W, 3\) uint8, got an array of shape \(8, 8\), uint8"):
+            explain(np.zeros((8, 8), np.uint8), vision)
+        with pytest.raises(ImageError, match=r"wanted an image file or an RGB array .* got a Tensor"):
+            explain(torch.zeros(3, 8, 8), vision)
+
+    def test_no_site_at_all_is_asked_for(self, vision, image):
+        with pytest.raises(UnknownNameError, match="unknown attention site ','"):
+            explain(image, vision, methods=["saliency"], sites=",")
 
     def test_a_model_without_logits_is_named(self, image):
         vision = VisionModel(nn.Conv2d(3, 2, 1), Preprocess(16, 16), ("a", "b"), "conv")

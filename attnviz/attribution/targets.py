@@ -44,7 +44,8 @@ class Logits:
     """A model as Captum calls it: images ``(N, C, H, W)`` to logits ``(N, classes)``, checked on the way.
 
     The images are copied first, to the memory format in which convolutions are fastest: a model may then
-    overwrite its input, which autograd refuses for the caller's own tensor.
+    overwrite its input, which autograd refuses for the caller's own tensor. They get the type of the model's
+    parameters: Captum's noise and paths turn half precision into single.
 
     Args:
         module: The model.
@@ -66,7 +67,8 @@ class Logits:
         """
         images = x.clone(memory_format=torch.channels_last)
         start = images.grad_fn
-        output: Any = self.module(images)
+        dtype = next((p.dtype for p in self.module.parameters() if p.is_floating_point()), x.dtype)
+        output: Any = self.module(images.to(dtype))
         logits = getattr(output, "logits", output)
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
             got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"

@@ -22,8 +22,8 @@ class Meaning(NamedTuple):
 MEASURES: dict[str, Meaning] = {
     "spearman": Meaning(
         "Spearman correlation",
-        "Whether two maps rank the places alike, by strength: 1 the same order, 0 unrelated, −1 reversed. Scale does not "
-        "matter, and of a map with both signs the sizes count.",
+        "Whether two maps rank the places alike, by strength: 1 the same order, 0 unrelated, −1 reversed. Scale does "
+        "not matter, and of a map with both signs the sizes count.",
         "That either map is right, as both may follow the contrast of the photograph; or that signs agree.",
     ),
     "ssim": Meaning(
@@ -34,8 +34,8 @@ MEASURES: dict[str, Meaning] = {
     ),
     "topk_iou": Meaning(
         "Overlap of the top 20 %",
-        "Intersection over union of the 20 % strongest places of each map, whatever their sign: 1 the same places, about "
-        "0.11 by chance, 0 none in common.",
+        "Intersection over union of the 20 % strongest places of each map, whatever their sign: 1 the same places, "
+        "about 0.11 by chance, 0 none in common.",
         "That the object was found. It compares two maps with each other, never with the object.",
     ),
     "hoyer": Meaning(

@@ -1,0 +1,76 @@
+"""What the reader of an explanation must know: limits, and negative results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from attnviz.records import Heatmap, Kind, Prediction, Record, Site
+
+if TYPE_CHECKING:
+    from attnviz.capture import Unclaimed
+
+_GATES = frozenset({Kind.CHANNEL, Kind.SPATIAL, Kind.DENSE})
+_FLAT = 1e-6
+_NEAR, _MOST = 0.05, 0.9
+_NAMED = 3
+
+
+def notes_of_sites(found: Sequence[Site], chosen: Sequence[Site], unclaimed: Sequence[Unclaimed]) -> Iterator[str]:
+    """How many sites there are, how many are shown, and what looks like attention and was not captured."""
+    if not found:
+        yield "This model has no attention: the maps are attributions alone."
+    elif len(chosen) < len(found):
+        yield f"{len(chosen)} of {len(found)} attention sites are shown."
+    if unclaimed:
+        what = "1 operation that looks like attention was"
+        if len(unclaimed) > 1:
+            what = f"{len(unclaimed)} operations that look like attention were"
+        places = [f"{one.operation} in {one.module or '(root)'} ({PurePath(one.source).name})" for one in unclaimed]
+        more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
+        yield f"{what} not captured: {', '.join(places[:_NAMED])}{more}. `attnviz inspect` says why."
+
+
+def notes_of_gates(records: Iterable[Record]) -> Iterator[str]:
+    """Which ``g`` weigh nothing, or almost nothing."""
+    flat, faint = [], []
+    for record in records:
+        g = record.g.detach().float()
+        if float(g.std(correction=0)) < _FLAT:
+            flat.append(record.name)
+        elif record.site.kind in _GATES and float(((g - 1).abs() <= _NEAR).float().mean()) >= _MOST:
+            faint.append(record.name)
+    if flat:
+        yield f"g is the same everywhere, and so weighs nothing, at {', '.join(flat)}."
+    if faint:
+        yield (
+            f"{_MOST:.0%} or more of g lie within {_NEAR} of 1, and so change little, at {', '.join(faint)}. A channel "
+            "gate's map shows little more than the activations there."
+        )
+
+
+def notes_of_maps(maps: Iterable[Heatmap], target: Prediction, best: Prediction) -> Iterator[str]:
+    """Which attributions are empty and what that means, and that another class than the first answer is explained."""
+    for heatmap in maps:
+        if heatmap.kind == "attribution" and not bool(heatmap.values.any()):
+            why = "the logit does not change with any pixel"
+            if heatmap.source != "input":
+                why = f"no place of {heatmap.source} speaks for the class"
+            yield f"The map is zero everywhere: {heatmap.method}; {why}."
+    if target.index != best.index:
+        yield f"The attributions explain {target.label}; the model's first answer is {best.label}."
+
+
+def note_of_gap(heatmap: Heatmap, gap: float) -> str:
+    """How much of the logit's rise an Integrated Gradients map explains.
+
+    Args:
+        heatmap: The map.
+        gap: What :func:`attnviz.attribution.completeness_gap` gives for it.
+    """
+    total = float(heatmap.values.cpu().double().sum())
+    return (
+        f"The map of {heatmap.method} sums to {total:.2f}; the logit rises by {total - gap:.2f} from a blank image to "
+        "this one. More steps of the path bring the two together."
+    )

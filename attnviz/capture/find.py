@@ -14,7 +14,21 @@ from attnviz.capture.graph import Graph, Node, Tracer
 from attnviz.capture.recognise import RECOGNISERS, Finding
 from attnviz.capture.witness import Unclaimed, unclaimed_of
 from attnviz.capture.wrap import as_inference, check_visible, visibly
+from attnviz.errors import CaptureError
 from attnviz.records import Site
+
+
+def check_module(model: object) -> None:
+    """Refuse anything but a module, before an attribute of it is missed.
+
+    Raises:
+        CaptureError: it is none; says where an object that holds one keeps it.
+    """
+    if not isinstance(model, nn.Module):
+        held = isinstance(getattr(model, "module", None), nn.Module)
+        raise CaptureError(
+            f"wanted an nn.Module, got a {type(model).__name__}" + ("; pass its .module" if held else "")
+        )
 
 
 def trace(model: nn.Module, *inputs: Any, **kwargs: Any) -> Graph:
@@ -23,6 +37,7 @@ def trace(model: nn.Module, *inputs: Any, **kwargs: Any) -> Graph:
     Raises:
         CaptureError: the model holds parts whose operations cannot be seen.
     """
+    check_module(model)
     check_visible(model)
     tracer = Tracer()
     with ExitStack() as undo:

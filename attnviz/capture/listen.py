@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from attnviz.capture.ears import Listener, Post
-from attnviz.capture.find import Sites, find_attention
+from attnviz.capture.find import Sites, check_module, find_attention
 from attnviz.capture.witness import Unclaimed
 from attnviz.capture.wrap import check_visible, visibly
 from attnviz.errors import CaptureError, NoAttentionError
@@ -98,6 +98,7 @@ def listening(
     Raises:
         CaptureError: the model holds parts whose operations cannot be seen, or has no module that a site names.
     """
+    check_module(model)
     check_visible(model)
     with ExitStack() as undo:
         undo.enter_context(visibly(model))

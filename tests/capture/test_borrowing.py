@@ -14,6 +14,19 @@ from attnviz.capture import capture, find_attention
 from attnviz.errors import CaptureError, NoAttentionError
 
 
+class Holder:
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+
+def test_an_object_that_is_no_module_is_refused_with_what_to_pass(model):
+    for wrong, message in ((Holder(model), "got a Holder; pass its .module$"), ("cbam", "got a str$")):
+        with pytest.raises(CaptureError, match=f"wanted an nn.Module, {message}"):
+            find_attention(wrong, networks.images())
+        with pytest.raises(CaptureError, match=f"wanted an nn.Module, {message}"), capture(wrong):
+            pass
+
+
 @pytest.fixture
 def model():
     torch.manual_seed(0)

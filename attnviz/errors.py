@@ -49,7 +49,10 @@ class UnknownNameError(AttnvizError):
         text = f"unknown {self.kind} {self.name!r}"
         if self.suggestions:
             return f"{text}: did you mean {' or '.join(self.suggestions)}?"
-        shown = ", ".join(self.known[:20]) + (", …" if len(self.known) > 20 else "")
+        number_like = any(name[:1].isdecimal() for name in self.known)  # "known are 2" would be a count
+        shown = ", ".join(map(repr, self.known[:20]) if number_like else self.known[:20]) + (
+            ", …" if len(self.known) > 20 else ""
+        )
         return f"{text}: known are {shown}" if shown else f"{text}: none is known"
 
 

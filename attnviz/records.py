@@ -275,12 +275,14 @@ class Explanation:
     photo: np.ndarray[Any, np.dtype[np.uint8]] | None = None
 
     def save(self, path: str | Path) -> Path:
-        """Write the report in the format that the file's ending names: ``.html``, ``.png`` or ``.json``.
+        """Write the report in the format that the file's ending names: ``.html``, ``.png`` or ``.json``, in any case.
+
+        A file that is there already is replaced.
 
         Raises:
             UnknownNameError: no such format.
             OutputError: the file cannot be written.
         """
         path = Path(path)
-        RENDERERS[path.suffix.removeprefix(".")](self, path)
+        RENDERERS[path.suffix.removeprefix(".").lower()](self, path)
         return path

@@ -5,6 +5,7 @@ Three formats: ``html`` (one page for people), ``png`` (one figure for a paper),
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from attnviz.errors import OutputError
@@ -52,4 +53,5 @@ def _save(document: Document, name: str, path: Path) -> None:
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # a parent that is a file was told already
+            partial.unlink(missing_ok=True)

@@ -41,8 +41,15 @@ def check_folder(folder: Path, formats: Iterable[str], *, overwrite: bool) -> No
     """Say before the work whether its result can be written.
 
     Raises:
-        OutputError: the folder is a file, cannot be written, or holds a report already.
+        OutputError: the folder is a file, cannot be looked into or written, or holds a report already.
     """
+    try:
+        _check_folder(folder, formats, overwrite=overwrite)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be a folder for the report: {error.strerror or error}") from error
+
+
+def _check_folder(folder: Path, formats: Iterable[str], *, overwrite: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: is a file, wanted a folder for the report")
     there = [FILE_NAMES[name] for name in formats if (folder / FILE_NAMES[name]).exists()]

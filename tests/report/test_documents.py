@@ -321,6 +321,14 @@ class TestSaving:
         with pytest.raises(UnknownNameError, match="unknown report format 'pdf': known are html, json, png"):
             explanation.save(tmp_path / "r.pdf")
 
+    def test_an_ending_is_taken_in_any_case(self, explanation, tmp_path):
+        assert explanation.save(tmp_path / "E.JSON").read_text().startswith("{")
+
+    def test_a_file_in_place_of_its_folder_is_named(self, explanation, tmp_path):
+        (tmp_path / "f").touch()
+        with pytest.raises(OutputError, match=r"f/r\.json: cannot be written: Not a directory"):
+            explanation.save(tmp_path / "f" / "r.json")
+
     def test_a_folder_that_is_not_there_is_named(self, explanation, tmp_path):
         with pytest.raises(OutputError, match=r"nowhere/r\.json: cannot be written: No such file"):
             explanation.save(tmp_path / "nowhere" / "r.json")
@@ -353,6 +361,14 @@ class TestFolder:
         with pytest.raises(wanted, match="^$" if failure is KeyboardInterrupt else "No space left"):
             write_folder(document, tmp_path / "new" / "deep", ("json", "html"))
         assert list(tmp_path.iterdir()) == []
+
+    def test_a_folder_that_cannot_be_looked_into_is_named(self, tmp_path, monkeypatch):
+        def refuse(_path):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Path, "exists", refuse)
+        with pytest.raises(OutputError, match="o: cannot be a folder for the report: Permission denied"):
+            check_folder(tmp_path / "o", ("html",), overwrite=False)
 
     def test_a_file_in_the_way_is_named(self, tmp_path):
         (tmp_path / "f").touch()

@@ -15,7 +15,7 @@ PACKAGES = ("torch", "captum", "opencv-python", "numpy", "scipy", "scikit-learn"
 
 @click.command(short_help="Show versions, devices and live kernels.")
 @click.option("--json", "as_json", is_flag=True, help="Print it for machines.")
-@click.option("--test", "self_test", is_flag=True, help="Also run each kernel against its reference.")
+@click.option("--self-test", is_flag=True, help="Also run each kernel against its reference.")
 def command(*, as_json: bool, self_test: bool) -> None:
     """Show versions, devices and live kernels."""
     facts = collect(self_test=self_test)

@@ -117,6 +117,12 @@ class TestInfo:
         assert facts["versions"]["torch"].startswith("2.")
         assert facts["kernels"]["cpu"] in {"avx512", "avx2", "portable", "reference"}
 
+    def test_each_kernel_is_run_against_its_reference_when_asked(self, run):
+        facts = json.loads(run("info", "--self-test", "--json").output)
+        assert facts["self-test"]
+        assert all(result.startswith("passed, error ") for result in facts["self-test"].values())
+        assert "self-test" not in json.loads(run("info", "--json").output)
+
     def test_a_missing_package_is_said(self, run, monkeypatch):
         monkeypatch.setattr("attnviz.cli.info.PACKAGES", ("surely-not-installed",))
         assert json.loads(run("info", "--json").output)["versions"]["surely-not-installed"] == "not installed"

@@ -116,6 +116,7 @@ def explain(
         steps("measure")
         scores = (*_agreement(maps), *_sparsity(records))
     settings = {
+        **({"model": model} if isinstance(model, str) else {}),
         "methods": [heatmap.method for heatmap in attributions],
         "sites": sites,
         "weights": str(weights),

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,12 +55,12 @@ class CommaList(click.ParamType["tuple[str, ...]"]):
 @click.option(
     "--methods",
     type=CommaList(),
-    default="gradcam,saliency,integrated_gradients,smoothgrad",
-    show_default=True,
-    help="Attribution methods, with commas.",
+    help="Attribution methods, with commas.  [default: those of gradcam, saliency, integrated_gradients and smoothgrad "
+    "that apply to the model]",
 )
 @click.option(
     "--sites",
+    type=CommaList(),
     default="*",
     show_default=True,
     help="Attention sites by name, module or kind: a shell pattern, or several with commas.",
@@ -89,8 +90,8 @@ def command(
     images: tuple[str, ...],
     model: str,
     target: str | None,
-    methods: tuple[str, ...],
-    sites: str,
+    methods: tuple[str, ...] | None,
+    sites: tuple[str, ...],
     out: Path | None,
     formats: tuple[str, ...],
     weights: str,
@@ -116,6 +117,7 @@ def command(
     for folder in folders:
         check_folder(folder, formats, overwrite=overwrite)
     first = _readable(images)
+    _check_methods(methods or ())
 
     from attnviz.cli.loading import load
 
@@ -130,9 +132,10 @@ def command(
                 listener("load the model", 0, 1)
                 vision = load(model, weights, device, seed)
             explanation = explain(
-                first if number == 0 else image, vision, methods=methods, target=target, sites=sites,
+                first if number == 0 else image, vision, methods=methods, target=target, sites=",".join(sites),
                 weights=weights, seed=seed, progress=listener,
             )  # fmt: skip
+            explanation = replace(explanation, settings={"model": model, **explanation.settings})
             document, files = _write(explanation, folder, formats, overwrite=overwrite, listener=listener)
         clock.stop()
         if as_json:
@@ -152,6 +155,15 @@ def _readable(images: Sequence[str]) -> Picture:
     for image in images[1:]:
         decode(image)
     return decode(images[0])
+
+
+def _check_methods(methods: Sequence[str]) -> None:
+    """An unknown name is told before a model is loaded."""
+    if methods:
+        from attnviz.attribution import METHODS
+
+        for method in methods:
+            METHODS[method]
 
 
 def _write(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import click
+
 if TYPE_CHECKING:
     from attnviz.models import VisionModel
 
@@ -19,6 +21,8 @@ def load(model: str, weights: str, device: str, seed: int) -> VisionModel:
     from attnviz.explain import choose_device
     from attnviz.models import load_model
 
+    if not weights:
+        raise click.BadParameter("wanted default, none or a file", param_hint="'--weights'")
     at = choose_device(device)
     vision = load_model(model, weights=weights, seed=seed)
     vision.module.to(at)

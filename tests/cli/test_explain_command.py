@@ -86,6 +86,19 @@ class TestWhatItDoes:
             explain("--out", out, methods="smoothgrad")
         assert Path("a/explanation.json").read_bytes() == Path("b/explanation.json").read_bytes()
 
+    def test_a_default_method_that_does_not_apply_is_left_out_and_told(self, run, photo):
+        words = ("explain", photo, "--model", "tiny_model:tokens", "--format", "json", "--out", "o")
+        result = run(*words)
+        assert result.exit_code == 0, result.output
+        assert "note: Left out, as it does not apply: gradcam: " in result.stdout
+        settings = archive.load("o/explanation.json").settings
+        assert settings["methods"] == ["saliency", "integrated_gradients", "smoothgrad"]
+        assert settings["model"] == "tiny_model:tokens"
+
+    def test_a_method_that_was_asked_for_and_does_not_apply_is_an_error(self, explain):
+        message = failed(explain(model="tiny_model:tokens", methods="saliency,gradcam"))
+        assert message.startswith("Error: gradcam: the last feature map is stem's")
+
     def test_a_model_without_attention_is_said_so(self, explain):
         result = explain(model="tiny_model:plain")
         assert result.exit_code == 0
@@ -166,6 +179,11 @@ class TestBadWords:
         message = failed(explain(methods="gradcma"))
         assert message == "Error: unknown attribution method 'gradcma': did you mean gradcam?"
 
+    def test_a_bad_method_is_told_before_a_model_is_loaded(self, explain):
+        assert "unknown attribution method 'gradcma'" in failed(
+            explain(model="tiny_model:interrupted", methods="gradcma")
+        )
+
     def test_unknown_site(self, explain):
         message = failed(explain("--sites", "layer4.*"))
         assert message == "Error: unknown attention site 'layer4.*': known are (root), (root)#1"
@@ -174,13 +192,15 @@ class TestBadWords:
         assert failed(explain("--target", "tiger cta")) == "Error: unknown class 'tiger cta': did you mean tiger cat?"
 
     def test_a_class_that_the_model_does_not_have(self, explain):
-        assert failed(explain("--target", "5")) == "Error: class 5: the model has 5 classes, 0 to 4"
+        assert failed(explain("--target", "5")) == "Error: class 5: tiny has 5 classes, 0 to 4"
 
     @pytest.mark.parametrize(
         ("words", "message"),
         [
             (("--format", "html,pdf"), "'pdf' is not one of html, png, json"),
             (("--methods", ","), "wanted at least one name"),
+            (("--sites", ","), "wanted at least one name"),
+            (("--weights", ""), "Invalid value for '--weights': wanted default, none or a file"),
             (("--seed", "x"), "'x' is not a valid integer"),
             (("--seed", "-1"), "-1 is not in the range"),
             (("--quiet", "--verbose"), "--quiet and --verbose exclude each other"),
@@ -227,6 +247,10 @@ class TestOutput:
     def test_a_file_in_the_way(self, explain):
         Path("o").touch()
         assert failed(explain("--out", "o")) == "Error: o: is a file, wanted a folder for the report"
+
+    def test_a_name_that_is_too_long(self, explain):
+        wanted = "a: cannot be a folder for the report: File name too long"
+        assert failed(explain("--out", 300 * "a")).endswith(wanted)
 
     def test_a_folder_that_cannot_be_written(self, explain):
         assert "/proc/attnviz: cannot be made" in failed(explain("--out", "/proc/attnviz/o"))

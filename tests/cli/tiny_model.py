@@ -30,6 +30,20 @@ class Plain(Gated):
         return self.head(self.last(self.stem(x).relu()).relu().mean((2, 3)))
 
 
+class Tokens(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.mix = nn.Conv2d(3, 8, 8, 8), nn.Linear(8, 8)
+        self.head = nn.Linear(8, len(LABELS))
+
+    def forward(self, x):
+        return self.head(self.mix(self.stem(x).flatten(2).mT).relu().mean(1))
+
+
+def tokens() -> VisionModel:
+    return make(Tokens)
+
+
 def build() -> VisionModel:
     return make(Gated)
 

@@ -25,6 +25,9 @@ VERSION = 1
 STORED_VALUES = 1 << 17
 """A ``g`` of more values than this (131,072) is shown by its map and its numbers alone."""
 
+BOUNDED_BY = frozenset({"sigmoid", "hardsigmoid", "softmax"})
+"""What keeps a gate between 0 and 1."""
+
 CLIP_PERCENTILE = 99
 """Colours of attributions end here: gradients have a few pixels that would leave the rest black."""
 
@@ -123,8 +126,8 @@ class Document:
 
     @property
     def file_name(self) -> str:
-        """The image's name without its folder."""
-        return PurePath(self.image).name
+        """The image's name without its folder; pixels that came from no file have none."""
+        return PurePath(self.image).name or "photograph"
 
     @property
     def picture(self) -> Array:
@@ -228,6 +231,13 @@ def _site(record: Record) -> SiteView:
         error=record.verify(),
         g=g[0].numpy() if g[0].numel() <= STORED_VALUES else None,
     )
+
+
+def shows_bounded_gate(view: MapView, site: SiteView | None) -> bool:
+    """Whether a map shows a gate itself that lies between 0 and 1, while its colours span what it takes of that."""
+    if site is None or view.method != "gate" or site.squash not in BOUNDED_BY:
+        return False
+    return 0 <= site.low <= site.high <= 1  # a sigmoid may be rescaled before it is applied
 
 
 def channel_gates(document: Document) -> tuple[SiteView, ...]:

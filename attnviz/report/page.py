@@ -12,7 +12,15 @@ from markupsafe import Markup
 from attnviz.records import Score
 from attnviz.report import meanings
 from attnviz.report.colours import OPACITY, gradient_css, jpeg_uri, map_uri, overlay
-from attnviz.report.document import CLIP_PERCENTILE, Array, Document, MapView, SiteView, channel_gates
+from attnviz.report.document import (
+    CLIP_PERCENTILE,
+    Array,
+    Document,
+    MapView,
+    SiteView,
+    channel_gates,
+    shows_bounded_gate,
+)
 from attnviz.report.numbers import number, scale_ends
 
 SHOWN_CHANNELS = 8
@@ -70,10 +78,9 @@ def _view(view: MapView, document: Document) -> dict[str, Any]:
     return {
         "name": view.name,
         "title": _title(view),
-        "subtitle": ("at the pixels" if view.source in {"", "input"} else f"at {view.source}")
-        if attribution
-        else about.title,
+        "subtitle": _subtitle(view, site, about.title),
         "kind": view.kind,
+        "weighs": "" if attribution or site is None else site.kind,
         "uri": map_uri(view),
         "tile": jpeg_uri(overlay(_tile_picture(document), view), 84),
         "gradient": gradient_css(view),
@@ -86,6 +93,15 @@ def _view(view: MapView, document: Document) -> dict[str, Any]:
     }
 
 
+def _subtitle(view: MapView, site: SiteView | None, kind: str) -> str:
+    """What a map describes, and how much of a gate's range its colours span."""
+    if view.kind == "attribution":
+        return "at the pixels" if view.source in {"", "input"} else f"at {view.source}"
+    if shows_bounded_gate(view, site):
+        return f"{kind}; the colours span {number(view.low)} to {number(view.high)} of its 0 to 1"
+    return kind
+
+
 def _tile_picture(document: Document) -> Any:
     import cv2
 
@@ -94,7 +110,7 @@ def _tile_picture(document: Document) -> Any:
 
 def _first(views: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The map shown first: the last spatial attention, or else the first attribution."""
-    spatial = [view for view in views if view["subtitle"] == meanings.kind("spatial").title]
+    spatial = [view for view in views if view["weighs"] == "spatial"]
     return next(iter(spatial[::-1] or [view for view in views if view["kind"] == "attribution"] or views), None)
 
 
@@ -223,11 +239,17 @@ def _settings(document: Document) -> list[tuple[str, str]]:
 
 
 def _command(document: Document) -> str:
-    """The command that makes this report again."""
+    """The command that makes this report again; empty where there is none.
+
+    None stands for pixels in place of a file, for a model that was given as an object, or for no attribution at all.
+    """
     import shlex
 
     settings = document.settings
-    words = ["attnviz", "explain", document.image, "--model", document.model, "--target", str(document.target.index)]
+    if not (document.image and settings.get("model") and settings.get("methods", True)):
+        return ""
+    words = ["attnviz", "explain", document.image, "--model", settings["model"]]
+    words += ["--target", str(document.target.index)]
     for key in ("weights", "sites", "seed"):
         if key in settings:
             words += [f"--{key}", str(settings[key])]

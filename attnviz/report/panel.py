@@ -15,7 +15,7 @@ import numpy as np
 
 from attnviz.report import meanings
 from attnviz.report.colours import lookup, overlay
-from attnviz.report.document import Document, MapView, channel_gates
+from attnviz.report.document import Document, MapView, channel_gates, shows_bounded_gate
 from attnviz.report.numbers import scale_ends
 
 if TYPE_CHECKING:
@@ -88,11 +88,15 @@ def _rows(count: int) -> tuple[int, int, float]:
 def _bands(document: Document) -> list[tuple[str, list[MapView | None]]]:
     """The photograph and the attributions, then the attention of each kind."""
     bands: list[tuple[str, list[MapView | None]]] = [("Attribution", [None, *document.of_kind("attribution")])]
-    kinds = {site.name: meanings.kind(site.kind).title for site in document.sites}
+    sites = {site.name: site for site in document.sites}
+    kinds = {name: meanings.kind(site.kind).title for name, site in sites.items()}
     attention = chosen(document.of_kind("attention"))
     for kind in dict.fromkeys(kinds.get(view.name, "") for view in attention):
         members = [view for view in attention if kinds.get(view.name, "") == kind]
-        bands.append((f"Attention g(x), {kind}" if kind else "Attention g(x)", [*members]))
+        header = f"Attention g(x), {kind}" if kind else "Attention g(x)"
+        if all(shows_bounded_gate(view, sites.get(view.name)) for view in members):
+            header += "; a gate lies between 0 and 1, each colour scale spans what it takes of that"
+        bands.append((header, [*members]))
     return bands
 
 

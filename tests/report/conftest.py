@@ -79,8 +79,9 @@ def make_explanation(image: str = "sample_data/chelsea.png") -> Explanation:
         Prediction(728, "plastic bag", 0.004),
     )
     settings = {
-        "methods": ["gradcam", "saliency", "integrated_gradients", "smoothgrad"], "sites": "*", "weights": "default",
-        "device": "cpu", "seed": 0, "image_size": [300, 451], "versions": {"attnviz": "0.1.0", "torch": "2.14.1"},
+        "model": "cbam", "methods": ["gradcam", "saliency", "integrated_gradients", "smoothgrad"], "sites": "*",
+        "weights": "default", "device": "cpu",
+        "seed": 0, "image_size": [300, 451], "versions": {"attnviz": "0.1.0", "torch": "2.14.1"},
     }  # fmt: skip
     return Explanation(image, pixels, "cbam", predictions, predictions[0], tuple(records), tuple(heatmaps),
                        tuple(scores), settings, ("animation: the first of 2 frames is explained",), photo)  # fmt: skip

@@ -19,6 +19,7 @@ from attnviz.report import FILE_NAMES, archive, describe, page, panel
 from attnviz.report.colours import coloured, levels, lookup, overlay
 from attnviz.report.document import MapView, channel_gates, colour_range
 from attnviz.report.folder import _make_parents, check_folder, folders_for, write_folder
+from attnviz.report.numbers import number
 
 
 def view(values, kind="attention"):
@@ -246,6 +247,26 @@ class TestPage:
             "attnviz explain sample_data/chelsea.png --model cbam --target 282 --weights default --sites '*' --seed 0 "
             "--methods gradcam,saliency,integrated_gradients,smoothgrad"
         )
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"image": ""}, {"settings": {"methods": ["saliency"]}}, {"settings": {"model": "cbam", "methods": []}}],
+    )
+    def test_without_such_a_command_none_is_shown(self, document, change):
+        other = replace(document, **change)
+        assert page._command(other) == ""
+        assert "Command that makes this report again" not in page.render(other)
+        assert "Command that makes this report again" in page.render(document)
+
+    def test_a_gate_between_0_and_1_says_how_much_of_that_its_colours_span(self, document):
+        view, site = document.maps[1], document.sites[1]
+        assert (view.name, site.squash, site.kind) == (site.name, "sigmoid", "spatial")
+        wanted = f"spatial gate; the colours span {number(view.low)} to {number(view.high)} of its 0 to 1"
+        assert page._view(view, document)["subtitle"] == wanted
+        headers = [header for header, _ in panel._bands(document)]
+        assert [" between 0 and 1, each colour scale" in header for header in headers] == [False, False, True]
+        unbounded = replace(document, sites=tuple(replace(one, squash=None) for one in document.sites))
+        assert page._view(view, unbounded)["subtitle"] == "spatial gate"
 
     def test_gates_are_sorted_from_open_to_closed(self, document):
         gate = page._gate(channel_gates(document)[0])

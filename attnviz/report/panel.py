@@ -26,6 +26,7 @@ WIDTH_IN = 7.2  # the text width of a two-column paper
 MOST_ATTENTION_MAPS = 16
 DPI = 220
 _TILE_PX = 448
+_COMPRESSION = 2  # of PNG: a tenth larger than at the usual 6, in a third of the time
 _EDGE, _GAP = 0.08, 0.08  # inches, as all below
 _HEADER = 0.34  # a band's name and the titles of its tiles
 _UNDER = 0.42  # colour bar, and the next row's titles
@@ -34,7 +35,8 @@ _CHARTS = 2.75
 
 def write(document: Document, path: Path) -> None:
     """Write ``panel.png``."""
-    draw(document).savefig(path, format="png", dpi=DPI, metadata={"Software": None})
+    settings = {"compress_level": _COMPRESSION}
+    draw(document).savefig(path, format="png", dpi=DPI, metadata={"Software": None}, pil_kwargs=settings)
 
 
 def draw(document: Document) -> Figure:

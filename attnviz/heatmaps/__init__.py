@@ -5,6 +5,7 @@ A new projection joins by one function, from a record to a map at the record's o
 """
 
 from attnviz.heatmaps import gates
+from attnviz.heatmaps.joint import joint
 from attnviz.heatmaps.project import PROJECTIONS, Projection, project, projection
 
-__all__ = ["PROJECTIONS", "Projection", "gates", "project", "projection"]
+__all__ = ["PROJECTIONS", "Projection", "gates", "joint", "project", "projection"]

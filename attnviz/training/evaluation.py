@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from attnviz.capture import capture, find_attention
 from attnviz.errors import DataError, UnknownNameError
-from attnviz.heatmaps import project
+from attnviz.heatmaps import joint, project
+from attnviz.heatmaps.joint import JOINT, votes
 from attnviz.models.builtin import Attended
 from attnviz.models.mechanism import LATE_BLOCKS
 from attnviz.models.trunk import EfficientNetLite0, fold_norms
@@ -181,14 +182,17 @@ class _Tally:
             self._sites = find_attention(network, x[:1])
         with capture(network, self._sites) as captured:
             logits = network(x)
-        return logits, {record.site.name: project(record, size).values for record in captured.records}
+        maps = {record.site.name: project(record, size).values for record in captured.records}
+        if sum(map(votes, captured.records)) > 1:
+            maps[JOINT] = joint(captured.records, size).values
+        return logits, maps
 
     def result(self, name: str, facts: _Facts, map_of: str | None) -> Evaluation:
         points = {site: facts.figure(hits, "scene") for site, hits in self._hits.items()}
         if map_of is None:
-            weighs_places = {s.name for s in self._sites or () if s.kind not in {Kind.CHANNEL, Kind.BRANCH}} & set(
-                points
-            )
+            kinds = {site.name: site.kind for site in self._sites or ()}
+            weighs_places = {name for name in points if kinds.get(name) not in {None, Kind.CHANNEL, Kind.BRANCH}}
+            weighs_places |= {JOINT} & set(points)
             map_of = max(weighs_places or points, key=lambda site: (points[site].value, site))
         if map_of not in points:
             raise UnknownNameError(f"attention site of {name}", map_of, points)
@@ -225,7 +229,14 @@ def feature_norms(trunk: EfficientNetLite0, x: Tensor) -> tuple[Tensor, dict[str
                 maps[f"{FEATURE_NORM} of blocks.{stage}.{position}"] = F.interpolate(
                     norm, x.shape[2:], mode="bilinear"
                 )[:, 0]
+    # As much as the joint map of gates is given: all depths together, each on the same scale.
+    maps[f"{FEATURE_NORM}s together"] = torch.stack([_standardised(values) for values in maps.values()]).sum(0)
     return trunk.classifier(trunk.head(features).mean((2, 3))), maps
+
+
+def _standardised(values: Tensor) -> Tensor:
+    centred = values - values.mean((1, 2), keepdim=True)
+    return centred / centred.std((1, 2), keepdim=True).clamp_min(1e-12)
 
 
 def pointing(maps: Tensor, masks: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from attnviz.errors import DataError, UnknownNameError
+from attnviz.heatmaps.joint import JOINT
 from attnviz.models import attend
 from attnviz.models.trunk import pretrained_trunk
 from attnviz.training.card import card_text
@@ -44,7 +45,7 @@ def test_the_control_agrees_with_the_trunk_on_every_photograph(results, views):
     assert none.plain.n == 0 or none.plain.value == 1
     assert none.parameters == 0
     assert none.map_of.startswith(FEATURE_NORM)
-    assert len(none.sites) == 6  # where the others have their gates
+    assert len(none.sites) == 6 + 1  # where the others have their gates, and all together
     assert none.kl.n == sum(view.kind == "scene" for view in views)
 
 
@@ -68,9 +69,10 @@ def test_the_divergence_is_from_the_teacher_looking_at_the_object_alone(results,
 
 
 def test_a_model_with_a_spatial_gate_points_with_it_and_one_without_with_a_channel_gate(results):
-    assert results["cbam"].map_of.endswith("attention.spatial")
+    assert results["cbam"].map_of.endswith("attention.spatial") or results["cbam"].map_of == JOINT
     assert results["senet"].map_of.startswith("blocks.")
-    assert len(results["cbam"].sites) == 12
+    assert len(results["cbam"].sites) == 12 + 1  # the spatial gates together are a map too
+    assert JOINT in results["cbam"].sites
     assert len(results["senet"].sites) == 6
 
 

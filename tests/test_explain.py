@@ -404,6 +404,12 @@ class TestErrors:
         with pytest.raises(ImageError, match=r"wanted an image file or an RGB array .* got a Tensor"):
             explain(torch.zeros(3, 8, 8), vision)
 
+    def test_sites_whose_names_are_numbers_are_quoted(self, image):
+        layers = nn.Sequential(nn.Conv2d(3, 6, 3), SE(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2))
+        vision = VisionModel(layers.eval(), Preprocess(16, 16), ("a", "b"), "layers")
+        with pytest.raises(UnknownNameError, match=r"unknown attention site 'nope': known are '1'$"):
+            explain(image, vision, methods=["saliency"], sites="nope")
+
     def test_no_site_at_all_is_asked_for(self, vision, image):
         with pytest.raises(UnknownNameError, match="unknown attention site ','"):
             explain(image, vision, methods=["saliency"], sites=",")

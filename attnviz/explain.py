@@ -262,9 +262,10 @@ def _capture(module: nn.Module, x: Tensor, sites: list[Site]) -> tuple[Tensor, l
     return logits[0].float(), captured.records, captured.unclaimed
 
 
-def _project(records: Iterable[Record], size: tuple[int, int]) -> tuple[list[Heatmap], list[str]]:
-    """The maps, and why a record has none."""
-    from attnviz.heatmaps import project
+def _project(records: Sequence[Record], size: tuple[int, int]) -> tuple[list[Heatmap], list[str]]:
+    """The maps, that of all spatial gates together where there are several, and why a record has none."""
+    from attnviz.heatmaps import joint, project
+    from attnviz.heatmaps.joint import votes
 
     maps, without = [], []
     for record in records:
@@ -272,6 +273,8 @@ def _project(records: Iterable[Record], size: tuple[int, int]) -> tuple[list[Hea
             maps.append(replace(project(record, size=size), source=record.name))
         except CaptureError as error:
             without.append(f"No map: {error}")
+    if sum(map(votes, records)) > 1:
+        maps.append(joint(records, size))
     return maps, without
 
 

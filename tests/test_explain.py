@@ -273,6 +273,12 @@ class TestWhatItTakes:
 
 
 class TestTheTrainedModel:
+    def test_its_spatial_gates_make_one_map_too_and_one_gate_alone_does_not(self, image):
+        several = explain(image, model="cbam", methods=[])
+        alone = explain(image, model="cbam", methods=[], sites="blocks.5.1*")
+        assert [m.name for m in several.heatmaps].count("spatial gates together") == 1
+        assert "spatial gates together" not in [m.name for m in alone.heatmaps]
+
     def test_the_cat_is_a_cat_and_every_gate_says_something(self, image):
         explanation = explain(image, "cbam", methods=["gradcam"])
         assert explanation.target.index in {281, 282, 285}  # tabby, tiger cat, Egyptian cat

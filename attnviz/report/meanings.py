@@ -83,7 +83,15 @@ METHODS: dict[str, Meaning] = {
         "The gradient averaged over noisy copies of the photograph: saliency with its noise smoothed away.",
         "An explanation of this exact photograph alone: it describes its noisy neighbourhood.",
     ),
+    "spatial gates together": Meaning(
+        "spatial gates together",
+        "All spatial gates as votes: at each place, the sum of their log-odds. Above 0 they are rather open together.",
+        "Importance for the target class, or the share of features that passes: it is a vote, not a product.",
+    ),
 }
+
+JOINED = {"joint-log-odds": "spatial"}
+"""Maps of several sites at once, and the kind that they are shown with."""
 
 KINDS: dict[str, Meaning] = {
     "channel": Meaning(

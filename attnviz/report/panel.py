@@ -93,10 +93,12 @@ def _bands(document: Document) -> list[tuple[str, list[MapView | None]]]:
     sites = {site.name: site for site in document.sites}
     kinds = {name: meanings.kind(site.kind).title for name, site in sites.items()}
     attention = chosen(document.of_kind("attention"))
-    for kind in dict.fromkeys(kinds.get(view.name, "") for view in attention):
-        members = [view for view in attention if kinds.get(view.name, "") == kind]
+    for view in attention:
+        kinds.setdefault(view.name, meanings.kind(meanings.JOINED.get(view.method, "")).title)
+    for kind in dict.fromkeys(kinds[view.name] for view in attention):
+        members = [view for view in attention if kinds[view.name] == kind]
         header = f"Attention g(x), {kind}" if kind else "Attention g(x)"
-        if all(shows_bounded_gate(view, sites.get(view.name)) for view in members):
+        if all(shows_bounded_gate(view, sites[view.name]) for view in members if view.name in sites):
             header += "; a gate lies between 0 and 1, each colour scale spans what it takes of that"
         bands.append((header, [*members]))
     return bands
@@ -150,6 +152,8 @@ def label(view: MapView, document: Document) -> str:
     """What a tile or a row is called."""
     if view.kind == "attribution":
         return meanings.method(view.name).title
+    if view.method in meanings.JOINED:
+        return "together"
     return _cut(short_names([site.name for site in document.sites]).get(view.name, view.name))
 
 

@@ -72,11 +72,14 @@ def shown_table(results: Sequence[Evaluation]) -> str:
         ),
         caption_justify="left",
     )
-    for column in ("model", "parameters", "KL", "top-1", "top-5", "pointing", "plain top-1", "map of"):
+    gains = [result.gain for result in results if result.gain is not None]
+    above = ("above none",) if gains else ()
+    for column in ("model", "parameters", "KL", "top-1", "top-5", "pointing", *above, "plain top-1", "map of"):
         table.add_column(column, justify="left" if column in {"model", "map of"} else "right")
     for result in results:
-        figures = (result.kl, result.top1, result.top5, result.pointing, result.plain)
-        table.add_row(result.model, f"{result.parameters:,}", *map(_cell, figures), result.map_of, end_section=True)
+        gain = ("–" if result.gain is None else _cell(result.gain),) if gains else ()
+        cells = (*map(_cell, (result.kl, result.top1, result.top5, result.pointing)), *gain, _cell(result.plain))
+        table.add_row(result.model, f"{result.parameters:,}", *cells, result.map_of, end_section=True)
     width = None if os.environ.get("COLUMNS") else 120
     console = Console(width=width)
     with console.capture() as captured:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,9 @@ class Evaluation:
         plain: Share of plain photographs, where the trunk sees something, in which the best class stays the trunk's.
         map_of: The site whose map points; for the control, whose features' norm does.
         sites: Pointing score of every site whose attention has an image plane.
+        gain: How much more often the map points at the object than the control's, scene by scene; ``None`` where the
+            control was not evaluated beside it. Its interval is much narrower than the two scores' own, since both
+            models saw the same scenes.
     """
 
     model: str
@@ -76,6 +79,7 @@ class Evaluation:
     plain: Figure
     map_of: str
     sites: Mapping[str, float] = field(default_factory=dict)
+    gain: Figure | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, which has no NaN: a figure of no views holds ``None``."""
@@ -125,7 +129,14 @@ def evaluate(
         advance(len(chunk))
     if not facts.has_both():
         raise DataError("an evaluation needs scenes and plain photographs")
-    return [tally.result(name, facts, (map_of or {}).get(name)) for name, tally in tallies.items()]
+    results = {name: tally.result(name, facts, (map_of or {}).get(name)) for name, tally in tallies.items()}
+    control = next((name for name, model in models.items() if not model.attention), None)
+    if control is not None:
+        base = tallies[control].hits(results[control].map_of)
+        for name in set(results) - {control}:
+            more = tallies[name].hits(results[name].map_of) - base
+            results[name] = replace(results[name], gain=facts.figure(more, "scene"))
+    return list(results.values())
 
 
 class _Facts:
@@ -146,7 +157,7 @@ class _Facts:
     def has_both(self) -> bool:
         return len(set(self._scene)) == 2
 
-    def figure(self, values: Sequence[float], which: str) -> Figure:
+    def figure(self, values: Sequence[float] | Numbers, which: str) -> Figure:
         scene, certainty = np.array(self._scene), np.array(self._certainty)
         chosen = {"scene": scene, "sure": scene & (certainty > SURE), "seen": ~scene & (certainty > SEEN)}[which]
         return resampled(np.asarray(values)[chosen], np.array(self._subjects)[chosen])
@@ -172,6 +183,10 @@ class _Tally:
         self._columns["top5"] += (logits.topk(5).indices == wanted).any(1).float().tolist()
         for name, values in maps.items():
             self._hits.setdefault(name, []).extend(pointing(values, masks).tolist())
+
+    def hits(self, map_name: str) -> Numbers:
+        """Whether that map points at the object, view by view."""
+        return np.asarray(self._hits[map_name])
 
     @torch.no_grad()
     def _look(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -76,6 +76,14 @@ def test_a_model_with_a_spatial_gate_points_with_it_and_one_without_with_a_chann
     assert len(results["senet"].sites) == 6
 
 
+def test_the_gain_over_the_control_is_paired_scene_by_scene(results):
+    none, cbam = results["none"], results["cbam"]
+    assert none.gain is None
+    assert cbam.gain.value == pytest.approx(cbam.pointing.value - none.pointing.value)
+    assert cbam.gain.low <= cbam.gain.value <= cbam.gain.high
+    assert cbam.gain.n == cbam.pointing.n
+
+
 def test_the_site_that_points_can_be_chosen_beforehand(views):
     models = {"cbam": attend("cbam", pretrained_trunk())}
     chosen = "blocks.6.0.attention.spatial"

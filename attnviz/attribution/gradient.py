@@ -40,7 +40,7 @@ def saliency(logits: Logits, x: Tensor) -> Plan:
 
 @method("integrated_gradients")
 def integrated_gradients(
-    logits: Logits, x: Tensor, *, steps: int = 24, baseline: float | Tensor = 0.0, batch_size: int | None = None
+    logits: Logits, x: Tensor, *, steps: int = 16, baseline: float | Tensor = 0.0, batch_size: int | None = None
 ) -> Plan:
     r"""Integrated Gradients: each pixel's share of the logit's rise from a blank image.
 
@@ -76,7 +76,7 @@ def integrated_gradients(
 
 @method("smoothgrad")
 def smoothgrad(
-    logits: Logits, x: Tensor, *, samples: int = 16, noise: float = 0.15, batch_size: int | None = None
+    logits: Logits, x: Tensor, *, samples: int = 12, noise: float = 0.15, batch_size: int | None = None
 ) -> Plan:
     r"""SmoothGrad: saliency of the mean gradient around the image, which drops what is only noise.
 

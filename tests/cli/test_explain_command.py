@@ -272,6 +272,7 @@ class TestInterruption:
         """The signal arrives while a child process is at work."""
         code = (
             "import attnviz.explain as e, os, signal, sys\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a parent in the background ignores it
             "def stop(*a, **k): os.kill(os.getpid(), signal.SIGINT); import time; time.sleep(30)\n"
             "e.decode = stop; import attnviz.decoding as d; d.decode = stop\n"
             f"sys.argv = ['attnviz', 'explain', {photo!r}]\n"

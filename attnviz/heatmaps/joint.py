@@ -21,7 +21,7 @@ def joint(records: Iterable[Record], size: tuple[int, int]) -> Heatmap:
     .. math:: m(p) = \sum_s \log \frac{g_s(p)}{1 - g_s(p)}
 
     Each gate is read as a probability that its place matters, and the gates as independent votes; a product of the
-    gates would be ruled by those that are nearly shut. Gates of several depths are seldom wrong at the same place.
+    gates would be ruled by those that are nearly shut.
 
     Args:
         records: What the sites did; those that are no spatial gates bounded by a sigmoid are left out.

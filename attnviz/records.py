@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from attnviz.layout import Layout
+
 Operand: TypeAlias = "Tensor | tuple[Tensor, ...]"
 
 
@@ -85,6 +87,9 @@ class Site:
         source: ``file:line`` of the operation.
         squash: The function that bounded ``g``, for example ``"sigmoid"``; ``None`` where ``g`` is unbounded.
         overwritten: Which of ``g``, ``x``, ``y`` the model overwrites in place later, so that a record needs a copy.
+        layout: How a pairwise or pooling map comes apart into images, windows and heads, and where on the image plane
+            its queries and keys stand, for inputs of the size that the site was found with; ``None`` for other kinds
+            and where it could not be followed. It plays no part in comparing sites.
     """
 
     module: str
@@ -97,6 +102,7 @@ class Site:
     source: str = ""
     squash: str | None = None
     overwritten: frozenset[str] = frozenset()
+    layout: Layout | None = field(default=None, compare=False, repr=False)
 
     @property
     def name(self) -> str:

@@ -39,7 +39,7 @@ def hoyer(g: Tensor) -> Tensor:
     >>> hoyer(torch.tensor([[3.0, 0.0, 0.0, 0.0], [3.0, 4.0, 0.0, 0.0], [2.0, -2.0, 2.0, 2.0]]))
     tensor([1.0000, 0.6000, 0.0000], dtype=torch.float64)
     """
-    v = _strengths(g)
+    v = strengths(g)
     root = math.sqrt(v.shape[1])
     sparsity: Tensor = (root - v.sum(dim=1) / v.norm(dim=1)) / (root - 1)
     return sparsity.clamp(0.0, 1.0)
@@ -68,7 +68,7 @@ def gini(g: Tensor) -> Tensor:
     >>> gini(torch.tensor([[0.0, 0.0, 0.0, 5.0], [1.0, 2.0, 3.0, 4.0], [2.0, -2.0, 2.0, 2.0]]))
     tensor([0.7500, 0.2500, 0.0000], dtype=torch.float64)
     """
-    v = _strengths(g).sort(dim=1).values
+    v = strengths(g).sort(dim=1).values
     n = v.shape[1]
     ranks = torch.arange(1, n + 1, dtype=v.dtype, device=v.device)
     return (1 - 2 * (v * (n - ranks + 0.5)).sum(dim=1) / (v.sum(dim=1) * n)).clamp(0.0, 1.0)
@@ -96,7 +96,7 @@ def normalised_entropy(g: Tensor) -> Tensor:
     >>> normalised_entropy(torch.tensor([[1.0, 1.0, 0.0, 0.0], [1.0, -1.0, 1.0, 1.0]]))
     tensor([0.5000, 1.0000], dtype=torch.float64)
     """
-    v = _strengths(g)
+    v = strengths(g)
     p = v / v.sum(dim=1, keepdim=True)
     entropy: Tensor = torch.special.entr(p).sum(dim=1)
     return (entropy / math.log(v.shape[1])).clamp(0.0, 1.0)
@@ -127,11 +127,11 @@ def near_zero_share(g: Tensor, *, threshold: float = 0.01) -> Tensor:
     """
     if not 0 <= threshold < 1:
         raise ValueError(f"a threshold is at least 0 and below 1, got {threshold}")
-    v = _strengths(g)
+    v = strengths(g)
     return (v <= threshold).double().mean(dim=1).masked_fill(v.isnan().any(dim=1), math.nan)
 
 
-def _strengths(g: Tensor) -> Tensor:
+def strengths(g: Tensor) -> Tensor:
     """Absolute values of each map, ``(N, n)`` float64, relative to the strongest; NaN throughout where undefined.
 
     Dividing first keeps squares of very large and very small values inside floating point.

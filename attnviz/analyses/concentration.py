@@ -233,7 +233,8 @@ def effective_rank(matrices: Tensor) -> Tensor:
     values = torch.linalg.svdvals(torch.where(odd[..., None, None], 0.0, stack / scale))
     shares = values / values.sum(dim=-1, keepdim=True)
     ranks = torch.special.entr(shares).sum(dim=-1).exp()
-    return ranks.masked_fill(odd, math.nan).mean(dim=1)
+    mean: Tensor = ranks.masked_fill(odd, math.nan).mean(dim=1)
+    return mean
 
 
 def lorenz(g: Tensor, points: int = 101) -> Tensor:

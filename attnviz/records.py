@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-from attnviz.errors import ReconstructionError
+from attnviz.errors import CaptureError, ReconstructionError
 from attnviz.registry import Registry
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ class Site:
         layout: How a pairwise or pooling map comes apart into images, windows and heads, and where on the image plane
             its queries and keys stand, for inputs of the size that the site was found with; ``None`` for other kinds
             and where it could not be followed. It plays no part in comparing sites.
+        size_bytes: About how much memory its records of one forward pass keep alive, for inputs like those that it was
+            found with: by what a capture is told to keep, ``"full"``, ``"rows"`` or ``"summary"``. No part either.
     """
 
     module: str
@@ -103,6 +105,7 @@ class Site:
     squash: str | None = None
     overwritten: frozenset[str] = frozenset()
     layout: Layout | None = field(default=None, compare=False, repr=False)
+    size_bytes: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -150,6 +153,21 @@ class Record:
     def name(self) -> str:
         """The site's name, with the call where the site was called more than once: ``shared.se``, ``shared.se@1``."""
         return self.site.name if self.call == 0 else f"{self.site.name}@{self.call}"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the canonical ``g``, also where ``g`` is not kept."""
+        return tuple(self.g.shape)
+
+    def rows(self, queries: int | slice | Tensor | list[int]) -> Tensor:
+        """``g`` of some queries of pairwise attention, ``(N, heads, R, K)``: the same numbers, whatever was kept.
+
+        Raises:
+            CaptureError: another kind has no queries, or ``g`` was not kept.
+        """
+        if self.site.kind is not Kind.PAIRWISE:
+            raise CaptureError(f"{self.site.name}: {self.site.kind.value} attention has no queries")
+        return self.g[:, :, [queries] if isinstance(queries, int) else queries]
 
     def reconstruct(self) -> Tensor:
         """``f(g, x)`` from the canonical ``g``: equal to ``y`` within rounding."""

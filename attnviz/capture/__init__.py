@@ -8,16 +8,19 @@ from attnviz.capture import aggregation as aggregation
 from attnviz.capture.adapters import ADAPTERS
 from attnviz.capture.find import Sites, find_attention
 from attnviz.capture.gates import Gate
+from attnviz.capture.kept import RowsRecord, SummaryRecord
 from attnviz.capture.listen import Captured, capture
 from attnviz.capture.pairwise import Einsum, FusedAttention, MatrixProduct
 from attnviz.capture.recognise import RECOGNISERS, Finding
 from attnviz.capture.sampling import DeformableSampling, GridSampling, MultiScaleSampling
+from attnviz.capture.statistics import STATISTICS, Statistic
 from attnviz.capture.weighted import WeightedSum
 from attnviz.capture.witness import Unclaimed
 
 __all__ = [
     "ADAPTERS",
     "RECOGNISERS",
+    "STATISTICS",
     "Captured",
     "DeformableSampling",
     "Einsum",
@@ -27,7 +30,10 @@ __all__ = [
     "GridSampling",
     "MatrixProduct",
     "MultiScaleSampling",
+    "RowsRecord",
     "Sites",
+    "Statistic",
+    "SummaryRecord",
     "Unclaimed",
     "WeightedSum",
     "capture",

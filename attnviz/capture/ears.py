@@ -20,12 +20,15 @@ from torch.overrides import TorchFunctionMode
 
 from attnviz.capture.adapters import ADAPTERS
 from attnviz.capture.operations import name_of
+from attnviz.capture.scores import Scores
 from attnviz.capture.wrap import Forward, wrap_forward
 from attnviz.records import Operand, Site
 
 Key = tuple[str, int]  # a site's operation and position
 Edit = Callable[[Site, Tensor, Operand], Tensor]
 Keep = Callable[[Site, Tensor, Operand, Tensor], None]
+Distil = Callable[[Site, Scores, Operand, Tensor], None]
+Scored = Callable[[Sequence[Any], Mapping[str, Any]], tuple[Scores, Tensor]]
 
 # The ears of the modules that are running, outermost first; None while nothing may be heard. Not an attribute of
 # anything, because a model may run in several threads at once, and each has function modes of its own.
@@ -39,10 +42,15 @@ class Listener:
     Attributes:
         edit: ``edit(site, g, x)`` gives the ``g`` that the operation uses.
         keep: ``keep(site, g, x, y)`` is told what the operation used and gave.
+        distil: ``distil(site, scores, x, y)`` in its place, where ``g`` was computed inside a fused operation and
+            nobody else wants it whole, so that it is not built.
+        content: Whether ``distil`` will do; asked at every call, because it may depend on the inputs.
     """
 
     edit: Edit | None = None
     keep: Keep | None = None
+    distil: Distil | None = None
+    content: Callable[[], bool] = bool
 
 
 @contextmanager
@@ -61,10 +69,13 @@ class _Heard:
 
     site: Site
     edits: tuple[tuple[Site, Edit], ...]
-    keeps: tuple[tuple[Site, Keep], ...]
+    keeps: tuple[tuple[Site, Listener], ...]
 
     def run(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Run the operation: read ``g``, edit it, use it, keep it."""
+        scores = getattr(self.site.use, "scores", None)
+        if scores and not self.edits and all(listener.content() for _, listener in self.keeps):
+            return self._distil(scores, func, args, kwargs)
         given, x = self.site.use.read(args, kwargs)
         g = given
         for site, edit in self.edits:
@@ -77,8 +88,20 @@ class _Heard:
         y = apply(func, self.site, g, x, args) if edited or grad else func(*args, **kwargs)
         if self.keeps:
             seen = self._kept(y, "y")
-            for site, keep in self.keeps:
-                keep(site, g, x, seen)
+            for site, listener in self.keeps:
+                if listener.keep is not None:
+                    listener.keep(site, g, x, seen)
+        return y
+
+    def _distil(self, read: Scored, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Run the operation as it is, and keep what ``g`` is built from."""
+        scores, x = read(args, kwargs)
+        scores, x = scores.clone() if "g" in self.site.overwritten else scores, self._kept(x, "x")
+        y = func(*args, **kwargs)
+        seen = self._kept(y, "y")
+        for site, listener in self.keeps:
+            if listener.distil is not None:
+                listener.distil(site, scores, x, seen)
         return y
 
     def _kept(self, value: Any, name: str) -> Any:
@@ -196,7 +219,7 @@ class Post:
             heard[key] = _Heard(
                 here[0][0],
                 tuple((site, listener.edit) for site, listener in here if listener.edit is not None),
-                tuple((site, listener.keep) for site, listener in here if listener.keep is not None),
+                tuple((site, listener) for site, listener in here if listener.keep is not None),
             )
         self._listeners, self._sites, self._operations = listeners, heard, frozenset(name for name, _ in heard)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -11,11 +12,14 @@ from torch import nn
 
 from attnviz.capture.ears import hushed
 from attnviz.capture.graph import Graph, Node, Tracer
+from attnviz.capture.memory import KEEPS, Keep
 from attnviz.capture.recognise import RECOGNISERS, Finding
 from attnviz.capture.witness import Unclaimed, unclaimed_of
 from attnviz.capture.wrap import as_inference, check_visible, visibly
 from attnviz.errors import CaptureError
-from attnviz.records import Site
+from attnviz.records import Kind, Site
+
+_STATISTICS = 8  # how many numbers per query or key a summary takes, generously
 
 
 def check_module(model: object) -> None:
@@ -56,11 +60,23 @@ class Sites(list[Site]):
 
     Attributes:
         unclaimed: The witness's list: operations that look like attention and are no site.
+        images: How many images the batch held with which they were found; 0 where that is not known.
     """
 
-    def __init__(self, sites: Iterable[Site] = (), unclaimed: Iterable[Unclaimed] = ()) -> None:
+    def __init__(self, sites: Iterable[Site] = (), unclaimed: Iterable[Unclaimed] = (), images: int = 0) -> None:
         super().__init__(sites)
         self.unclaimed = tuple(unclaimed)
+        self.images = images
+
+    def total_bytes(self, keep: Keep, images: int | None = None) -> int:
+        """About how much memory the records of one forward call keep alive: known before it runs.
+
+        Args:
+            keep: What is kept of each.
+            images: Of the batch; as many as the sites were found with by default.
+        """
+        total = sum(site.size_bytes.get(keep, 0) for site in self)
+        return total * images // self.images if images and self.images else total
 
     @classmethod
     def of(cls, sites: Iterable[Site]) -> Sites:
@@ -93,19 +109,19 @@ def sites_of(graph: Graph) -> Sites:
     recognisers = [RECOGNISERS[name] for name in RECOGNISERS]
     ordinals: Counter[str] = Counter()
     sites: dict[tuple[str, str, int], Site] = {}
+    calls = Counter((node.module, node.name, node.position) for node in graph.nodes)
     for node in graph.nodes:
         key = (node.module, node.name, node.position)
         if not node.depends or key in sites:
             continue
         finding = next((f for f in (recognise(graph, node) for recognise in recognisers) if f), None)
         if finding is not None:
-            sites[key] = _site(graph, node, finding, ordinals[node.module])
+            sites[key] = _site(graph, node, finding, ordinals[node.module], calls[key])
             ordinals[node.module] += 1
-    return Sites(sites.values(), unclaimed_of(graph, sites.values()))
+    return Sites(sites.values(), unclaimed_of(graph, sites.values()), graph.images)
 
 
-def _site(graph: Graph, node: Node, finding: Finding, ordinal: int) -> Site:
-    moments = {"g": (finding.g, node.index), "x": (finding.x, node.index), "y": (node, node.index + 1)}
+def _site(graph: Graph, node: Node, finding: Finding, ordinal: int, calls: int) -> Site:
     return Site(
         module=node.module,
         ordinal=ordinal,
@@ -116,5 +132,36 @@ def _site(graph: Graph, node: Node, finding: Finding, ordinal: int) -> Site:
         type_name=graph.type_names.get(node.module, ""),
         source=node.source,
         squash=finding.squash,
-        overwritten=frozenset(name for name, (n, moment) in moments.items() if graph.overwritten_after(n, moment)),
+        overwritten=overwritten_by(graph, node, finding),
+        size_bytes={keep: calls * size for keep, size in sizes_of(node, finding).items()},
     )
+
+
+def overwritten_by(graph: Graph, node: Node, finding: Finding) -> frozenset[str]:
+    """Which of ``g``, ``x``, ``y`` the model overwrites after the operation."""
+    operands = {"g": (finding.g, *finding.hidden), "x": (finding.x,)}
+    names = {name for name, nodes in operands.items() if any(graph.overwritten_after(n, node.index) for n in nodes)}
+    return frozenset(names | ({"y"} if graph.overwritten_after(node, node.index + 1) else set()))
+
+
+def sizes_of(node: Node, finding: Finding) -> dict[Keep, int]:
+    """Bytes that a record keeps alive, by what is kept of it.
+
+    An estimate from above: tensors that share memory, or that the model keeps anyway, are counted as if they did not.
+    """
+    g, x, y = (_bytes(n) for n in (finding.g, finding.x, node))
+    if finding.kind is Kind.SAMPLING:
+        g = 2 * g  # points are kept one precision wider
+    sizes: dict[Keep, int] = dict.fromkeys(KEEPS, g + x + y)
+    if finding.kind is Kind.PAIRWISE:
+        *lead, queries, keys = finding.g.shape
+        if finding.hidden:
+            keys = finding.hidden[0].shape[-2]
+            sizes["rows"] += sum(map(_bytes, finding.hidden))
+            sizes["full"] = math.prod(lead) * queries * keys * finding.g.itemsize + x + y
+        sizes["summary"] = _STATISTICS * math.prod(lead) * max(queries, keys) * finding.g.itemsize
+    return sizes
+
+
+def _bytes(node: Node) -> int:
+    return math.prod(node.shape) * node.itemsize

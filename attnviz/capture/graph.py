@@ -38,6 +38,7 @@ class Node:
         storage: Which memory the value lives in: two nodes with the same number share it.
         module: Path of the innermost module that was running.
         position: How many operations of this name that call of the module had seen before.
+        itemsize: Bytes of each number.
         source: ``file:line`` of the operation.
         told: What was found out about the value, kept so that a network of residual blocks is walked only once.
     """
@@ -54,6 +55,7 @@ class Node:
     module: str = ""
     position: int = 0
     source: str = ""
+    itemsize: int = 4
     told: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
 
@@ -202,6 +204,7 @@ class Tracer(TorchFunctionMode):
             module=self._frames[-1][0],
             position=call.position,
             source=call.source,
+            itemsize=tensor.element_size(),
         )
 
     def _node(self, tensor: Tensor) -> Node:
@@ -212,7 +215,9 @@ class Tracer(TorchFunctionMode):
 
     def _leaf(self, tensor: Tensor, name: str) -> Node:
         index, shape, storage = len(self.graph.nodes), tuple(tensor.shape), self._fresh()
-        node = Node(index, name, (), {}, (), shape, _strides(tensor), name == "input", storage)
+        node = Node(
+            index, name, (), {}, (), shape, _strides(tensor), name == "input", storage, itemsize=tensor.element_size()
+        )
         self.graph.nodes.append(node)
         return node
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from attnviz.capture.ears import Listener, Post
 from attnviz.capture.find import Sites, check_module, find_attention
+from attnviz.capture.graph import tensors_in
+from attnviz.capture.kept import RowsRecord, SummaryRecord
+from attnviz.capture.memory import KEEPS, Keep, available_bytes, choose
+from attnviz.capture.scores import Scores
+from attnviz.capture.statistics import STATISTICS, blocks_of, summarise
 from attnviz.capture.witness import Unclaimed
 from attnviz.capture.wrap import check_visible, visibly
-from attnviz.errors import CaptureError, NoAttentionError
-from attnviz.records import Record, Site
+from attnviz.errors import CaptureError, NoAttentionError, UnknownNameError
+from attnviz.records import Kind, Operand, Record, Site
 
 
 class Captured:
@@ -23,11 +29,24 @@ class Captured:
     Attributes:
         sites: The sites that are listened to; filled by the first forward call where none were given.
         records: One record per site and call, in the order of the forward passes.
+        keep: What is kept of each; chosen by the first forward call where that was left open.
     """
 
-    def __init__(self, sites: Iterable[Site] | None) -> None:
+    def __init__(
+        self,
+        sites: Iterable[Site] | None,
+        keep: Keep | Literal["auto"] = "full",
+        statistics: Iterable[str] | None = None,
+    ) -> None:
+        if keep not in {*KEEPS, "auto"}:
+            raise UnknownNameError("choice of what to keep", keep, [*KEEPS, "auto"])
         self.sites: Sites | None = None if sites is None else Sites.of(sites)
         self.records: list[Record] = []
+        self.keep: Keep = "full" if keep == "auto" else keep
+        self._wanted: Keep | Literal["auto"] = keep
+        self._statistics = tuple(STATISTICS if statistics is None else statistics)
+        for name in self._statistics:
+            STATISTICS[name]
         self._calls: Counter[Site] = Counter()
 
     def __getitem__(self, pattern: str) -> list[Record]:
@@ -53,30 +72,94 @@ class Captured:
         self.sites = sites
         return sites
 
-    def _keep(self, site: Site, g: Tensor, x: Any, y: Tensor) -> None:
-        self.records.append(Record(site, self._calls[site], g, x, y))
+    def _measure(self, model: nn.Module, *args: Any, **kwargs: Any) -> None:
+        """Choose what to keep of a forward call with these inputs, before it runs."""
+        sites = self.sites or Sites()
+        images = next((t.shape[0] for t in tensors_in((args, kwargs)) if t.ndim), None)
+        device = next((p.device for p in model.parameters()), None)
+        self.keep = choose(self._wanted, {k: sites.total_bytes(k, images) for k in KEEPS}, available_bytes(device))
+
+    def _content(self) -> bool:
+        return self.keep != "full"
+
+    def _keep(self, site: Site, g: Tensor, x: Operand, y: Tensor) -> None:
+        call = self._called(site)
+        if self.keep == "summary" and site.kind is Kind.PAIRWISE:
+            shape = tuple(g.shape)
+            self.records.append(SummaryRecord(site, call, shape, summarise(blocks_of(g), self._statistics, shape)))
+        else:
+            self.records.append(Record(site, call, g, x, y))
+
+    def _distil(self, site: Site, scores: Scores, x: Operand, y: Tensor) -> None:
+        call = self._called(site)
+        if self.keep == "summary":
+            summary = summarise(scores.detach().blocks(), self._statistics, scores.shape)
+            self.records.append(SummaryRecord(site, call, scores.shape, summary))
+        else:
+            self.records.append(RowsRecord(site, call, scores, x, y))
+
+    def _called(self, site: Site) -> int:
+        call = self._calls[site]
         self._calls[site] += 1
+        return call
 
 
 @contextmanager
-def capture(model: nn.Module, sites: Iterable[Site] | None = None) -> Iterator[Captured]:
+def capture(
+    model: nn.Module,
+    sites: Iterable[Site] | None = None,
+    *,
+    keep: Keep | Literal["auto"] = "full",
+    statistics: Iterable[str] | None = None,
+) -> Iterator[Captured]:
     """Keep what every site does in each forward call of ``model`` inside the ``with`` block.
 
     Outputs, gradients and the model are those of the plain model: records hold the tensors that the model computed,
     with their autograd history, and copies only where the model overwrites them in place.
 
+    A pairwise map has a number for every pair of tokens: 9 GiB for one image of 1024 pixels in ViT-B/16. ``keep``
+    says how much of it a record holds; other kinds are kept whole in any case.
+
+    ==============  ====================================================================================================
+    ``"full"``      the map, ``record.g``
+    ``"rows"``      queries and keys where PyTorch's fused attention computes the map inside, and the map where the
+                    model itself computes it; ``record.rows(queries)`` are the same numbers, and ``record.g``,
+                    ``reconstruct`` and ``verify`` work, building the map of one record while they run
+    ``"summary"``   ``record.summary[name]`` for each of ``statistics``, from blocks of rows, and nothing else; an
+                    edited map, or one that the model itself computes, is whole in memory until then
+    ``"auto"``      the first of these that half of the memory holds
+    ==============  ====================================================================================================
+
+    What records will hold is estimated before a forward call from ``site.size_bytes``, which is exact for inputs of the
+    size that the sites were found with, and scaled by the number of images.
+
     Args:
         model: Any PyTorch model; it is left as it was found, also after an error.
         sites: From :func:`find_attention`. Left out, the first forward call is preceded by one that finds them.
+        keep: How much of a pairwise map is kept.
+        statistics: For ``"summary"``: names in :data:`attnviz.capture.STATISTICS`; all by default.
 
     Yields:
         What was captured, growing with each forward call.
 
     Raises:
-        CaptureError: the model holds parts whose operations cannot be seen, or has no module that a site names.
+        CaptureError: the model holds parts whose operations cannot be seen, or has no module that a site names; from
+            the first forward call: its records would not fit into memory.
+        UnknownNameError: no such statistic, or nothing that could be kept.
+
+    >>> import torch
+    >>> model, x = nn.MultiheadAttention(4, 2, batch_first=True).eval(), torch.rand(1, 3, 4)
+    >>> with capture(model, keep="summary", statistics=["max"]) as captured:
+    ...     _ = model(x, x, x, need_weights=False)
+    >>> captured.records[0].shape, captured.records[0].summary["max"].shape
+    ((1, 2, 3, 3), torch.Size([1, 2, 3]))
     """
-    captured = Captured(sites)
-    with listening(model, captured.sites, captured._start, Listener(keep=captured._keep)):
+    captured = Captured(sites, keep, statistics)
+    listener = Listener(keep=captured._keep, distil=captured._distil, content=captured._content)
+    with ExitStack() as undo:
+        undo.enter_context(listening(model, captured.sites, captured._start, listener))
+        measure = functools.partial(captured._measure, model)
+        undo.enter_context(undo.enter_context(Post.of(model)).before_first(measure))
         yield captured
 
 

@@ -20,21 +20,11 @@ from attnviz.capture.axes import Meaning, parts_of
 from attnviz.capture.graph import Graph, Node
 from attnviz.capture.operations import TRANSPARENT
 from attnviz.capture.recognise import RECOGNISERS, Finding
+from attnviz.capture.scores import Scores, canonical
 from attnviz.capture.walk import softmax_of
 from attnviz.records import Kind, Operand
 
 _RESCALED = frozenset({"mul", "div", "add", "sub", "relu", "leaky_relu", "softplus", "pow", "square"})
-
-
-def _canonical(g: Tensor, heads: int | None) -> Tensor:
-    """``(…, Q, K)`` as ``(N, heads, Q, K)``; ``heads`` where the leading axes do not tell them apart."""
-    if g.ndim == 4:
-        return g
-    if g.ndim == 3:
-        return g.reshape(-1, heads or 1, *g.shape[1:])
-    if g.ndim == 2:
-        return g[None, None]
-    return g.flatten(0, g.ndim - 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +43,7 @@ class MatrixProduct:
         """``g`` as ``(N, heads, Q, K)``, a view of its operand; ``x`` as the product takes it."""
         operands = [*args, *(kwargs[k] for k in ("other", "mat2") if k in kwargs)]
         g, x = operands[self.g_operand], operands[1 - self.g_operand]
-        return _canonical(g if self.g_operand == 0 else g.mT, self.heads), x
+        return canonical(g if self.g_operand == 0 else g.mT, self.heads), x
 
     def __call__(self, g: Tensor, x: Operand) -> Tensor:
         """``g x``, or ``x gᵀ``."""
@@ -88,7 +78,7 @@ class Einsum:
         g = operands[self.g_operand].permute(self.order)
         batch = g.ndim - self.queries - self.keys
         g = g.flatten(batch + self.queries).flatten(batch, batch + self.queries - 1)
-        return _canonical(g, None), operands[1 - self.g_operand]
+        return canonical(g, None), operands[1 - self.g_operand]
 
     def __call__(self, g: Tensor, x: Operand) -> Tensor:
         """The equation, on ``g`` in its own order of axes again."""
@@ -117,20 +107,18 @@ class FusedAttention:
 
     def read(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """``g`` as ``(N, heads, Q, K)`` and the values ``x``."""
+        scores, value = self.scores(args, kwargs)
+        return scores.rows(), value
+
+    def scores(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Scores, Tensor]:
+        """What the rows of ``g`` are built from, and the values ``x``."""
         names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
         given = {**dict(zip(names, args, strict=False)), **kwargs}
         query, key, value = given["query"], given["key"], given["value"]
         if given.get("enable_gqa"):
-            groups = query.shape[-3] // key.shape[-3]
-            key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
-        scale = given.get("scale")
-        scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.mT
-        mask = given.get("attn_mask")
-        if given.get("is_causal"):
-            mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-        if mask is not None:
-            scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
-        return _canonical(scores.softmax(-1), self.heads), value
+            value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
+        mask, causal = given.get("attn_mask"), bool(given.get("is_causal"))
+        return Scores(query, key, mask, given.get("scale"), causal, self.heads), value
 
     def __call__(self, g: Tensor, x: Operand) -> Tensor:
         """``g x``."""
@@ -155,8 +143,8 @@ def recognise_fused(graph: Graph, node: Node) -> Finding | None:
     """PyTorch's fused attention operator, whatever backend it picks."""
     if node.name != "scaled_dot_product_attention" or len(node.parents) < 3:
         return None
-    query, _, value = node.parents[:3]
-    return Finding(Kind.PAIRWISE, FusedAttention(_heads(graph, query)), query, value, "softmax")
+    query, key, value, *mask = node.parents
+    return Finding(Kind.PAIRWISE, FusedAttention(_heads(graph, query)), query, value, "softmax", (key, *mask))
 
 
 @RECOGNISERS.register("matrix-product")

@@ -20,6 +20,7 @@ class Finding:
         g: The node of ``g``'s operand.
         x: The node of ``x``.
         squash: The bounded function that ``g`` comes from.
+        hidden: What else ``g`` is made from, where the operation makes it inside and ``g`` names the queries.
     """
 
     kind: Kind
@@ -27,6 +28,7 @@ class Finding:
     g: Node
     x: Node
     squash: str | None = None
+    hidden: tuple[Node, ...] = ()
 
 
 Recogniser = Callable[[Graph, Node], Finding | None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import click
 if TYPE_CHECKING:
     from attnviz.analyses.proof import Proof
     from attnviz.capture import Sites
+    from attnviz.records import Site
 
 
 @click.command(short_help="List a model's attention sites.")
@@ -34,7 +35,7 @@ def command(
     import torch
 
     from attnviz.analyses.proof import prove
-    from attnviz.capture import find_attention
+    from attnviz.capture import capture, find_attention
     from attnviz.cli.loading import load
     from attnviz.images import load_images
 
@@ -46,57 +47,69 @@ def command(
     else:
         x = load_images(image, vision.preprocess).x.to(at)
     sites = find_attention(vision.module, x)
-    proofs = prove(vision.module, sites, x)
+    with torch.no_grad(), capture(vision.module, sites, keep="auto") as captured:
+        vision.module(x)
+    records = {record.site: record for record in reversed(captured.records)}
+    shapes = {site: records[site].shape for site in sites if site in records}
+    proofs = prove(vision.module, sites, x) if verify else []
     if as_json:
-        click.echo(json.dumps(_facts(model, sites, proofs, verified=verify), indent=2))
+        click.echo(json.dumps(_facts(model, sites, shapes, proofs), indent=2))
     else:
-        _show(model, sites, proofs, verified=verify)
-    if verify and not all(proof.holds() for proof in proofs):
+        _show(model, sites, shapes, proofs)
+    if not all(proof.holds() for proof in proofs):
         raise click.exceptions.Exit(1)
 
 
-def _facts(model: str, sites: Sites, proofs: Sequence[Proof], *, verified: bool) -> dict[str, Any]:
+def _facts(model: str, sites: Sites, shapes: Mapping[Site, tuple[int, ...]], proofs: Sequence[Proof]) -> dict[str, Any]:
     rows = []
-    for proof in proofs:
-        site = proof.site
+    proven = {proof.site: proof for proof in proofs}
+    for site, shape in shapes.items():
         row: dict[str, Any] = {
             "site": site.name, "module": site.module, "kind": site.kind.value, "type": site.type_name,
-            "operation": site.operation, "squash": site.squash, "shape": list(proof.shape), "bytes": proof.size_bytes,
+            "operation": site.operation, "squash": site.squash, "shape": list(shape), "bytes": dict(site.size_bytes),
             "source": site.source,
         }  # fmt: skip
-        if verified:
+        if proof := proven.get(site):
             row |= {
                 "reconstruction": proof.reconstruction, "reinjection": proof.reinjection, "effect": proof.effect,
                 "holds": proof.holds(),
             }  # fmt: skip
         rows.append(row)
-    return {"model": model, "sites": rows, "unclaimed": [str(one) for one in sites.unclaimed]}
+    from attnviz.capture.memory import KEEPS
+
+    total = {keep: sites.total_bytes(keep) for keep in KEEPS}
+    return {"model": model, "sites": rows, "bytes": total, "unclaimed": [str(one) for one in sites.unclaimed]}
 
 
-def _show(model: str, sites: Sites, proofs: Sequence[Proof], *, verified: bool) -> None:
+def _show(model: str, sites: Sites, shapes: Mapping[Site, tuple[int, ...]], proofs: Sequence[Proof]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from attnviz.capture.memory import KEEPS, in_words
+
     console = Console(highlight=False, width=None if Console().is_terminal else 160)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    headings = ["site", "kind", "module", "g", "KiB", "bounded by"]
-    for heading in [*headings, *(["rebuilt", "put back", "halved", ""] if verified else ["applied at"])]:
+    headings = ["site", "kind", "module", "g", "record", "bounded by"]
+    for heading in [*headings, *(["rebuilt", "put back", "halved", ""] if proofs else ["applied at"])]:
         table.add_column(heading, overflow="fold")
-    for proof in proofs:
-        site = proof.site
+    proven = {proof.site: proof for proof in proofs}
+    for site, shape in shapes.items():
         row = [
-            site.name, site.kind.value, site.type_name, " × ".join(map(str, proof.shape)),
-            f"{proof.size_bytes / 1024:.1f}", site.squash or "–",
+            site.name, site.kind.value, site.type_name, " × ".join(map(str, shape)),
+            in_words(site.size_bytes["full"]), site.squash or "–",
         ]  # fmt: skip
-        if verified:
+        if proof := proven.get(site):
             numbers = (proof.reconstruction, proof.reinjection, proof.effect)
             row += [*(f"{number:.0e}" for number in numbers), "proven" if proof.holds() else "NOT PROVEN"]
         else:
             row.append(site.source)
         table.add_row(*map(Text, row))
-    console.print(table if proofs else f"{model} has no attention site.")
-    if verified and proofs:
+    console.print(table if shapes else f"{model} has no attention site.")
+    if shapes:
+        sizes = ", ".join(f"{keep} {in_words(sites.total_bytes(keep))}" for keep in KEEPS)
+        console.print(f"records of one image hold about: {sizes}", style="dim")
+    if proofs:
         console.print(
             "rebuilt: error of f(g, x); put back: the output's change with the captured g; halved: y's with g/2",
             style="dim",

@@ -52,6 +52,14 @@ def test_verify_proves_every_site_and_json_tells_the_numbers(run):
     ]  # fmt: skip
     assert all(s["holds"] and s["effect"] == pytest.approx(0.5, abs=1e-4) for s in facts["sites"])
     assert facts["unclaimed"] == []
+    assert facts["sites"][1]["bytes"] == dict.fromkeys(("full", "rows", "summary"), 4 * 24 * 24 * (1 + 8 + 8))
+    assert facts["bytes"]["full"] == sum(s["bytes"]["full"] for s in facts["sites"])
+
+
+def test_without_verify_the_memory_of_records_is_told_and_nothing_is_proven(run):
+    result = run(f"{__name__}:small", "--weights", "none")
+    assert "records of one image hold about: full 74.3 KiB, rows 74.3 KiB, summary 74.3 KiB" in result.output
+    assert "proven" not in result.output
 
 
 def test_a_photograph_can_be_inspected_with(run):

@@ -1,0 +1,95 @@
+"""What a capture will keep, in bytes, and how much memory there is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+import torch
+
+from attnviz.errors import CaptureError
+
+Keep: TypeAlias = Literal["full", "rows", "summary"]
+KEEPS: tuple[Keep, ...] = get_args(Keep)
+
+_MEMINFO = Path("/proc/meminfo")
+_LIMIT, _USED = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+
+
+def available_bytes(device: torch.device | None = None) -> int | None:
+    """How much memory a device can still give; ``None`` where it does not tell."""
+    device = device or torch.device("cpu")
+    if device.type == "cuda" and torch.cuda.is_available():
+        free, _ = torch.cuda.mem_get_info(device)
+        reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(free + reserved)
+    if device.type != "cpu":
+        return None
+    found = [n for n in (_from_meminfo(), _from_control_group()) if n is not None]
+    return min(found) if found else _from_sysconf()
+
+
+def _from_meminfo() -> int | None:
+    """Linux counts what the page cache would give back, which ``sysconf`` leaves out."""
+    try:
+        lines = _MEMINFO.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _from_control_group() -> int | None:
+    """What a container's limit leaves."""
+    try:
+        limit = _LIMIT.read_text(encoding="ascii").strip()
+        return None if limit == "max" else int(limit) - int(_USED.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def _from_sysconf() -> int | None:
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def choose(wanted: Keep | Literal["auto"], needed: Mapping[Keep, int], available: int | None) -> Keep:
+    """What to keep.
+
+    Args:
+        wanted: What was asked for; ``"auto"`` takes the most that half of the memory holds, or else the least.
+        needed: Estimated bytes of each choice.
+        available: Bytes that there are; ``None`` where that is not known, and then nothing is too much.
+
+    Raises:
+        CaptureError: it would not fit; says what would.
+
+    >>> choose("auto", {"full": 900, "rows": 90, "summary": 9}, available=1000)
+    'rows'
+    """
+    fits = (keep for keep in KEEPS if available is None or needed[keep] <= available // 2)
+    chosen = next(fits, KEEPS[-1]) if wanted == "auto" else wanted
+    if available is not None and needed[chosen] > available:
+        fitting = [f"keep={keep!r} ({in_words(needed[keep])})" for keep in KEEPS if needed[keep] <= available]
+        raise CaptureError(
+            f"a capture with keep={chosen!r} would hold about {in_words(needed[chosen])}, and there are "
+            f"{in_words(available)}: take {' or '.join(fitting) or 'fewer sites or images'}"
+        )
+    return chosen
+
+
+def in_words(size: int) -> str:
+    """A number of bytes for people.
+
+    >>> in_words(22_143_590)
+    '21.1 MiB'
+    """
+    amount = float(size)
+    for unit in ("B", "KiB", "MiB"):
+        if amount < 1024:
+            return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} GiB"

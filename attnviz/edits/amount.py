@@ -106,8 +106,23 @@ def _chosen(order: Tensor, g: Tensor, p: float) -> Tensor:
     return torch.zeros(order.shape, dtype=torch.bool, device=g.device).scatter_(1, first, value=True).view(g.shape)
 
 
-def _by_magnitude(g: Tensor) -> Tensor:
-    return g.detach().abs().flatten(1).argsort(dim=1, descending=True, stable=True)
+def _largest(g: Tensor, p: float) -> Tensor:
+    """Where the ``p`` of each sample's entries that are largest in magnitude are; of equal ones the first.
+
+    By selection and not by sorting, which takes many times as long for large maps.
+    """
+    strength = g.detach().abs().flatten(1)
+    strength = strength.masked_fill(strength.isnan(), torch.inf)  # as in sorting, nothing is larger
+    n = strength.shape[1]
+    k = round(p * n)
+    if k in {0, n}:
+        return torch.full(g.shape, k > 0, device=g.device)
+    least = strength.kthvalue(n - k + 1, dim=1, keepdim=True).values
+    above, equal = strength > least, strength == least
+    wanted = k - above.sum(dim=1, keepdim=True)
+    if bool((equal.sum(dim=1, keepdim=True) > wanted).any()):
+        equal &= equal.cumsum(dim=1) <= wanted
+    return (above | equal).view(g.shape)
 
 
 def _where(chosen: Tensor, g: Tensor) -> Tensor:
@@ -116,11 +131,11 @@ def _where(chosen: Tensor, g: Tensor) -> Tensor:
 
 
 def _kept_top(g: Tensor, p: float) -> Tensor:
-    return _where(_chosen(_by_magnitude(g), g, p), g)
+    return _where(_largest(g, p), g)
 
 
 def _dropped_top(g: Tensor, p: float) -> Tensor:
-    return _where(~_chosen(_by_magnitude(g), g, p), g)
+    return _where(~_largest(g, p), g)
 
 
 def _kept_random(g: Tensor, p: float, generator: torch.Generator | None) -> Tensor:

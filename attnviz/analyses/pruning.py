@@ -1,0 +1,202 @@
+"""How much of ``g`` is needed? Keep a part of it, drop the rest, and see what becomes of the answer.
+
+All functions run the model in evaluation mode and without gradients, and leave it as it was found.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from attnviz.analyses.streaming import Moments
+from attnviz.analyses.tally import Tally, scalar
+from attnviz.capture.wrap import as_inference
+from attnviz.edits import Edit, drop_top, keep_random, keep_top
+from attnviz.intervene import intervene
+from attnviz.records import Kind, Site
+
+SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
+KEPT = 0.95
+"""A prediction is kept while its probability is at least this part of the plain model's."""
+
+ALL = "all sites"
+
+Orders = Mapping[str, Callable[[float, torch.Generator], Edit]]
+ORDERS: Orders = {
+    "strongest": lambda kept, _: keep_top(kept),
+    "weakest": lambda kept, _: drop_top(1 - kept),
+    "random": keep_random,
+}
+"""Which entries of ``g`` are kept, for a share to keep."""
+
+
+def answer(model: nn.Module, x: Tensor, edit: Edit | None = None, sites: Sequence[Site] = ()) -> Tensor:
+    """Log-probabilities ``(N, K)`` of the model, with ``edit`` at ``sites``."""
+    with torch.no_grad(), as_inference(model):
+        if edit is None:
+            logits = model(x)
+        else:
+            with intervene(model, {"*": edit}, sites):
+                logits = model(x)
+    found: Tensor = logits.float().log_softmax(-1)
+    return found
+
+
+def outcome(plain: Tensor, edited: Tensor) -> dict[str, Tensor]:
+    r"""What became of an answer: three numbers for each image.
+
+    ``probability``: of the plain model's best class, relative to what it was; 1 where nothing changed, may be above.
+    ``top1``: 1 where the best class is the same, else 0. ``kl``: :math:`\mathrm{KL}(\text{plain} \| \text{edited})`
+    in nats, from 0.
+
+    Args:
+        plain: Log-probabilities ``(N, K)``.
+        edited: The same of the edited model.
+
+    >>> same = torch.tensor([[0.75, 0.25]]).log()
+    >>> {name: round(float(v), 4) for name, v in outcome(same, torch.tensor([[0.5, 0.5]]).log()).items()}
+    {'probability': 0.6667, 'top1': 1.0, 'kl': 0.1308}
+    """
+    target = plain.argmax(1, keepdim=True)
+    ratio = (edited.gather(1, target) - plain.gather(1, target)).exp()[:, 0]
+    kl = torch.where(plain.isfinite(), plain.exp() * (plain - edited), 0.0).sum(1).clamp_min(0)
+    return {"probability": ratio, "top1": (edited.argmax(1) == target[:, 0]).float(), "kl": kl}
+
+
+def scopes(sites: Sequence[Site]) -> dict[str, list[Site]]:
+    """Each site by itself, and all of them together where there are several; sampling points are no weights to drop."""
+    weights = [site for site in sites if site.kind is not Kind.SAMPLING]
+    each = {site.name: [site] for site in weights}
+    return {**each, ALL: weights} if len(weights) > 1 else each
+
+
+def curves(
+    model: nn.Module,
+    sites: Sequence[Site],
+    x: Tensor,
+    plain: Tensor,
+    shares: Sequence[float] = SHARES,
+    seed: int = 0,
+    orders: Orders = ORDERS,
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """What becomes of the answer while a share of ``g`` is kept at some sites and the rest is 0.
+
+    Each share is run, but for 1, which is the plain model, and for 0, which is run once for all orders.
+
+    Args:
+        model: Maps ``(N, ...)`` to logits ``(N, K)``.
+        sites: What is pruned at once.
+        x: A batch.
+        plain: :func:`answer` of the plain model.
+        shares: What is kept, rising from 0 to 1.
+        seed: Of the random choice.
+        orders: What is kept first.
+
+    Yields:
+        The order and, for each name of :func:`outcome`, ``(N, P)``.
+
+    Raises:
+        ValueError: the shares do not rise from 0 to 1.
+    """
+    check_shares(shares)
+    ends = outcome(plain, answer(model, x, keep_top(0.0), sites)), outcome(plain, plain)
+    for name, edit in orders.items():
+        generator = torch.Generator().manual_seed(seed)
+        between = [outcome(plain, answer(model, x, edit(kept, generator), sites)) for kept in shares if 0 < kept < 1]
+        points = [ends[0], *between, ends[1]]
+        yield name, {what: torch.stack([point[what] for point in points], 1).cpu() for what in ends[0]}
+
+
+def check_shares(shares: Sequence[float]) -> None:
+    """Refuse shares that do not rise from 0 to 1."""
+    if len(shares) < 2 or (shares[0], shares[-1]) != (0, 1) or any(a >= b for a, b in itertools.pairwise(shares)):
+        raise ValueError(f"shares to keep rise from 0 to 1, got {', '.join(map(str, shares))}")
+
+
+def area(shares: Sequence[float], curve: Tensor) -> Tensor:
+    """Area under curves ``(N, P)`` over the share that is kept, by trapezoids: ``(N,)``.
+
+    >>> area((0, 0.5, 1), torch.tensor([[0.0, 1.0, 1.0]]))
+    tensor([0.7500])
+    """
+    return torch.trapezoid(curve, torch.as_tensor(shares, dtype=curve.dtype), dim=1)
+
+
+def needed(shares: Sequence[float], curve: Tensor, kept: float = KEPT) -> Tensor:
+    """Smallest share from which on the curve stays at 0.95 or more: ``(N,)``, one of ``shares``.
+
+    Args:
+        shares: What is kept, rising from 0 to 1.
+        curve: ``(N, P)``, relative to the plain model.
+        kept: The threshold.
+
+    >>> needed((0, 0.1, 0.5, 1), torch.tensor([[0.96, 0.2, 0.97, 1.0], [0.0, 0.95, 0.99, 1.0]]))
+    tensor([0.5000, 0.1000])
+    """
+    holds = (curve >= kept).flip(1).long().cumprod(1).sum(1)
+    return torch.tensor([*shares, math.inf], dtype=curve.dtype)[curve.shape[1] - holds]
+
+
+def holding(g: Tensor, mass: float = KEPT) -> Tensor:
+    r"""Smallest share of the entries that holds 95 % of a map's strength: how sparse it looks.
+
+    Args:
+        g: Maps, ``(N, ...)``, any sign, at least one value each.
+        mass: Which part is to be held, in (0, 1].
+
+    Returns:
+        ``(N,)`` in [1/n, 1], float64; NaN for an all-zero map or a value that is not finite.
+
+    >>> holding(torch.tensor([[9.0, 0.5, 0.5, 0.0], [1.0, 1.0, 1.0, 1.0]]))
+    tensor([0.5000, 1.0000], dtype=torch.float64)
+    """
+    v = g.detach().flatten(1).double().abs().sort(dim=1, descending=True).values
+    held = v.cumsum(1) / v.sum(1, keepdim=True)
+    # Rounding in the sum must not ask for one entry more.
+    share = ((held < mass - 1e-12).sum(1) + 1).double() / v.shape[1]
+    return share.masked_fill(held[:, -1].isnan(), math.nan)
+
+
+def prune(
+    model: nn.Module,
+    sites: Sequence[Site],
+    x: Tensor,
+    looks: Mapping[str, Tensor],
+    shares: Sequence[float] = SHARES,
+    seed: int = 0,
+    advance: Callable[[str], object] = lambda _: None,
+) -> Tally:
+    """Prune each site, and all together, for one batch.
+
+    Args:
+        model: Maps ``(N, ...)`` to logits ``(N, K)``.
+        sites: From :func:`attnviz.find_attention`.
+        x: A batch.
+        looks: By site name, :func:`holding` of each image's ``g``, ``(N,)``.
+        shares: What is kept, rising from 0 to 1.
+        seed: Of the random choice.
+        advance: Told each scope when it is done.
+
+    Returns:
+        Of each scope, ``pruned.ORDER.WHAT``: moments over images of the curve, ``(P,)``; ``area.ORDER``: the area under
+        the probability's; ``needed``: the smallest share that keeps 95 % of the prediction, strongest first;
+        ``looks``: the share that holds 95 % of the strength; ``gap``: ``looks - needed``.
+    """
+    plain = answer(model, x)
+    tally: Tally = {}
+    for scope, chosen in scopes(sites).items():
+        for order, curve in curves(model, chosen, x, plain, shares, seed):
+            for what, values in curve.items():
+                tally[scope, f"pruned.{order}.{what}"] = Moments.of(values)
+            tally[scope, f"area.{order}"] = scalar(area(shares, curve["probability"]))
+            if order == "strongest":
+                enough = needed(shares, curve["probability"])
+                seen = torch.stack([looks[site.name] for site in chosen]).mean(0).cpu()
+                tally[scope, "needed"], tally[scope, "looks"] = scalar(enough), scalar(seen)
+                tally[scope, "gap"] = scalar(seen - enough)
+        advance(scope)
+    return tally

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from attnviz.errors import OutputError
 from attnviz.records import RENDERERS, Explanation
-from attnviz.report.document import Document, describe
+from attnviz.report.describing import describe
+from attnviz.report.document import Document
 
 __all__ = ["FILE_NAMES", "Document", "describe", "render"]
 

@@ -20,6 +20,8 @@ import numpy as np
 from attnviz.errors import DataError
 from attnviz.records import Prediction, Score
 from attnviz.report.document import SCHEMA, VERSION, Array, Document, MapView, SiteView
+from attnviz.report.exhibits import EXHIBITS, Exhibit
+from attnviz.report.exhibits.base import name_of
 
 
 def dump(document: Document, *, arrays: bool = True) -> dict[str, Any]:
@@ -33,7 +35,7 @@ def dump(document: Document, *, arrays: bool = True) -> dict[str, Any]:
     if not arrays:
         plain = {key: value for key, value in plain.items() if key not in {"pixels", "photo"}}
         plain["maps"] = [{k: v for k, v in view.items() if k != "values"} for view in plain["maps"]]
-        plain["sites"] = [{k: v for k, v in site.items() if k != "g"} for site in plain["sites"]]
+        plain["sites"] = [{k: v for k, v in site.items() if k not in {"g", "exhibits"}} for site in plain["sites"]]
     return {"schema": SCHEMA, "version": VERSION, **plain}
 
 
@@ -79,7 +81,22 @@ def _document(data: dict[str, Any]) -> Document:
 
 def _site(one: dict[str, Any]) -> SiteView:
     g = None if one["g"] is None else _array(one["g"])
-    return SiteView(**{**one, "shape": tuple(one["shape"]), "g": g})
+    exhibits = tuple(_exhibit(exhibit) for exhibit in one.get("exhibits", []))
+    return SiteView(**{**one, "shape": tuple(one["shape"]), "g": g, "exhibits": exhibits})
+
+
+def _exhibit(one: dict[str, Any]) -> Exhibit:
+    """An exhibit from its fields; a class that holds more than numbers, texts and arrays says how by ``restored``."""
+    kind = EXHIBITS[one["exhibit"]]
+    values = {key: _restored(value) for key, value in one.items() if key != "exhibit"}
+    exhibit: Exhibit = getattr(kind, "restored", kind)(**values)
+    return exhibit
+
+
+def _restored(value: Any) -> Any:
+    if isinstance(value, dict):
+        return _array(value) if "base64" in value else {key: _restored(one) for key, one in value.items()}
+    return tuple(_restored(one) for one in value) if isinstance(value, list) else value
 
 
 def _score(one: dict[str, Any]) -> Score:
@@ -90,7 +107,8 @@ def _score(one: dict[str, Any]) -> Score:
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value):
-        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
+        named = {"exhibit": name_of(value)} if type(value) in EXHIBITS.entries().values() else {}  # type: ignore[arg-type]
+        return named | {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, np.ndarray):
         little = np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
         text = base64.b64encode(little.tobytes()).decode("ascii")

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnviz.records import Heatmap, Kind, Prediction, Score
+from attnviz.records import Kind, Prediction, Score
 
 if TYPE_CHECKING:
-    from attnviz.records import Explanation, Record
+    from attnviz.report.exhibits import Exhibit
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -77,6 +77,7 @@ class SiteView:
         high: Largest value of ``g``.
         error: Largest difference between ``f(g, x)`` and what the model computed, relative to the largest output.
         g: ``g`` of this image without its batch axis; ``None`` above :data:`STORED_VALUES` values.
+        exhibits: What its kind of attention puts on display, see :mod:`attnviz.report.languages`.
     """
 
     name: str
@@ -92,6 +93,7 @@ class SiteView:
     high: float
     error: float
     g: Array | None
+    exhibits: tuple[Exhibit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,28 +160,6 @@ class Document:
         return table
 
 
-def describe(explanation: Explanation) -> Document:
-    """The document of an explanation.
-
-    Raises:
-        ReconstructionError: a record whose ``f(g, x)`` is not what the model computed.
-    """
-    maps = sorted((_map(heatmap) for heatmap in explanation.heatmaps), key=lambda view: view.kind != "attention")
-    return Document(
-        image=explanation.image,
-        model=explanation.model,
-        target=explanation.target,
-        predictions=explanation.predictions,
-        pixels=explanation.pixels,
-        photo=explanation.photo,
-        maps=tuple(maps),
-        sites=tuple(_site(record) for record in explanation.records),
-        scores=explanation.scores,
-        notes=explanation.notes,
-        settings=dict(explanation.settings),
-    )
-
-
 def colour_range(values: Array, *, kind: str) -> tuple[float, float, bool, bool]:
     """Ends of the colour scale, whether it is centred on 0, and whether it clips.
 
@@ -206,31 +186,6 @@ def colour_range(values: Array, *, kind: str) -> tuple[float, float, bool, bool]
     if high <= 0:
         return low, high, False, False
     return low, max(top, low) if kind == "attribution" else high, False, top < largest
-
-
-def _map(heatmap: Heatmap) -> MapView:
-    values = heatmap.values[0].detach().cpu().float().numpy()
-    low, high, signed, clipped = colour_range(values, kind=heatmap.kind)
-    return MapView(heatmap.name, heatmap.kind, heatmap.method, heatmap.source, values, low, high, signed, clipped)
-
-
-def _site(record: Record) -> SiteView:
-    g, site = record.g.detach().float().cpu(), record.site
-    return SiteView(
-        name=record.name,
-        module=site.module,
-        type_name=site.type_name,
-        kind=site.kind.value,
-        operation=site.operation,
-        squash=site.squash,
-        where=PurePath(site.source).name,
-        shape=tuple(g.shape),
-        low=float(g.min()),
-        mean=float(g.mean()),
-        high=float(g.max()),
-        error=record.verify(),
-        g=g[0].numpy() if g[0].numel() <= STORED_VALUES else None,
-    )
 
 
 def shows_bounded_gate(view: MapView, site: SiteView | None) -> bool:

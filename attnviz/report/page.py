@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
 
 from attnviz.records import Score
@@ -14,16 +13,15 @@ from attnviz.report import meanings
 from attnviz.report.colours import OPACITY, gradient_css, jpeg_uri, map_uri, overlay
 from attnviz.report.document import (
     CLIP_PERCENTILE,
-    Array,
     Document,
     MapView,
     SiteView,
-    channel_gates,
     shows_bounded_gate,
 )
+from attnviz.report.exhibits import Exhibit, Stage
+from attnviz.report.exhibits.base import name_of, stage_of
 from attnviz.report.numbers import number, scale_ends
 
-SHOWN_CHANNELS = 8
 TILE_PX = 224
 _PARTS = {"g": "g", "x": "before", "y": "after"}
 
@@ -54,7 +52,7 @@ def render(document: Document) -> str:
         site_measures=[meanings.measure(name, "") for name in document.measures_of_sites()],
         site_rows=_site_rows(document),
         parts=[part for part in _PARTS.values() if _has_part(document, part)],
-        gates=[_gate(site) for site in channel_gates(document)],
+        kinds=_kinds(document),
         agreement=_agreement(document),
         glossary=_glossary(document),
         settings=_settings(document),
@@ -168,27 +166,21 @@ def _cell(score: Score | None, digits: int = 2) -> dict[str, str]:
     return {"text": text, "tint": f"{tint:.2f}", "sign": "down" if score.value < 0 else "up", "why": ""}
 
 
-def _gate(site: SiteView) -> dict[str, Any]:
-    """A channel gate: its sorted profile as a path, and its most and least open channels."""
-    weights = np.zeros(0) if site.g is None else site.g
-    order = np.argsort(-weights, kind="stable")
-    top, steps = max(1.0, float(weights.max(initial=0.0))), len(weights)
-    shares = np.clip(weights / top, 0, 1)
-    edges = np.linspace(0, 100, steps + 1)
-    heights = 40 - 40 * shares[order]
-    stairs = zip(edges[:-1], edges[1:], heights, strict=True)
-    points = " ".join(f"{left:.2f},{height:.2f} {right:.2f},{height:.2f}" for left, right, height in stairs)
-    shown = min(SHOWN_CHANNELS, steps // 2)
+def _kinds(document: Document) -> list[dict[str, Any]]:
+    """Each kind of attention, in the order of the forward pass, with what its sites put on display."""
+    stage = stage_of(document)
+    kinds: dict[str, dict[str, Any]] = {}
+    for site in document.sites:
+        if site.exhibits:
+            kind = kinds.setdefault(site.kind, {"name": site.kind, "meaning": meanings.kind(site.kind), "sites": []})
+            shown = [_exhibit(exhibit, stage) for exhibit in site.exhibits]
+            kind["sites"].append({**_site(site, document), "exhibits": shown})
+    return list(kinds.values())
 
-    def bars(channels: Array) -> list[dict[str, Any]]:
-        return [
-            {"channel": int(c), "value": number(float(weights[c])), "share": f"{100 * shares[c]:.1f}"} for c in channels
-        ]
 
-    return {
-        "name": site.name, "channels": steps, "top": number(top), "points": points, "mean": number(site.mean),
-        "open": bars(order[:shown]), "closed": bars(order[steps - shown :][::-1]),
-    }  # fmt: skip
+def _exhibit(exhibit: Exhibit, stage: Stage) -> dict[str, Any]:
+    facts = {"template": f"exhibits/{name_of(exhibit)}.html.j2", "title": exhibit.title, "caption": exhibit.caption}
+    return facts | exhibit.view(stage)
 
 
 def _agreement(document: Document) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ Drawn on a figure of its own: no window, no global Matplotlib state, the same on
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,8 +13,10 @@ import cv2
 import numpy as np
 
 from attnviz.report import meanings
+from attnviz.report.bands import MOST_ATTENTION_MAPS, bands_of, cut, label, own_terms, short_names
 from attnviz.report.colours import lookup, overlay
-from attnviz.report.document import Document, MapView, channel_gates, shows_bounded_gate
+from attnviz.report.document import Document, MapView, channel_gates
+from attnviz.report.exhibits import Still
 from attnviz.report.numbers import scale_ends
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH_IN = 7.2  # the text width of a two-column paper
-MOST_ATTENTION_MAPS = 16
 DPI = 220
 _TILE_PX = 448
 _COMPRESSION = 2  # of PNG: a tenth larger than at the usual 6, in a third of the time
@@ -48,7 +48,8 @@ def draw(document: Document) -> Figure:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    bands = [(header, views, _rows(len(views))) for header, views in _bands(document)]
+    content: list[tuple[str, Sequence[MapView | Still | None]]] = [*bands_of(document), *own_terms(document)]
+    bands = [(header, shown, _rows(len(shown))) for header, shown in content]
     charts = bool(channel_gates(document)) or len(document.maps) > 1
     height = 0.34 + sum(_HEADER + rows * (tile + _UNDER) for _, _, (rows, _, tile) in bands) + _CHARTS * charts
     style: Any = dict(sns.axes_style("white")) | dict(sns.plotting_context("paper")) | _FONTS
@@ -57,12 +58,15 @@ def draw(document: Document) -> Figure:
         sheet = _Sheet(figure, height)
         figure.text(_EDGE / WIDTH_IN, 1 - 0.2 / height, _title(document), fontsize=9, weight="bold", va="center")
         top = 0.34
-        for header, views, (rows, columns, tile) in bands:
+        for header, shown, (rows, columns, tile) in bands:
             figure.text(_EDGE / WIDTH_IN, 1 - (top + 0.09) / height, header, fontsize=7.5, color="0.35", va="center")
-            for index, view in enumerate(views):
+            for index, one in enumerate(shown):
                 row, column = divmod(index, columns)
-                left, under = _EDGE + column * (tile + _GAP), top + _HEADER + row * (tile + _UNDER)
-                _tile(sheet, (left, under, tile), document, view)
+                place = (_EDGE + column * (tile + _GAP), top + _HEADER + row * (tile + _UNDER), tile)
+                if isinstance(one, Still):
+                    _still(sheet, place, one)
+                else:
+                    _tile(sheet, place, document, one)
             top += _HEADER + rows * (tile + _UNDER)
         if charts:
             _charts(sheet, top, document)
@@ -87,23 +91,6 @@ def _rows(count: int) -> tuple[int, int, float]:
     return -(-count // columns), columns, (WIDTH_IN - 2 * _EDGE - (columns - 1) * _GAP) / columns
 
 
-def _bands(document: Document) -> list[tuple[str, list[MapView | None]]]:
-    """The photograph and the attributions, then the attention of each kind."""
-    bands: list[tuple[str, list[MapView | None]]] = [("Attribution", [None, *document.of_kind("attribution")])]
-    sites = {site.name: site for site in document.sites}
-    kinds = {name: meanings.kind(site.kind).title for name, site in sites.items()}
-    attention = chosen(document.of_kind("attention"))
-    for view in attention:
-        kinds.setdefault(view.name, meanings.kind(meanings.JOINED.get(view.method, "")).title)
-    for kind in dict.fromkeys(kinds[view.name] for view in attention):
-        members = [view for view in attention if kinds[view.name] == kind]
-        header = f"Attention g(x), {kind}" if kind else "Attention g(x)"
-        if all(shows_bounded_gate(view, sites[view.name]) for view in members if view.name in sites):
-            header += "; a gate lies between 0 and 1, each colour scale spans what it takes of that"
-        bands.append((header, [*members]))
-    return bands
-
-
 _FONTS: dict[str, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -121,50 +108,10 @@ _FONTS: dict[str, Any] = {
 }
 
 
-def chosen(maps: tuple[MapView, ...]) -> list[MapView]:
-    """At most sixteen attention maps, spread evenly from the first to the last.
-
-    The page and the JSON file show all of them.
-    """
-    if len(maps) <= MOST_ATTENTION_MAPS:
-        return list(maps)
-    return [maps[i] for i in np.linspace(0, len(maps) - 1, MOST_ATTENTION_MAPS).round().astype(int)]
-
-
-def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Dotted paths without the parts that all of them share, so that they fit over a tile.
-
-    >>> short_names(["blocks.4.0.gate.channel", "blocks.5.1.gate.spatial"])
-    {'blocks.4.0.gate.channel': '4.0.channel', 'blocks.5.1.gate.spatial': '5.1.spatial'}
-    >>> short_names(["se"])
-    {'se': 'se'}
-    """
-    parts = [name.split(".") for name in names]
-    if len(set(map(len, parts))) == 1 and len(parts) > 1:
-        kept = [i for i, column in enumerate(zip(*parts, strict=True)) if len(set(column)) > 1]
-        return {name: ".".join(one[i] for i in kept) or name for name, one in zip(names, parts, strict=True)}
-    alike = takewhile(lambda column: len(set(column)) == 1, zip(*parts, strict=False))
-    shared = sum(1 for _ in alike) if len(parts) > 1 else 0
-    return {name: ".".join(one[shared:]) or name for name, one in zip(names, parts, strict=True)}
-
-
-def label(view: MapView, document: Document) -> str:
-    """What a tile or a row is called."""
-    if view.kind == "attribution":
-        return meanings.method(view.name).title
-    if view.method in meanings.JOINED:
-        return "together"
-    return _cut(short_names([site.name for site in document.sites]).get(view.name, view.name))
-
-
-def _cut(name: str, most: int = 24) -> str:
-    return name if len(name) <= most else "…" + name[-most:]
-
-
 def _title(document: Document) -> str:
     probability = document.target.probability
     target = f"{document.target.label}, p " + (f"= {probability:.2f}" if probability >= 0.005 else "< 0.01")
-    return f"{_cut(document.file_name, 40)}  ·  {document.model}  ·  {_cut(target, 60)}"
+    return f"{cut(document.file_name, 40)}  ·  {document.model}  ·  {cut(target, 60)}"
 
 
 def _tile(sheet: _Sheet, place: tuple[float, float, float], document: Document, view: MapView | None) -> None:
@@ -181,6 +128,16 @@ def _tile(sheet: _Sheet, place: tuple[float, float, float], document: Document, 
         return
     axis.set_title(label(view, document), pad=3)
     _colour_bar(sheet.box(left, top + side + 0.05, side, 0.055), view)
+
+
+def _still(sheet: _Sheet, place: tuple[float, float, float], still: Still) -> None:
+    left, top, side = place
+    axis = sheet.box(left, top, side, side)
+    axis.imshow(still.pixels, interpolation="antialiased")
+    axis.set_axis_off()
+    axis.set_title(cut(still.title), pad=3)
+    if still.note:
+        axis.text(0.5, -0.03, still.note, transform=axis.transAxes, ha="center", va="top", fontsize=6, color="0.35")
 
 
 def _colour_bar(axis: Axes, view: MapView) -> None:
@@ -220,7 +177,7 @@ def _gate_chart(axis: Axes, document: Document) -> None:
         weights = np.sort(site.g)[::-1]
         highest = max(highest, float(weights[0]))
         share = np.linspace(0, 100, len(weights))
-        axis.plot(share, weights, color=colour, linewidth=1.1, label=f"{_cut(names[site.name])} ({len(weights)})")
+        axis.plot(share, weights, color=colour, linewidth=1.1, label=f"{cut(names[site.name])} ({len(weights)})")
     axis.set(xlabel="channels, most open first (%)", ylabel="g", xlim=(0, 100))
     axis.set_ylim(min(0.0, axis.get_ylim()[0]), 1.03 * highest)
     axis.set_title("Channel gates", loc="left")
@@ -235,7 +192,7 @@ def _agreement_chart(axis: Axes, bar: Axes, document: Document) -> None:
     import seaborn as sns
 
     measure, scores = next(iter(document.measures_between_maps().items()))
-    (_, attributions), *attention = _bands(document)
+    (_, attributions), *attention = bands_of(document)
     views = [view for band in (*(views for _, views in attention), attributions) for view in band if view is not None]
     names = [view.name for view in views]
     values = np.array([[scores[a, b].value if (a, b) in scores else np.nan for b in names] for a in names])

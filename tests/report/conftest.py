@@ -96,3 +96,12 @@ def explanation() -> Explanation:
 def hostile() -> Explanation:
     """The same, of a file whose name is HTML."""
     return make_explanation("<img src=x onerror=alert(1)>'\"&.png")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A real Chromium; only tests that are marked so ask for it."""
+    from chromium import running
+
+    with running() as one:
+        yield one

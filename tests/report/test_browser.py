@@ -1,28 +1,11 @@
 """The page in a real browser: what a reader does with it."""
 
-import shutil
-
 import pytest
+from chromium import NEEDED, Reader
 
 from attnviz.report import describe, page
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
+pytestmark = NEEDED
 
 
 @pytest.fixture(scope="module")
@@ -30,28 +13,6 @@ def address(explanation, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
     page.write(describe(explanation), path)
     return path.as_uri()
-
-
-class Reader:
-    """A page that is open, and what went wrong in it."""
-
-    def __init__(self, tab, address):
-        self.tab, self.troubles, self.requests = tab, [], []
-        tab.on("console", lambda message: self.troubles.append(message.text))
-        tab.on("pageerror", lambda error: self.troubles.append(str(error)))
-        tab.on("request", lambda request: self.requests.append(request.url))
-        tab.goto(address)
-
-    def style(self, selector, name):
-        return self.tab.eval_on_selector(selector, f"e => getComputedStyle(e).{name}")
-
-    def choose(self, name):
-        self.tab.check(f'input[name="map"][value="{name}"]', force=True)
-
-    def set_slider(self, value):
-        self.tab.eval_on_selector(
-            "#opacity", f"e => {{ e.value = {value}; e.dispatchEvent(new Event('input', {{bubbles: true}})); }}"
-        )
 
 
 @pytest.fixture

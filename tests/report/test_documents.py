@@ -16,6 +16,7 @@ from PIL import Image
 from attnviz.errors import DataError, OutputError, ReconstructionError, UnknownNameError
 from attnviz.records import Heatmap
 from attnviz.report import FILE_NAMES, archive, describe, page, panel
+from attnviz.report.bands import bands_of, chosen
 from attnviz.report.colours import coloured, levels, lookup, overlay
 from attnviz.report.document import MapView, channel_gates, colour_range
 from attnviz.report.folder import _make_parents, check_folder, folders_for, write_folder
@@ -202,7 +203,7 @@ class TestPage:
         audit.feed(text)
         assert audit.addresses
         assert all(address.startswith("data:") for address in audit.addresses)
-        assert not re.findall(r"url\(|@import|https?://(?!www\.w3\.org)", text)
+        assert not re.findall(r"url\((?!data:)|@import|https?://(?!www\.w3\.org)", text)
         assert "default-src 'none'" in text
 
     def test_every_picture_and_control_has_a_name(self, document):
@@ -263,16 +264,10 @@ class TestPage:
         assert (view.name, site.squash, site.kind) == (site.name, "sigmoid", "spatial")
         wanted = f"spatial gate; the colours span {number(view.low)} to {number(view.high)} of its 0 to 1"
         assert page._view(view, document)["subtitle"] == wanted
-        headers = [header for header, _ in panel._bands(document)]
+        headers = [header for header, _ in bands_of(document)]
         assert [" between 0 and 1, each colour scale" in header for header in headers] == [False, False, True]
         unbounded = replace(document, sites=tuple(replace(one, squash=None) for one in document.sites))
         assert page._view(view, unbounded)["subtitle"] == "spatial gate"
-
-    def test_gates_are_sorted_from_open_to_closed(self, document):
-        gate = page._gate(channel_gates(document)[0])
-        values = [float(bar["value"]) for bar in gate["open"]]
-        assert values == sorted(values, reverse=True)
-        assert float(gate["closed"][0]["value"]) <= float(gate["closed"][-1]["value"]) < values[-1]
 
     def test_an_explanation_without_attention_or_attribution_has_a_page(self, explanation):
         bare = replace(explanation, records=(), heatmaps=(), scores=(), notes=(), settings={})
@@ -318,7 +313,7 @@ class TestPanel:
 
     def test_many_maps_are_thinned_evenly(self, document):
         many = tuple(replace(document.maps[0], name=f"block.{i}") for i in range(60))
-        names = [one.name for one in panel.chosen(many)]
+        names = [one.name for one in chosen(many)]
         assert len(names) == 16
         assert (names[0], names[-1]) == ("block.0", "block.59")
 

@@ -81,4 +81,5 @@ def label(view: MapView, document: Document) -> str:
 
 
 def cut(name: str, most: int = 24) -> str:
+    """The end of a long name."""
     return name if len(name) <= most else "…" + name[-most:]

@@ -21,6 +21,8 @@ class VisionModel:
         labels: Names of the ``K`` classes.
         name: How it was asked for: ``"cbam"``, ``"timm:seresnet50"``.
         notes: What a reader of its results must know, for example that its weights are random.
+        frames: How many frames of a clip it looks at together unless told otherwise; its input is then
+            ``(N, T, 3, H, W)``. ``None`` for a model of single images.
     """
 
     module: nn.Module
@@ -28,6 +30,7 @@ class VisionModel:
     labels: Sequence[str]
     name: str
     notes: tuple[str, ...] = field(default=())
+    frames: int | None = None
 
     def class_index(self, target: int | str) -> int:
         """The index of a class that is given by index or by name.

@@ -169,7 +169,7 @@ class TestWhatItSays:
 
 
 class Tokens(nn.Module):
-    """Works on tokens after its one convolution, so that it has no feature map to explain."""
+    """Works on five mixtures of tokens after its one convolution, so that it has no positions to explain."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -178,7 +178,8 @@ class Tokens(nn.Module):
         self.head = nn.Linear(6, 2)
 
     def forward(self, x):
-        return self.head(self.mix(self.stem(x).flatten(2).mT).relu().mean(1))
+        tokens = nn.functional.adaptive_avg_pool1d(self.stem(x).flatten(2), 5).mT
+        return self.head(self.mix(tokens).relu().mean(1))
 
 
 class TestNotes:
@@ -220,7 +221,7 @@ class TestNotes:
         methods = [heatmap.method for heatmap in explanation.heatmaps]
         assert methods == explanation.settings["methods"] == ["saliency", "integrated_gradients", "smoothgrad"]
         assert any(note.startswith("Left out, as it does not apply: gradcam: ") for note in explanation.notes)
-        with pytest.raises(AttributionError, match="gradcam: the last feature map is stem's"):
+        with pytest.raises(AttributionError, match="gradcam: the last features with positions are stem's"):
             explain(image, vision, methods=["gradcam"])
 
     def test_a_gate_that_is_almost_1_is_told(self, vision, image):

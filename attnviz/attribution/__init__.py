@@ -5,23 +5,67 @@ and says how its result becomes a map, and ``@method("name")`` enters it in :dat
 Captum is imported when a method is first used.
 """
 
-from attnviz.attribution.cam import gradcam
+from attnviz.attribution.cam import (
+    cam,
+    eigencam,
+    gradcam,
+    gradcam_plus_plus,
+    hirescam,
+    layercam,
+    xgradcam,
+)
 from attnviz.attribution.gradient import completeness_gap, integrated_gradients, saliency, smoothgrad
-from attnviz.attribution.layers import find_layer
+from attnviz.attribution.layers import Layer, find_layer
+from attnviz.attribution.layout import FeatureLayout
+from attnviz.attribution.masking import ablationcam, rise, scorecam
 from attnviz.attribution.methods import METHODS, Method, Plan, attribute, method
+from attnviz.attribution.perturbation import feature_ablation, kernel_shap, lime, occlusion
+from attnviz.attribution.propagation import (
+    deconvolution,
+    deeplift,
+    gradient_shap,
+    guided_backprop,
+    guided_gradcam,
+    input_x_gradient,
+    lrp,
+    vargrad,
+)
 from attnviz.attribution.targets import Logits
 
 __all__ = [
     "METHODS",
+    "FeatureLayout",
+    "Layer",
     "Logits",
     "Method",
     "Plan",
+    "ablationcam",
     "attribute",
+    "cam",
     "completeness_gap",
+    "deconvolution",
+    "deeplift",
+    "eigencam",
+    "feature_ablation",
     "find_layer",
     "gradcam",
+    "gradcam_plus_plus",
+    "gradient_shap",
+    "guided_backprop",
+    "guided_gradcam",
+    "hirescam",
+    "input_x_gradient",
     "integrated_gradients",
+    "kernel_shap",
+    "layercam",
+    "lime",
+    "lrp",
     "method",
+    "occlusion",
+    "rise",
     "saliency",
+    "scorecam",
     "smoothgrad",
+    "vargrad",
+    "xgradcam",
 ]

@@ -47,3 +47,19 @@ def seeded(device: torch.device, seed: int) -> Iterator[None]:
             undo.callback(torch.mps.set_rng_state, torch.mps.get_rng_state())
             torch.mps.manual_seed(seed)
         yield
+
+
+@contextmanager
+def numpy_seeded() -> Iterator[None]:
+    """Start NumPy's global generator at a number that PyTorch's draws; its state comes back on leaving.
+
+    Captum's ``GradientShap`` draws from it.
+    """
+    import numpy as np
+
+    state = np.random.get_state()  # noqa: NPY002 - the one that Captum uses
+    np.random.seed(int(torch.randint(2**31, ())))  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002

@@ -1,45 +1,265 @@
-"""Class activation maps: which places of a layer's feature map speak for a class."""
+r"""Class activation maps by gradients: which places of a layer's features speak for a class.
+
+In all formulas ``A`` are the features of the layer, ``(C, h, w)``, ``s`` is the logit of the target, and
+:math:`G = \partial s / \partial A`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor
 
-from attnviz.attribution.layers import find_layer
+from attnviz.attribution.layers import Layer, find_layer
 from attnviz.attribution.methods import Plan, method, passes_at_once
 from attnviz.attribution.targets import Logits
+from attnviz.errors import AttributionError
+
+
+def _plan(
+    logits: Logits, x: Tensor, layer: str | Layer | None, formula: Callable[[Tensor, Tensor], Tensor], *, relu: bool
+) -> Plan:
+    from attnviz.attribution.class_maps import of_slopes
+
+    found = find_layer(logits, x, layer)
+    return Plan(
+        attribution=of_slopes(logits, found, lambda a, g: formula(a, g).clamp_min(0) if relu else formula(a, g)),
+        reduce=lambda values: values[:, 0],
+        source=found.path,
+        images_at_once=passes_at_once(x),
+        differentiates=False,
+    )
 
 
 @method("gradcam")
-def gradcam(logits: Logits, x: Tensor, *, layer: str | None = None, relu: bool = True) -> Plan:
-    r"""Grad-CAM: a layer's feature map, each channel weighted by its mean gradient.
+def gradcam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bool = True) -> Plan:
+    r"""Grad-CAM: a layer's features, each channel weighted by its mean slope.
 
-    .. math:: L = \mathrm{ReLU}(\sum_k \alpha_k A^k),
-        \quad \alpha_k = \frac{1}{HW} \sum_{ij} \partial s / \partial A^k_{ij}
-
-    ``A`` is the feature map of the layer and ``s`` the logit of the target.
+    .. math:: L = \mathrm{ReLU}(\sum_k \alpha_k A^k), \quad \alpha_k = \frac{1}{hw} \sum_{ij} G^k_{ij}
 
     Args:
         logits: The model.
         x: Images.
-        layer: Dotted path of the layer; by default found by :func:`~attnviz.attribution.layers.find_layer`.
+        layer: Dotted path of the layer, or a layer that was found before; by default found by
+            :func:`~attnviz.attribution.layers.find_layer`.
         relu: Keep only what speaks for the class, as in the paper; ``False`` keeps the sign.
 
     Returns:
         A map of zeros means that no place speaks for the class.
 
     Raises:
-        AttributionError: the model has no feature map to explain.
+        AttributionError: the model has no features with positions to explain.
         UnknownNameError: no such layer.
 
     Source: Selvaraju et al., ICCV 2017, equations 1 and 2; upsampled bilinearly.
     """
-    from captum.attr import LayerGradCam
+    return _plan(logits, x, layer, gradcam_formula, relu=relu)
 
-    path = find_layer(logits, x, layer)
+
+def gradcam_formula(a: Tensor, g: Tensor) -> Tensor:
+    """Grad-CAM before the ReLU, ``(n, h, w)``, from features and slopes ``(n, C, h, w)``."""
+    return _weighted(a, g.mean(dim=(2, 3)))
+
+
+@method("gradcam++")
+def gradcam_plus_plus(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bool = True) -> Plan:
+    r"""Grad-CAM++: positive slopes only, each place weighted so that small objects count as much as large ones.
+
+    .. math:: L = \mathrm{ReLU}(\sum_k w_k A^k), \quad w_k = \sum_{ij} \alpha^k_{ij} \mathrm{ReLU}(G^k_{ij}), \quad
+        \alpha^k_{ij} = \frac{(G^k_{ij})^2}{2 (G^k_{ij})^2 + \sum_{ab} A^k_{ab} (G^k_{ij})^3}
+            = \frac{1}{2 + G^k_{ij} \sum_{ab} A^k_{ab}}
+
+    ``alpha`` is 0 where the slope is 0, and where the denominator is. Higher derivatives are those of ``exp(s)``, whose
+    factor ``exp(s)`` is left out, as everywhere. The logit's scale therefore changes the pattern a little.
+
+    Args:
+        logits: The model.
+        x: Images.
+        layer: As for :func:`gradcam`.
+        relu: As for :func:`gradcam`.
+
+    Raises:
+        AttributionError: the model has no features with positions to explain.
+
+    Source: Chattopadhyay et al., WACV 2018, equations 5, 19 and 21. pytorch-grad-cam adds 1e-6 to the denominator,
+    which matters where slopes are about 1e-3 or smaller.
+    """
+    return _plan(logits, x, layer, gradcam_plus_plus_formula, relu=relu)
+
+
+def gradcam_plus_plus_formula(a: Tensor, g: Tensor) -> Tensor:
+    """Grad-CAM++ before the ReLU, ``(n, h, w)``, from features and slopes ``(n, C, h, w)``."""
+    bottom = 2 + g * a.sum(dim=(2, 3), keepdim=True)
+    alpha = torch.where((g == 0) | (bottom == 0), 0, 1 / bottom)
+    return _weighted(a, (alpha * g.clamp_min(0)).sum(dim=(2, 3)))
+
+
+@method("hirescam")
+def hirescam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bool = True) -> Plan:
+    r"""HiResCAM: features times slopes at each place, so that a place is shown only where the model used it.
+
+    .. math:: L = \mathrm{ReLU}(\sum_k G^k \odot A^k)
+
+    Args:
+        logits: The model.
+        x: Images.
+        layer: As for :func:`gradcam`.
+        relu: As for :func:`gradcam`.
+
+    Raises:
+        AttributionError: the model has no features with positions to explain.
+
+    Source: Draelos and Carin, 2020 (arXiv 2011.08891), equation 4. Equal to Grad-CAM where slopes are the same at all
+    places, as before global average pooling.
+    """
+    return _plan(logits, x, layer, lambda a, g: (a * g).sum(dim=1), relu=relu)
+
+
+@method("xgradcam")
+def xgradcam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bool = True) -> Plan:
+    r"""XGrad-CAM: a layer's features, each channel weighted by its slopes where the channel is active.
+
+    .. math:: L = \mathrm{ReLU}(\sum_k w_k A^k), \quad w_k = \sum_{ij} \frac{A^k_{ij}}{\sum_{ab} A^k_{ab}} G^k_{ij}
+
+    A channel whose features sum to 0 has weight 0.
+
+    Args:
+        logits: The model.
+        x: Images.
+        layer: As for :func:`gradcam`.
+        relu: As for :func:`gradcam`.
+
+    Raises:
+        AttributionError: the model has no features with positions to explain.
+
+    Source: Fu et al., BMVC 2020, equation 7.
+    """
+    return _plan(logits, x, layer, xgradcam_formula, relu=relu)
+
+
+def xgradcam_formula(a: Tensor, g: Tensor) -> Tensor:
+    """XGrad-CAM before the ReLU, ``(n, h, w)``, from features and slopes ``(n, C, h, w)``."""
+    total = a.sum(dim=(2, 3))
+    return _weighted(a, torch.where(total == 0, 0, (a * g).sum(dim=(2, 3)) / total))
+
+
+@method("layercam")
+def layercam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None) -> Plan:
+    r"""Layer-CAM: features times positive slopes at each place; also fit for layers that are not the last.
+
+    .. math:: L = \mathrm{ReLU}(\sum_k \mathrm{ReLU}(G^k) \odot A^k)
+
+    Args:
+        logits: The model.
+        x: Images.
+        layer: As for :func:`gradcam`.
+
+    Raises:
+        AttributionError: the model has no features with positions to explain.
+
+    Source: Jiang et al., IEEE TIP 30 (2021), equations 6 and 7.
+    """
+    return _plan(logits, x, layer, lambda a, g: (a * g.clamp_min(0)).sum(dim=1), relu=True)
+
+
+@method("cam")
+def cam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bool = False) -> Plan:
+    r"""CAM: a layer's features, weighted as the classifier weighs their means.
+
+    .. math:: L = \sum_k w_k A^k, \quad s = b + \sum_k w_k \frac{1}{hw} \sum_{ij} A^k_{ij}
+
+    It is defined only where the logits are a linear function of the features' means. That is tested and not assumed:
+    the slopes must be the same at every place, and the same for features of half the size.
+
+    Args:
+        logits: The model.
+        x: Images.
+        layer: As for :func:`gradcam`.
+        relu: Keep only what speaks for the class; the paper does not.
+
+    Raises:
+        AttributionError: the logits are no such function of the layer, or it has no positions.
+
+    Source: Zhou et al., CVPR 2016, equation 2.
+    """
+    from attnviz.attribution.activation import features_and_slopes
+    from attnviz.attribution.class_maps import LayerAttribution
+
+    found = find_layer(logits, x, layer)
+
+    def explain(images: Tensor, targets: Tensor) -> Tensor:
+        a, g = features_and_slopes(logits, found, images, targets)
+        halved = features_and_slopes(logits, found, images, targets, scale=0.5)[1]
+        mean = g.mean(dim=(2, 3), keepdim=True)
+        allowed = 1e-3 * mean.abs().amax()
+        if bool(((g - mean).abs() > allowed).any()) or bool(((g - halved).abs() > allowed).any()):
+            raise AttributionError(
+                f"the logits are no linear function of the means of {found.path}'s features, and CAM is defined for "
+                "that alone; Grad-CAM is its generalisation"
+            )
+        values = _weighted(a, g.sum(dim=(2, 3)))
+        return values.clamp_min(0) if relu else values
+
     return Plan(
-        attribution=LayerGradCam(logits, logits.module.get_submodule(path)),
+        attribution=LayerAttribution(logits, found, explain),
         reduce=lambda values: values[:, 0],
-        source=path,
+        source=found.path,
         images_at_once=passes_at_once(x),
-        arguments=lambda _images: {"relu_attributions": relu},
+        differentiates=False,
     )
+
+
+@method("eigencam")
+def eigencam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, centred: bool = False) -> Plan:
+    r"""Eigen-CAM: what most of a layer's features have in common; it knows no class.
+
+    .. math:: L = \mathrm{ReLU}(A^\top v), \quad A = U \Sigma V^\top
+
+    ``A`` is taken as a matrix of places by channels and ``v`` is its first right singular vector. Its sign, which the
+    decomposition leaves open, is the one with which the map's sum is not negative. Every target has the same map.
+
+    Args:
+        logits: The model.
+        x: Images.
+        layer: As for :func:`gradcam`.
+        centred: Subtract each channel's mean over the places first, as pytorch-grad-cam does and the paper does not;
+            the sign is then that of the strongest place.
+
+    Raises:
+        AttributionError: the model has no features with positions to explain.
+
+    Source: Muhammad and Yeasin, IJCNN 2020, equations 1 to 3.
+    """
+    from attnviz.attribution.activation import features
+    from attnviz.attribution.class_maps import LayerAttribution
+
+    found = find_layer(logits, x, layer)
+
+    def explain(images: Tensor, _targets: Tensor) -> Tensor:
+        return first_component(features(logits, found, images), centred=centred).clamp_min(0)
+
+    return Plan(
+        attribution=LayerAttribution(logits, found, explain),
+        reduce=lambda values: values[:, 0],
+        source=found.path,
+        images_at_once=passes_at_once(x),
+        differentiates=False,
+    )
+
+
+def first_component(a: Tensor, *, centred: bool) -> Tensor:
+    """Projection of the features ``(n, C, h, w)`` on their first right singular vector, ``(n, h, w)``, sign fixed."""
+    flat = a.flatten(2).mT.to(torch.promote_types(a.dtype, torch.float32))
+    flat = flat - flat.mean(dim=1, keepdim=True) if centred else flat
+    places, values, _ = torch.linalg.svd(flat, full_matrices=False)
+    map_ = places[:, :, 0] * values[:, :1]
+    peak = map_.gather(1, map_.abs().argmax(dim=1, keepdim=True))
+    sign = torch.where((peak if centred else map_.sum(dim=1, keepdim=True)) < 0, -1.0, 1.0)
+    values_of_places: Tensor = (map_ * sign).reshape(len(a), *a.shape[2:])
+    return values_of_places.to(a.dtype)
+
+
+def _weighted(a: Tensor, weights: Tensor) -> Tensor:
+    """Sum of the channels, each with its weight: ``(n, C, h, w)`` and ``(n, C)`` to ``(n, h, w)``."""
+    return torch.einsum("nc,nchw->nhw", weights, a)

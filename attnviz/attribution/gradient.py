@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from attnviz.attribution.borrow import borrowed, seeded
-from attnviz.attribution.methods import HasModule, Plan, method, passes_at_once
+from attnviz.attribution.methods import HasModule, Plan, check_count, method, passes_at_once
 from attnviz.attribution.targets import Logits, as_targets
 from attnviz.errors import AttributionError
 from attnviz.records import Heatmap
@@ -64,7 +64,7 @@ def integrated_gradients(
     """
     from captum.attr import IntegratedGradients
 
-    _check_count("integrated_gradients", steps=steps, batch_size=batch_size)
+    check_count("integrated_gradients", steps=steps, batch_size=batch_size)
     _check_baseline(x, baseline)
     at_once = passes_at_once(x) if batch_size is None else batch_size
     return Plan(
@@ -98,7 +98,7 @@ def smoothgrad(
     """
     from captum.attr import NoiseTunnel, Saliency
 
-    _check_count("smoothgrad", samples=samples, batch_size=batch_size)
+    check_count("smoothgrad", samples=samples, batch_size=batch_size)
     if not noise >= 0:
         raise AttributionError(f"smoothgrad: noise is a share of the image's range, at least 0; got {noise}")
     at_once = passes_at_once(x) if batch_size is None else batch_size
@@ -152,12 +152,6 @@ def completeness_gap(
     with seeded(x.device, 0), borrowed(module), torch.no_grad():
         rise = torch.cat([logits(part) for part in torch.split(x, passes_at_once(x))]) - logits(blank)
     return heatmap.values.sum(dim=(1, 2)) - rise.gather(1, targets.to(x.device)[:, None])[:, 0]
-
-
-def _check_count(name: str, **counts: int | None) -> None:
-    for option, count in counts.items():
-        if count is not None and count < 1:
-            raise AttributionError(f"{name}: {option} is at least 1, got {count}")
 
 
 def _check_baseline(x: Tensor, baseline: float | Tensor) -> None:

@@ -1,18 +1,68 @@
-"""Find the layer whose feature map a class activation map is made of: by running the model, not by names."""
+"""Find the layer whose features a class activation map is made of: by running the model, not by names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
 from attnviz.attribution.graph import parts, reaches
+from attnviz.attribution.layout import FeatureLayout, Grid, layout_of
 from attnviz.attribution.targets import Logits
 from attnviz.errors import AttributionError, UnknownNameError
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer with features on the image plane: found once per model and image size, kept for re-use.
+
+    Attributes:
+        path: Dotted path of the module.
+        layout: How its output lies on the image plane.
+        call: Which call of the module in one forward pass, from 0: the last.
+    """
+
+    path: str
+    layout: FeatureLayout
+    call: int = 0
+
+    def __str__(self) -> str:
+        return self.path
+
+
+def find_layer(logits: Logits, x: Tensor, layer: str | Layer | None = None) -> Layer:
+    """The layer that a class activation map explains.
+
+    The rule: the last module whose output holds positions of the image, as a feature map ``(N, C, H, W)`` or
+    ``(N, H, W, C)`` or as tokens ``(N, L, C)``, through which everything that the logits know of the image has gone,
+    and at whose positions the logits can still be changed. A gate beside the features, an auxiliary head or a skipped
+    branch fails the first test. The last block of a transformer that reads its class token alone fails the second: what
+    its other tokens become is never read. Tokens that are the same for every image where they first appear are no
+    positions.
+
+    Args:
+        logits: The model, borrowed.
+        x: Images ``(N, C, H, W)``; the model is run once, on the first and on a changed copy of it.
+        layer: A path chosen by the caller, which is checked; or a layer that was found before, which is returned.
+
+    Raises:
+        UnknownNameError: the model has no module of that path.
+        AttributionError: no layer fits the rule, or the chosen one has no positions that the logits depend on.
+    """
+    modules = dict(logits.module.named_modules())
+    path = layer.path if isinstance(layer, Layer) else layer
+    if path is not None and path not in modules:
+        raise UnknownNameError("layer", path, (known for known in modules if known))
+    if isinstance(layer, Layer):
+        return layer
+    run = _run(logits, x)
+    return _last(run, modules) if path is None else _checked(run, path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,109 +71,125 @@ class _Run:
 
     Attributes:
         outputs: Path to output, in the order in which the modules finished; the last call of each.
+        layouts: Path to the layout of that output, where it holds positions.
+        calls: Path to how often the module ran.
         image: The node of the image.
-        logits: The node of the logits.
-        size: ``(H, W)`` of the image.
+        logits: The logits.
     """
 
     outputs: dict[str, Any]
+    layouts: dict[str, FeatureLayout]
+    calls: Counter[str]
     image: Node
-    logits: Node
-    size: tuple[int, int]
+    logits: Tensor
+
+    def layer(self, path: str) -> Layer:
+        """The layer of that path."""
+        return Layer(path, self.layouts[path], self.calls[path] - 1)
 
     def carries_all(self, output: Tensor) -> bool:
         """Whether everything that the logits know of the image went through ``output``."""
-        return parts(self.logits, self.image, output.grad_fn)
+        return parts(self.logits.grad_fn, self.image, output.grad_fn)
 
-
-def find_layer(logits: Logits, x: Tensor, layer: str | None = None) -> str:
-    """The dotted path of the layer that a class activation map explains.
-
-    The rule: the last module whose output is a feature map ``(N, C, H, W)`` with ``H * W > 1``, in the proportions of
-    the image, through which everything that the logits know of the image has gone. A gate beside the features, an
-    auxiliary head or a skipped branch fails that test. A model that goes on to work on tokens or on channels-last maps
-    has no such layer: a map from before that work would explain little of it.
-
-    Args:
-        logits: The model, borrowed.
-        x: Images ``(N, C, H, W)``; the model is run once, on the first.
-        layer: A path chosen by the caller, which is checked and returned.
-
-    Raises:
-        UnknownNameError: the model has no module of that path.
-        AttributionError: no layer fits the rule, or the chosen one has no feature map that the logits depend on.
-    """
-    modules = dict(logits.module.named_modules())
-    if layer is not None and layer not in modules:
-        raise UnknownNameError("layer", layer, (path for path in modules if path))
-    run = _run(logits, x)
-    return _last_map(run, modules) if layer is None else _checked(run, layer)
+    def reads_positions(self, path: str) -> bool:
+        """Whether the logits change with the positions of a layer, and not with its other tokens alone."""
+        layout, output = self.layouts[path], self.outputs[path]
+        if layout.start == 0:
+            return True
+        mix = torch.linspace(-1, 1, self.logits.numel(), dtype=self.logits.dtype, device=self.logits.device)
+        loss = (self.logits * mix.view_as(self.logits)).sum()
+        (slopes,) = torch.autograd.grad(loss, output, retain_graph=True)
+        return bool(layout.as_map(slopes).any()) or not bool(slopes.any())
 
 
 def _run(logits: Logits, x: Tensor) -> _Run:
+    size = (x.shape[2], x.shape[3])
     outputs: dict[str, Any] = {}
+    layouts: dict[str, FeatureLayout] = {}
+    calls: Counter[str] = Counter()
+    grids: list[Grid] = []
+    fixed: dict[int, tuple[bool, ...]] = {}
 
-    def keep(path: str) -> Callable[[nn.Module, Any, Any], None]:
+    def look(path: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             outputs.pop(path, None)
+            layouts.pop(path, None)
             outputs[path] = output
+            calls[path] += 1
+            if not isinstance(output, Tensor) or output.ndim not in {3, 4} or len(output) != 2:
+                return
+            if output.ndim == 3 and output.shape[1] not in fixed:
+                fixed[output.shape[1]] = _same_for_both(output)
+            found = layout_of(output.shape, size, grids, fixed.get(output.shape[1]))
+            if found is not None:
+                layouts[path] = found
+                if "H" in found.axes:
+                    grids.append(found.grid)
 
         return hook
 
-    image = x[:1].detach().clone().requires_grad_()
+    first = x[:1].detach()
+    noise = torch.randn(first.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
+    images = torch.cat([first, first.flip(-1) + noise.to(first)]).requires_grad_()
     with ExitStack() as undo:
         for path, module in logits.module.named_modules():
-            undo.callback(module.register_forward_hook(keep(path)).remove)
-        node = logits(image).grad_fn
-    start = image.view_as(image).grad_fn
-    if node is None or start is None:
+            undo.callback(module.register_forward_hook(look(path)).remove)
+        answer = logits(images)
+    start = images.view_as(images).grad_fn
+    if answer.grad_fn is None or start is None:
         raise AttributionError("no gradient flows from the logits back to the image")
     leaf = start.next_functions[0][0]
-    return _Run(outputs, leaf or start, node, (image.shape[2], image.shape[3]))
+    return _Run(outputs, layouts, calls, leaf or start, answer)
 
 
-def _last_map(run: _Run, modules: dict[str, nn.Module]) -> str:
+def _same_for_both(tokens: Tensor) -> tuple[bool, ...]:
+    """For each token, whether both images gave it the same value."""
+    one, other = tokens.detach()
+    return tuple((one == other).all(dim=1).tolist())
+
+
+def _last(run: _Run, modules: dict[str, nn.Module]) -> Layer:
     later = ""
-    for path, output in reversed(run.outputs.items()):
-        if not isinstance(output, Tensor) or output.ndim not in {3, 4}:
-            continue
-        if _is_map(output, run.size):
-            if run.carries_all(output):
-                if later:
-                    raise AttributionError(
-                        f"gradcam: the last feature map is {path}'s {tuple(output.shape)}, but the model goes on to "
-                        f"work on {later}, which is none; layer={path!r} explains that map all the same"
-                    )
-                return path
-        elif not later and _holds_positions(output) and _is_learned(modules[path]) and run.carries_all(output):
-            later = f"{path or 'the root'}'s {tuple(output.shape)}"
+    for path, output in _tensors(run):
+        layout = run.layouts.get(path)
+        if layout is not None and run.carries_all(output) and run.reads_positions(path):
+            if later:
+                raise AttributionError(
+                    f"the last features with positions are {path}'s {_shape(output)}, but the model goes on to work on "
+                    f"{later}, which has none that can be told; layer={path!r} explains those features all the same"
+                )
+            return run.layer(path)
+        if layout is None and not later and _holds_positions(output) and _is_learned(modules[path]):
+            later = f"{path or 'the root'}'s {_shape(output)}" if run.carries_all(output) else ""
     raise AttributionError(
-        "gradcam: found no feature map (N, C, H, W) that carries all that the logits know of the image"
+        "found no layer with positions of the image that carries all that the logits know of it"
         + (f"; the model works on {later}" if later else "")
     )
 
 
-def _checked(run: _Run, layer: str) -> str:
-    output = run.outputs.get(layer)
+def _tensors(run: _Run) -> Iterator[tuple[str, Tensor]]:
+    for path, output in reversed(run.outputs.items()):
+        if isinstance(output, Tensor) and output.ndim in {3, 4} and output.grad_fn is not None:
+            yield path, output
+
+
+def _checked(run: _Run, path: str) -> Layer:
+    output = run.outputs.get(path)
     if output is None:
-        raise AttributionError(f"gradcam: layer {layer!r} did not run")
-    if not isinstance(output, Tensor) or output.ndim != 4:
-        got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise AttributionError(f"gradcam: layer {layer!r} gives {got}, wanted a feature map (N, C, H, W)")
-    if output.grad_fn is None or not reaches(run.logits, output.grad_fn):
-        raise AttributionError(f"gradcam: the logits do not depend on layer {layer!r}")
-    return layer
+        raise AttributionError(f"layer {path!r} did not run")
+    layout = run.layouts.get(path)
+    if layout is None:
+        got = _shape(output) if isinstance(output, Tensor) else type(output).__name__
+        raise AttributionError(f"layer {path!r} gives {got}, wanted features with positions: a map or tokens")
+    if output.grad_fn is None or not reaches(run.logits.grad_fn, output.grad_fn):
+        raise AttributionError(f"the logits do not depend on layer {path!r}")
+    if not run.reads_positions(path):
+        raise AttributionError(f"the logits read no position of layer {path!r}, only the tokens before them")
+    return run.layer(path)
 
 
-def _is_map(output: Tensor, size: tuple[int, int]) -> bool:
-    """Whether the last two axes are the image's, made smaller by one stride, give or take a pixel at the border."""
-    if output.ndim != 4 or output.shape[2] * output.shape[3] <= 1:
-        return False
-    lowest, highest = zip(
-        *((whole / (part + 1), whole / max(part - 1, 0.5)) for whole, part in zip(size, output.shape[2:], strict=True)),
-        strict=True,
-    )
-    return bool(max(lowest) <= min(highest))
+def _shape(output: Tensor) -> str:
+    return str((1, *output.shape[1:]))
 
 
 def _holds_positions(output: Tensor) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -40,6 +41,8 @@ class Plan:
         attribution: Captum's object. It composes with Captum's own tools.
         reduce: From the attribution ``(n, C, h, w)`` to a map ``(n, h, w)``.
         source: What the values describe: ``"input"``, or the path of a layer.
+        differentiates: Whether the method takes gradients with respect to the images; one that only asks the model, or
+            that follows what comes after a layer alone, runs without them.
         images_at_once: How many images go through the model together.
         arguments: What ``attribute`` is called with for some images, besides them and their targets.
     """
@@ -48,13 +51,14 @@ class Plan:
     reduce: Callable[[Tensor], Tensor]
     source: str = "input"
     images_at_once: int = 1
+    differentiates: bool = True
     arguments: Callable[[Tensor], Mapping[str, Any]] = lambda _images: {}
 
     def run(self, images: Tensor, targets: Tensor) -> Tensor:
         """The map of some images, ``(n, H, W)``, bilinear where the attribution is smaller than the image."""
-        images = images.detach().clone().requires_grad_(self.source == "input")
+        images = images.detach().clone().requires_grad_(self.differentiates)
         values = self.attribution.attribute(images, target=targets, **self.arguments(images))
-        values = self.reduce(values.detach())
+        values = self.reduce(values.detach()).to(images.dtype)
         if values.shape[1:] == images.shape[2:]:
             return values
         return F.interpolate(values[:, None], images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
@@ -84,6 +88,7 @@ class Method:
         target: int | Tensor | Sequence[int],
         *,
         seed: int | torch.Generator = 0,
+        progress: Callable[[int], object] | None = None,
         **options: Any,
     ) -> Heatmap:
         """See :func:`attribute`."""
@@ -93,8 +98,8 @@ class Method:
             raise AttributionError(f"{self.name}: wanted a floating-point tensor of images (N, C, H, W), got {got}")
         targets = as_targets(target, len(x))
         start = seed if isinstance(seed, int) else int(torch.randint(2**62, (), generator=seed, device=seed.device))
-        with seeded(x.device, start), borrowed(module):
-            plan = self.plan(Logits(module, int(targets.max())), x.clone(), **options)
+        with seeded(x.device, start), borrowed(module), self._named():
+            plan = self.plan(Logits(module, int(targets.max()), progress), x.clone(), **options)
             maps = []
             batches = (torch.split(t, plan.images_at_once) for t in (x, targets.to(x.device, copy=True)))
             for images, wanted in zip(*batches, strict=True):
@@ -107,6 +112,16 @@ class Method:
                 f"{self.name}: {bad} of {values.numel()} values are NaN or infinite for {type(module).__name__}"
             )
         return Heatmap(values=values, method=self.name, source=plan.source, kind="attribution")
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors of a method say which one it is."""
+        try:
+            yield
+        except AttributionError as error:
+            if str(error).startswith(f"{self.name}: "):
+                raise
+            raise AttributionError(f"{self.name}: {error}") from error
 
 
 def method(name: str) -> Callable[[Callable[..., Plan]], Method]:
@@ -127,6 +142,7 @@ def attribute(
     method: str,
     *,
     seed: int | torch.Generator = 0,
+    progress: Callable[[int], object] | None = None,
     **options: Any,
 ) -> Heatmap:
     """Which parts of each image speak for a class.
@@ -141,6 +157,7 @@ def attribute(
         method: A name in :data:`METHODS`.
         seed: Where random methods start: the same for every image, so that a batch gives what its images give alone. A
             generator is asked for one number.
+        progress: Told of every forward pass how many images it holds.
         options: The method's own, see ``docs/reference/attribution.md``.
 
     Returns:
@@ -152,7 +169,7 @@ def attribute(
         TargetError: a class that the model does not have.
         AttributionError: the method does not apply to this model, or the values are not finite.
     """
-    return METHODS[method](vision, x, target, seed=seed, **options)
+    return METHODS[method](vision, x, target, seed=seed, progress=progress, **options)
 
 
 def passes_at_once(x: Tensor) -> int:
@@ -162,3 +179,14 @@ def passes_at_once(x: Tensor) -> int:
     """
     budget = (8 if x.device.type == "cpu" else 64) * 224 * 224
     return max(1, budget // (x.shape[2] * x.shape[3]))
+
+
+def check_count(name: str, **counts: int | None) -> None:
+    """Refuse a count below 1; ``None`` stands for a choice of ours.
+
+    Raises:
+        AttributionError: it is below 1.
+    """
+    for option, count in counts.items():
+        if count is not None and count < 1:
+            raise AttributionError(f"{name}: {option} is at least 1, got {count}")

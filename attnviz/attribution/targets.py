@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -50,29 +50,37 @@ class Logits:
     Args:
         module: The model.
         highest: The largest class index that is asked for.
+        tick: Told of every forward pass how many rows it has: what a progress bar counts.
     """
 
-    def __init__(self, module: nn.Module, highest: int = 0) -> None:
+    def __init__(self, module: nn.Module, highest: int = 0, tick: Callable[[int], object] | None = None) -> None:
         self.module = module
         self.highest = highest
+        self._tick = tick
         self._connected = False
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The logits.
+        """The logits, one row for each image.
 
         Raises:
             TargetError: the model has fewer classes than were asked for.
             AttributionError: the output is not ``(N, classes)``, or does not depend on the images by operations that
                 autograd can follow.
         """
+        return self.answer(x, len(x))
+
+    def answer(self, x: Tensor, rows: int) -> Tensor:
+        """As a call, where a hook makes the batch grow on the way: the logits have ``rows`` rows."""
         images = x.clone(memory_format=torch.channels_last)
         start = images.grad_fn
+        if self._tick is not None:
+            self._tick(rows)
         dtype = next((p.dtype for p in self.module.parameters() if p.is_floating_point()), x.dtype)
         output: Any = self.module(images.to(dtype))
         logits = getattr(output, "logits", output)
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != rows:
             got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-            raise AttributionError(f"wanted logits ({len(x)}, classes) from {self._name}, got {got}")
+            raise AttributionError(f"wanted logits ({rows}, classes) from {self._name}, got {got}")
         if self.highest >= logits.shape[1]:
             raise TargetError(
                 f"{self._name} has {logits.shape[1]} classes, 0 to {logits.shape[1] - 1}; got {self.highest}"
@@ -82,6 +90,10 @@ class Logits:
                 raise AttributionError(f"no gradient flows from the logits of {self._name} back to the image")
             self._connected = True
         return logits
+
+    def of(self, module: nn.Module) -> Logits:
+        """The same for another module."""
+        return Logits(module, self.highest, self._tick)
 
     @property
     def _name(self) -> str:

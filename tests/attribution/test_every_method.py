@@ -1,6 +1,7 @@
 """What every attribution method must do: one table over the registry, so that a new method is tested by existing."""
 
 import copy
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,35 @@ from attnviz.attribution import METHODS, attribute
 from attnviz.errors import AttributionError, TargetError, UnknownNameError
 from attnviz.records import Heatmap
 
-QUICK: dict[str, dict[str, Any]] = {"integrated_gradients": {"steps": 3}, "smoothgrad": {"samples": 3}}
+QUICK: dict[str, dict[str, Any]] = {
+    "integrated_gradients": {"steps": 3},
+    "smoothgrad": {"samples": 3},
+    "vargrad": {"samples": 3},
+    "gradient_shap": {"samples": 3},
+    "rise": {"samples": 12},
+    "lime": {"samples": 40, "segments": 9},
+    "kernel_shap": {"samples": 40, "segments": 9},
+    "feature_ablation": {"segments": 9},
+}
+RANDOM = {"smoothgrad", "vargrad", "gradient_shap", "rise", "lime", "kernel_shap"}
+LAYERED = {
+    *("cam", "gradcam", "gradcam++", "hirescam", "xgradcam", "layercam", "eigencam", "scorecam", "ablationcam"),
+    "guided_gradcam",
+}
+FITTED = {"lime", "kernel_shap"}  # zero but for rounding
+SIGNED = {"gradcam", "gradcam++", "hirescam", "xgradcam", "cam", "ablationcam"}  # have an option for the sign
+REFUSED = {  # a method that does not apply says so, and is never replaced by another
+    **{(method, "MobileNetV3"): "the rule is defined for ReLU alone, and the model has Hardswish"
+       for method in ("guided_backprop", "deconvolution", "guided_gradcam")},
+    ("deeplift", "ResNet"): r"layer1\.0\.relu runs 2 times",
+    ("deeplift", "MobileNetV3"): "the shares sum to",
+    ("deeplift", "EfficientNet"): "the shares sum to",
+    ("lrp", "MobileNetV3"): "no rule follows Hard",
+    ("lrp", "EfficientNet"): "no rule follows Hardtanh",
+}  # fmt: skip
+CLASSLESS = {"eigencam"}  # the same map for every target
+GRADIENT_FREE = {"occlusion", "feature_ablation", "lime", "kernel_shap", "rise"}
+RELEVANT_WHEN_FLAT = {"eigencam", "rise", "scorecam"}  # no map of zeros where the logit is flat, and documented so
 
 every_method = pytest.mark.parametrize("method", list(METHODS))
 
@@ -85,7 +114,7 @@ def test_targets_of_each_image_and_of_all_may_be_numbers_lists_or_tensors(
     for target in (torch.tensor(3), [3, 3, 3], torch.tensor([3, 3, 3], dtype=torch.int32)):
         assert torch.equal(run(stem, images, target, method).values, wanted)
     other = run(stem, images, 1, method).values
-    assert not torch.equal(other, wanted)
+    assert torch.equal(other, wanted) == (method in CLASSLESS)
 
 
 @every_method
@@ -96,7 +125,7 @@ def test_a_seed_gives_the_same_map_whatever_was_drawn_before(method: str, stem: 
     generator = torch.Generator().manual_seed(3)
     one, two = (run(stem, images, 1, method, seed=generator).values for _ in range(2))
     assert torch.equal(run(stem, images, 1, method, seed=torch.Generator().manual_seed(3)).values, one)
-    if method == "smoothgrad":
+    if method in RANDOM:
         assert not torch.equal(run(stem, images, 1, method, seed=4).values, first)
         assert not torch.equal(one, two)
 
@@ -117,14 +146,19 @@ def explode(*_: Any) -> None:
 
 
 BREAKS: dict[str, tuple[Callable[[Any], Any], int, type[Exception], str]] = {
-    "bad target": (lambda _m: None, 5, TargetError, r"^Stem has 5 classes, 0 to 4; got 5$"),
+    "bad target": (lambda _m: None, 5, TargetError, r"^(Stem|Chain) has 5 classes, 0 to 4; got 5$"),
     "raising model": (lambda m: m.relu.register_forward_hook(explode), 0, RuntimeError, "the model's own trouble"),
-    "huge weights": (lambda m: m.head.weight.data.fill_(torch.inf), 0, AttributionError, "NaN or infinite for Stem"),
+    "huge weights": (
+        lambda m: m.head.weight.data.fill_(torch.inf),
+        0,
+        AttributionError,
+        "NaN or infinite for|infinity",
+    ),
     "no logits": (
         lambda m: setattr(m.head, "forward", lambda x: x[:, :, None]),
         0,
         AttributionError,
-        r"^wanted logits \(\d, classes\) from Stem, got shape \(\d, 8, 1\)$",
+        r": wanted logits \(\d+, classes\) from (Stem|Chain), got shape \(\d+, 8, 1\)$",
     ),
     "cut gradient": (
         lambda m: setattr(m.head, "forward", lambda x: x.detach() * m.head.bias.sum()),
@@ -138,6 +172,8 @@ BREAKS: dict[str, tuple[Callable[[Any], Any], int, type[Exception], str]] = {
 @pytest.mark.parametrize("trouble", list(BREAKS))
 @every_method
 def test_a_model_is_left_as_it_was_after_an_error(method: str, trouble: str, stem: nn.Module, images: Tensor) -> None:
+    if (trouble == "cut gradient" and method in GRADIENT_FREE) or (trouble == "huge weights" and method in CLASSLESS):
+        return  # the method does not look there
     break_it, target, error, message = BREAKS[trouble]
     unusual(stem)
     break_it(stem)
@@ -171,7 +207,9 @@ def test_a_target_that_is_no_class_is_refused(
 @pytest.mark.parametrize("shape", [(3, 32, 32), (0, 3, 32, 32), (1, 3, 4, 32, 32)])
 @every_method
 def test_what_is_no_batch_of_images_is_refused(method: str, shape: tuple[int, ...], stem: nn.Module) -> None:
-    with pytest.raises(AttributionError, match=rf"{method}: wanted .* images \(N, C, H, W\), got torch.float32"):
+    with pytest.raises(
+        AttributionError, match=rf"{re.escape(method)}: wanted .* images \(N, C, H, W\), got torch.float32"
+    ):
         run(stem, torch.zeros(shape), 0, method)
     with pytest.raises(AttributionError, match=r"got torch\.uint8 of shape"):
         run(stem, torch.zeros(1, 3, 8, 8, dtype=torch.uint8), 0, method)
@@ -201,19 +239,18 @@ def test_dropout_and_batch_statistics_play_no_part(method: str, stem: nn.Module,
 @every_method
 def test_a_model_may_overwrite_its_input(method: str, stem: nn.Module, images: Tensor) -> None:
     class Normalised(nn.Module):
-        def __init__(self) -> None:
+        def __init__(self, *, in_place: bool) -> None:
             super().__init__()
-            self.body = stem
+            self.body, self.in_place = stem, in_place
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.body(x.sub_(0.5))
+            return self.body(x.sub_(0.5) if self.in_place else x - 0.5)
 
+    if method == "lrp":
+        return  # a subtraction has no rule
     kept = images.clone()
-    if method == "integrated_gradients":
-        wanted = run(stem, images - 0.5, 1, method, baseline=-0.5).values
-    else:
-        wanted = run(stem, images - 0.5, 1, method).values
-    torch.testing.assert_close(run(Normalised(), images, 1, method).values, wanted, atol=1e-5, rtol=1e-4)
+    wanted = run(Normalised(in_place=False), images, 1, method).values
+    torch.testing.assert_close(run(Normalised(in_place=True), images, 1, method).values, wanted, atol=1e-5, rtol=1e-4)
     assert torch.equal(images, kept)
 
 
@@ -227,9 +264,12 @@ def test_an_object_that_holds_a_module_is_explained_as_the_module(method: str, s
 
 @every_method
 def test_a_logit_that_is_flat_gives_a_map_of_zeros(method: str, stem: nn.Module, images: Tensor) -> None:
+    if method in RELEVANT_WHEN_FLAT:
+        return
     with torch.no_grad():
         stem.head.weight[2] = 0  # type: ignore[union-attr,index]
-    assert torch.equal(run(stem, images, 2, method).values, torch.zeros(3, 32, 32))
+    values = run(stem, images, 2, method).values
+    torch.testing.assert_close(values, torch.zeros(3, 32, 32), atol=1e-6 if method in FITTED else 0.0, rtol=0)
 
 
 @every_method
@@ -237,11 +277,16 @@ def test_a_published_cnn_is_explained_without_being_told_a_layer(method: str, re
     model, layer = real
     x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     before = state_of(model)
-    heatmap = run(model, x, [1, 7], method, **({"relu": False} if method == "gradcam" else {}))
+    if (method, type(model).__name__) in REFUSED:
+        with pytest.raises(AttributionError, match=f"^{method}: {REFUSED[method, type(model).__name__]}"):
+            run(model, x, [1, 7], method)
+        assert_same(before, state_of(model))
+        return
+    heatmap = run(model, x, [1, 7], method, **({"relu": False} if method in SIGNED else {}))
     assert heatmap.values.shape == (2, 64, 64)
     assert heatmap.values.isfinite().all()
-    assert heatmap.values.flatten(1).std(dim=1).gt(0).all()
-    assert heatmap.source == (layer if method == "gradcam" else "input")
+    assert method == "guided_gradcam" or heatmap.values.flatten(1).std(dim=1).gt(0).all()
+    assert heatmap.source == (layer if method in LAYERED else "input")
     assert_same(before, state_of(model))
 
 
@@ -249,13 +294,14 @@ def test_a_published_cnn_is_explained_without_being_told_a_layer(method: str, re
 def test_captums_own_tools_take_a_methods_attribution(method: str, stem: nn.Module, images: Tensor) -> None:
     from captum.attr import Attribution, NoiseTunnel
 
-    x = images[:2].clone().requires_grad_()
+    x = images[:1].clone().requires_grad_()
     plan = METHODS[method].plan(house.Logits(stem), x, **QUICK.get(method, {}))
     assert isinstance(plan.attribution, Attribution)
-    if method != "smoothgrad":
+    if method not in {"smoothgrad", "vargrad", "gradient_shap"}:  # which add noise themselves
         with torch.random.fork_rng():
-            noisy = NoiseTunnel(plan.attribution).attribute(x, nt_samples=2, stdevs=0.1, target=1)
-        assert noisy.shape[0] == 2
+            options = {"nt_samples": 2, "nt_samples_batch_size": 1, "target": 1, **plan.arguments(x), "stdevs": 0.1}
+            noisy = NoiseTunnel(plan.attribution).attribute(x, **options)
+        assert noisy.shape[0] == len(x)
 
 
 def test_every_method_has_a_summary_of_one_line() -> None:

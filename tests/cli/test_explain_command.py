@@ -97,7 +97,7 @@ class TestWhatItDoes:
 
     def test_a_method_that_was_asked_for_and_does_not_apply_is_an_error(self, explain):
         message = failed(explain(model="tiny_model:tokens", methods="saliency,gradcam"))
-        assert message.startswith("Error: gradcam: the last feature map is stem's")
+        assert message.startswith("Error: gradcam: the last features with positions are stem's")
 
     def test_a_model_without_attention_is_said_so(self, explain):
         result = explain(model="tiny_model:plain")
@@ -177,7 +177,7 @@ class TestBadWords:
 
     def test_unknown_method(self, explain):
         message = failed(explain(methods="gradcma"))
-        assert message == "Error: unknown attribution method 'gradcma': did you mean gradcam?"
+        assert message == "Error: unknown attribution method 'gradcma': did you mean gradcam or xgradcam or gradcam++?"
 
     def test_a_bad_method_is_told_before_a_model_is_loaded(self, explain):
         assert "unknown attribution method 'gradcma'" in failed(

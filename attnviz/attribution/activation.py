@@ -1,0 +1,132 @@
+"""Read a layer's features and their slopes, and run what comes after the layer on changed features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attnviz.attribution.layers import Layer
+from attnviz.attribution.targets import Logits
+from attnviz.errors import AttributionError
+
+
+def features(logits: Logits, layer: Layer, images: Tensor) -> Tensor:
+    """What a layer gives for some images, as a map ``(n, C, h, w)``, without gradients."""
+    seen: list[Tensor] = []
+    with torch.no_grad():
+        _hooked(logits, layer, images, seen.append)
+    return layer.layout.as_map(seen[-1])
+
+
+def features_and_slopes(
+    logits: Logits, layer: Layer, images: Tensor, targets: Tensor, scale: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    r"""A layer's features ``A`` and the slopes of the logit, :math:`\partial s / \partial A`.
+
+    Autograd follows only what comes after the layer: its output is cut off from what made it.
+
+    Args:
+        logits: The model, borrowed.
+        layer: The layer.
+        images: ``(n, C, H, W)``.
+        targets: ``(n,)`` classes.
+        scale: What the features are multiplied with before the model goes on.
+
+    Returns:
+        Two maps ``(n, C', h, w)``, detached.
+
+    Raises:
+        AttributionError: the logits do not depend on the layer.
+    """
+    seen: list[Tensor] = []
+
+    def cut(output: Tensor) -> Tensor:
+        seen.append((output.detach() * scale if scale != 1 else output.detach()).requires_grad_())
+        return seen[-1].clone()  # the model may go on in place
+
+    with torch.enable_grad():
+        score = _hooked(logits, layer, images.detach(), cut).gather(1, targets[:, None]).sum()
+    slopes = torch.autograd.grad(score, seen[-1], allow_unused=True)[0] if score.requires_grad else None
+    if slopes is None:
+        raise AttributionError(f"the logits do not depend on layer {layer.path!r}")
+    return layer.layout.as_map(seen[-1].detach()), layer.layout.as_map(slopes)
+
+
+def answers_to(
+    logits: Logits, layer: Layer, image: Tensor, change: Callable[[Tensor, int, int], Tensor], count: int, at_once: int
+) -> Tensor:
+    """The logits of one image, with the layer's output changed in many ways; only what comes after it is run for each.
+
+    The image goes up to the layer alone; there its output is repeated, one row for each change. Where the rest of the
+    model does not take a batch that has grown on the way, or answers differently to the unchanged row, the whole model
+    is run on repeated images instead: the same numbers, only slower.
+
+    Args:
+        logits: The model, borrowed.
+        layer: The layer.
+        image: ``(1, C, H, W)``.
+        change: From the output ``(1, ...)``, a first and a last change to the changed outputs ``(last - first, ...)``.
+        count: How many changes there are.
+        at_once: How many rows run together.
+
+    Returns:
+        ``(1 + count, classes)``: first the plain answer.
+    """
+    with torch.no_grad():
+        plain = logits(image)
+        grows = True
+        answers = [plain]
+        for first in range(0, count, at_once):
+            last = min(first + at_once, count)
+
+            def grown(output: Tensor, first: int = first, last: int = last) -> Tensor:
+                return torch.cat([output[:1], change(output[:1], first, last)])
+
+            rows = last - first + 1
+            found = _grown(logits, layer, image, grown, rows) if grows else None
+            grows = found is not None and _alike(found[:1], plain)
+            if found is None or not grows:
+                found = _hooked(logits, layer, image.expand(rows, *image.shape[1:]), grown)
+            answers.append(found[1:])
+    return torch.cat(answers)
+
+
+def _grown(logits: Logits, layer: Layer, image: Tensor, grown: Callable[[Tensor], Tensor], rows: int) -> Tensor | None:
+    """The answers where the batch grows at the layer; ``None`` where the model does not take that."""
+    try:
+        return _hooked(logits, layer, image, grown, rows)
+    except (RuntimeError, ValueError, IndexError, AttributionError):
+        return None
+
+
+def _alike(found: Tensor, plain: Tensor) -> bool:
+    return torch.allclose(found, plain, rtol=1e-3, atol=1e-4 * float(plain.abs().amax().clamp_min(1e-30)))
+
+
+def _hooked(
+    logits: Logits, layer: Layer, images: Tensor, change: Callable[[Tensor], Any], rows: int | None = None
+) -> Tensor:
+    """Run the model with ``change`` on the layer's output; what it returns, if anything, takes the output's place."""
+    calls = 0
+
+    def hook(_module: Any, _inputs: Any, output: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls != layer.call + 1:
+            return None
+        if not isinstance(output, Tensor):
+            raise AttributionError(f"layer {layer.path!r} gives a {type(output).__name__}, wanted a tensor")
+        changed = change(output)
+        return changed if isinstance(changed, Tensor) else None
+
+    handle = logits.module.get_submodule(layer.path).register_forward_hook(hook)
+    try:
+        answer = logits.answer(images, rows or len(images))
+    finally:
+        handle.remove()
+    if calls <= layer.call:
+        raise AttributionError(f"layer {layer.path!r} ran {calls} times, wanted {layer.call + 1}")
+    return answer

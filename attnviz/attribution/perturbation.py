@@ -1,0 +1,212 @@
+"""Maps by hiding patches or superpixels of the image, through Captum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attnviz.attribution.methods import Plan, check_count, method, passes_at_once
+from attnviz.attribution.targets import Logits
+from attnviz.errors import AttributionError
+
+
+@method("occlusion")
+def occlusion(
+    logits: Logits,
+    x: Tensor,
+    *,
+    window: int | None = None,
+    stride: int | None = None,
+    baseline: float = 0.0,
+    batch_size: int | None = None,
+) -> Plan:
+    r"""Occlusion: how much the logit drops when a square patch is covered, averaged over the patches on a pixel.
+
+    .. math:: M_{ij} = \frac{1}{|P_{ij}|} \sum_{p \in P_{ij}} (s(x) - s(x \text{ without } p))
+
+    Args:
+        logits: The model.
+        x: Images.
+        window: Side of the patch in pixels; by default an eighth of the image's shorter side.
+        stride: Step between patches; by default the patch's side.
+        baseline: Colour of the patch, after preprocessing; 0 is the preprocessing's mean colour.
+        batch_size: Covered images that run together.
+
+    Raises:
+        AttributionError: a window or a stride that does not fit the image.
+
+    Source: Zeiler and Fergus, ECCV 2014, section 4.2; differences instead of answers, as Captum's ``Occlusion``.
+    """
+    from captum.attr import Occlusion
+
+    shortest = min(x.shape[2:])
+    side = max(1, shortest // 8) if window is None else window
+    step = side if stride is None else stride
+    check_count("occlusion", window=side, stride=step, batch_size=batch_size)
+    if side > shortest or step > side:
+        raise AttributionError(
+            f"occlusion: wanted a window of at most {shortest} px and a stride of at most the window, "
+            f"got {side} and {step}"
+        )
+    arguments = {
+        "sliding_window_shapes": (x.shape[1], side, side),
+        "strides": (x.shape[1], step, step),
+        "baselines": baseline,
+        "perturbations_per_eval": batch_size or passes_at_once(x),
+    }
+    return Plan(
+        Occlusion(logits), reduce=lambda values: values[:, 0], arguments=lambda _images: arguments, differentiates=False
+    )
+
+
+@method("feature_ablation")
+def feature_ablation(
+    logits: Logits, x: Tensor, *, segments: int = 50, baseline: float = 0.0, batch_size: int | None = None
+) -> Plan:
+    r"""Feature ablation: how much the logit drops when a superpixel is blanked.
+
+    Args:
+        logits: The model.
+        x: Images.
+        segments: About how many superpixels an image is cut into, see :func:`superpixels`.
+        baseline: Colour of what is blanked, after preprocessing.
+        batch_size: Changed images that run together.
+
+    Source: Captum's ``FeatureAblation``, with superpixels for features.
+    """
+    from captum.attr import FeatureAblation
+
+    return _by_segments("feature_ablation", FeatureAblation, logits, x, segments, baseline, batch_size, {})
+
+
+@method("lime")
+def lime(
+    logits: Logits,
+    x: Tensor,
+    *,
+    samples: int = 200,
+    segments: int = 50,
+    baseline: float = 0.0,
+    batch_size: int | None = None,
+) -> Plan:
+    r"""LIME: a linear model of the logit, fitted to images with superpixels switched off at random.
+
+    Args:
+        logits: The model.
+        x: Images.
+        samples: Images that the linear model is fitted to.
+        segments: About how many superpixels an image is cut into.
+        baseline: Colour of what is switched off, after preprocessing.
+        batch_size: Changed images that run together.
+
+    Returns:
+        The weight of each pixel's superpixel.
+
+    Source: Ribeiro et al., KDD 2016, section 3.4; Captum's ``Lime``, fitted by ridge regression as the authors' code
+    does for images. Captum's own default, a Lasso with a fixed penalty, gives zeros where logits are small.
+    """
+    from captum._utils.models.linear_model import SkLearnRidge
+    from captum.attr import Lime
+
+    check_count("lime", samples=samples)
+    made = partial(Lime, interpretable_model=SkLearnRidge(alpha=1.0))
+    return _by_segments("lime", made, logits, x, segments, baseline, batch_size, {"n_samples": samples})
+
+
+@method("kernel_shap")
+def kernel_shap(
+    logits: Logits,
+    x: Tensor,
+    *,
+    samples: int = 200,
+    segments: int = 50,
+    baseline: float = 0.0,
+    batch_size: int | None = None,
+) -> Plan:
+    r"""Kernel SHAP: each superpixel's Shapley value of the logit, estimated by a weighted linear fit.
+
+    Args:
+        logits: The model.
+        x: Images.
+        samples: Images that the fit rests on; fewer than twice the segments give a poor estimate.
+        segments: About how many superpixels an image is cut into.
+        baseline: Colour of what is switched off, after preprocessing.
+        batch_size: Changed images that run together.
+
+    Source: Lundberg and Lee, NeurIPS 2017, theorem 2; Captum's ``KernelShap``.
+    """
+    from captum.attr import KernelShap
+
+    check_count("kernel_shap", samples=samples)
+    return _by_segments("kernel_shap", KernelShap, logits, x, segments, baseline, batch_size, {"n_samples": samples})
+
+
+def _by_segments(
+    name: str,
+    make: Callable[[Logits], Any],
+    logits: Logits,
+    x: Tensor,
+    segments: int,
+    baseline: float,
+    batch_size: int | None,
+    options: dict[str, Any],
+) -> Plan:
+    from attnviz.attribution.class_maps import Checked
+
+    check_count(name, segments=segments, batch_size=batch_size)
+    at_once = batch_size or passes_at_once(x)
+
+    def arguments(images: Tensor) -> dict[str, Any]:
+        return {
+            "feature_mask": superpixels(images, segments)[:, None],
+            "baselines": baseline,
+            "perturbations_per_eval": at_once,
+            **options,
+        }
+
+    return Plan(
+        Checked(logits, make(logits)), reduce=lambda values: values[:, 0], arguments=arguments, differentiates=False
+    )
+
+
+COMPACTNESS = 0.5
+"""How much a step of a whole segment counts beside the standard deviation of a colour."""
+
+
+def superpixels(images: Tensor, segments: int = 50) -> Tensor:
+    """Cut images into superpixels: k-means of colour and place, started on a grid.
+
+    Args:
+        images: ``(n, C, H, W)``.
+        segments: About how many; an image has at most as many as it has pixels.
+
+    Returns:
+        ``(n, H, W)`` int64: labels from 0 without gaps.
+
+    Source: after Achanta et al., PAMI 34 (2012) (SLIC), without its last step: a segment may be in two pieces.
+    """
+    return torch.stack([_superpixels(image, segments) for image in images.detach()]).to(images.device)
+
+
+def _superpixels(image: Tensor, segments: int) -> Tensor:
+    from sklearn.cluster import KMeans
+
+    height, width = image.shape[1:]
+    step = max(1.0, (height * width / segments) ** 0.5)
+    rows, columns = max(1, round(height / step)), max(1, round(width / step))
+    colours = image.cpu().double().flatten(1).T.numpy()
+    spread = colours.std() or 1.0
+    ys, xs = np.mgrid[:height, :width]
+    places = np.stack([ys.ravel(), xs.ravel()], axis=1) * COMPACTNESS / step * 2
+    points = np.concatenate([colours / spread, places], axis=1).astype(np.float32)
+    centres_y = ((np.arange(rows) + 0.5) * height / rows).astype(int)
+    centres_x = ((np.arange(columns) + 0.5) * width / columns).astype(int)
+    start = points[(centres_y[:, None] * width + centres_x[None]).ravel()]
+    labels = KMeans(len(start), init=start, n_init=1, max_iter=10).fit(points).labels_
+    _, tight = np.unique(labels, return_inverse=True)
+    return torch.from_numpy(tight.reshape(height, width)).long()

@@ -1,0 +1,324 @@
+"""Maps that carry the answer back through the network by a rule of their own, or along paths of references."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attnviz.attribution.cam import gradcam_formula
+from attnviz.attribution.layers import Layer, find_layer
+from attnviz.attribution.methods import Plan, check_count, method, passes_at_once
+from attnviz.attribution.targets import Logits
+from attnviz.errors import AttributionError
+
+
+def strongest_channel(values: Tensor) -> Tensor:
+    """The largest size over the colours, ``(n, C, H, W)`` to ``(n, H, W)``."""
+    return values.abs().amax(dim=1)
+
+
+@method("input_x_gradient")
+def input_x_gradient(logits: Logits, x: Tensor) -> Plan:
+    r"""Input times gradient: each pixel's share of the logit, were the model linear.
+
+    .. math:: M_{ij} = \sum_c x_{cij} \, \partial s / \partial x_{cij}
+
+    The sign is kept. A pixel of the preprocessing's mean colour gets 0, whatever it does.
+
+    Source: Shrikumar et al., 2016 (arXiv 1605.01713).
+    """
+    from captum.attr import InputXGradient
+
+    return Plan(InputXGradient(logits), reduce=lambda values: values.sum(dim=1), images_at_once=passes_at_once(x))
+
+
+@method("vargrad")
+def vargrad(
+    logits: Logits, x: Tensor, *, samples: int = 12, noise: float = 0.15, batch_size: int | None = None
+) -> Plan:
+    r"""VarGrad: how much the gradient varies around the image.
+
+    .. math:: M_{ij} = \max_c \frac{1}{n} \sum_{k=1}^n (g_k - \bar g)^2_{cij}, \quad
+        g_k = \partial s(x + \epsilon_k) / \partial x, \quad \epsilon_k \sim \mathcal{N}(0, \sigma^2)
+
+    Args:
+        logits: The model.
+        x: Images.
+        samples: ``n``.
+        noise: ``sigma``, relative to the range of values of each image. An image of one value gets a map of zeros.
+        batch_size: Samples that run together.
+
+    Raises:
+        AttributionError: fewer than 1 sample, or negative noise.
+
+    Source: Adebayo et al., NeurIPS 2018, appendix; channels joined as in ``saliency``.
+    """
+    from captum.attr import NoiseTunnel, Saliency
+
+    check_count("vargrad", samples=samples, batch_size=batch_size)
+    if not noise >= 0:
+        raise AttributionError(f"vargrad: noise is a share of the image's range, at least 0; got {noise}")
+    at_once = batch_size or passes_at_once(x)
+    return Plan(
+        attribution=NoiseTunnel(Saliency(logits)),
+        reduce=strongest_channel,
+        arguments=lambda images: {
+            "nt_type": "vargrad",
+            "nt_samples": samples,
+            "nt_samples_batch_size": at_once,
+            "stdevs": noise * float((images.amax() - images.amin()).detach()),
+            "abs": False,
+        },
+    )
+
+
+@method("gradient_shap")
+def gradient_shap(logits: Logits, x: Tensor, *, samples: int = 16, noise: float = 0.1, baseline: float = 0.0) -> Plan:
+    r"""GradientSHAP: the expected gradient between references and the noisy image, times their difference.
+
+    .. math:: M_{ij} = \sum_c \mathbb{E}_{\alpha, \epsilon, x'} \left[ (x - x')_{cij} \,
+        \partial s(x' + \alpha (x + \epsilon - x')) / \partial x_{cij} \right]
+
+    References ``x'`` are two: the blank image, and the image's own mean colour everywhere. ``alpha`` is uniform.
+
+    Args:
+        logits: The model.
+        x: Images.
+        samples: Points at which the gradient is taken; all run together.
+        noise: Standard deviation of the noise, relative to the range of values of each image.
+        baseline: Value of the blank image.
+
+    Raises:
+        AttributionError: fewer than 1 sample, or negative noise.
+
+    Source: Lundberg and Lee, NeurIPS 2017, as Captum's ``GradientShap``.
+    """
+    from captum.attr import GradientShap
+
+    from attnviz.attribution.borrow import numpy_seeded
+    from attnviz.attribution.class_maps import Checked
+
+    check_count("gradient_shap", samples=samples)
+    if not noise >= 0:
+        raise AttributionError(f"gradient_shap: noise is a share of the image's range, at least 0; got {noise}")
+
+    def arguments(images: Tensor) -> dict[str, Any]:
+        mean = images.detach().mean(dim=(0, 2, 3), keepdim=True)
+        blank = torch.full_like(images.detach()[:1], baseline)
+        spread = float((images.amax() - images.amin()).detach())
+        return {"baselines": torch.cat([blank, blank * 0 + mean]), "n_samples": samples, "stdevs": noise * spread}
+
+    return Plan(
+        Checked(logits, GradientShap(logits), within=numpy_seeded),
+        reduce=lambda values: values.sum(dim=1),
+        arguments=arguments,
+    )
+
+
+@method("guided_backprop")
+def guided_backprop(logits: Logits, x: Tensor) -> Plan:
+    r"""Guided Backpropagation: the gradient, where at each ReLU only positive slopes of open units go on.
+
+    .. math:: R^{l} = [f^{l} > 0] \, [R^{l+1} > 0] \, R^{l+1}
+
+    It nearly restores the image and hardly depends on the class (Adebayo et al., NeurIPS 2018).
+
+    Raises:
+        AttributionError: the model has no ReLU, or activations for which the rule is not defined.
+
+    Source: Springenberg et al., ICLR workshop 2015, section 3.4.
+    """
+    from attnviz.attribution.image_maps import RectifiedGradient
+
+    return Plan(
+        RectifiedGradient(logits, forward_mask=True), reduce=strongest_channel, images_at_once=passes_at_once(x)
+    )
+
+
+@method("deconvolution")
+def deconvolution(logits: Logits, x: Tensor) -> Plan:
+    r"""Deconvnet: the gradient, where at each ReLU only positive slopes go on, open or not.
+
+    .. math:: R^{l} = [R^{l+1} > 0] \, R^{l+1}
+
+    Raises:
+        AttributionError: the model has no ReLU, or activations for which the rule is not defined.
+
+    Source: Zeiler and Fergus, ECCV 2014, section 2.1.
+    """
+    from attnviz.attribution.image_maps import RectifiedGradient
+
+    return Plan(
+        RectifiedGradient(logits, forward_mask=False), reduce=strongest_channel, images_at_once=passes_at_once(x)
+    )
+
+
+@method("guided_gradcam")
+def guided_gradcam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None) -> Plan:
+    r"""Guided Grad-CAM: Guided Backpropagation, times Grad-CAM brought to the size of the image.
+
+    Args:
+        logits: The model.
+        x: Images.
+        layer: As for ``gradcam``.
+
+    Raises:
+        AttributionError: as for ``guided_backprop`` and ``gradcam``.
+
+    Source: Selvaraju et al., ICCV 2017, section 3.2; upsampled bilinearly (Captum's default is nearest).
+    """
+    from attnviz.attribution.class_maps import LayerAttribution, of_slopes
+    from attnviz.attribution.image_maps import RectifiedGradient
+
+    found = find_layer(logits, x, layer)
+    guided = RectifiedGradient(logits, forward_mask=True)
+    coarse = of_slopes(logits, found, lambda a, g: gradcam_formula(a, g).clamp_min(0))
+
+    def explain(images: Tensor, targets: Tensor) -> Tensor:
+        fine = guided.attribute(images, targets)
+        where = coarse.attribute(images, targets)
+        return strongest_channel(fine * F.interpolate(where, fine.shape[2:], mode="bilinear", align_corners=False))
+
+    return Plan(
+        attribution=LayerAttribution(logits, found, explain),
+        reduce=lambda values: values[:, 0],
+        source=found.path,
+        images_at_once=passes_at_once(x),
+        differentiates=False,
+    )
+
+
+@method("deeplift")
+def deeplift(logits: Logits, x: Tensor, *, baseline: float | Tensor = 0.0) -> Plan:
+    r"""DeepLIFT: each pixel's share of the logit's rise from a blank image, by differences of activations.
+
+    .. math:: \sum_{cij} C_{cij} = s(x) - s(x'), \quad M_{ij} = \sum_c C_{cij}
+
+    The Rescale rule: at an activation function, ``C`` is multiplied by the ratio of the differences of its output and
+    of its input. Captum follows activations that are modules, each called once. Whether it could follow this model is
+    tested by the sum: where it misses the rise by more than 5 %, the method does not apply.
+
+    Args:
+        logits: The model.
+        x: Images.
+        baseline: The blank image ``x'``: a number, or a tensor ``(1, C, H, W)``.
+
+    Raises:
+        AttributionError: activations that are functions or are used twice; gates and attention, which multiply values.
+
+    Source: Shrikumar et al., ICML 2017, section 3; Ancona et al., ICLR 2018, for the gradient formulation.
+    """
+    from captum.attr import DeepLift
+
+    from attnviz.attribution.class_maps import Checked
+
+    check_one_call_each(logits, x)
+    blank = torch.zeros_like(x[:1]) + baseline
+    wrapped = LogitsModule(logits)
+
+    def check(images: Tensor, targets: Tensor, values: Tensor) -> None:
+        with torch.no_grad():
+            rise = (logits(images) - logits(blank)).gather(1, targets[:, None])[:, 0]
+        gap = (values.flatten(1).sum(1) - rise).abs()
+        if bool((gap > 0.05 * rise.abs() + 1e-3 * values.flatten(1).abs().sum(1)).any()):
+            raise AttributionError(
+                f"the shares sum to {float(values[0].sum()):.3g} where the logit rises by {float(rise[0]):.3g}: the "
+                "model has gates, attention or activations that are no modules, which DeepLIFT's rules do not follow"
+            )
+
+    return Plan(
+        attribution=Checked(
+            logits, DeepLift(wrapped, multiply_by_inputs=True), check, within=lambda: not_in_place(logits)
+        ),
+        reduce=lambda values: values.sum(dim=1),
+        images_at_once=passes_at_once(x),
+        arguments=lambda _images: {"baselines": blank},
+    )
+
+
+@method("lrp")
+def lrp(logits: Logits, x: Tensor, *, epsilon: float = 1e-6) -> Plan:
+    r"""Layer-wise relevance propagation: the logit handed back layer by layer, to each unit by its contribution.
+
+    .. math:: R_i = \sum_j \frac{(a_i w_{ij})^+}{\sum_{i'} (a_{i'} w_{i'j})^+} R_j \text{ in convolutions}, \quad
+        R_i = \sum_j \frac{a_i w_{ij}}{z_j + \epsilon} R_j \text{ elsewhere}
+
+    The first convolution, whose inputs have two signs, and all that is no convolution take the epsilon rule; with it
+    alone the map would be input times gradient. A sum of branches hands to each its share. The values sum to the logit,
+    but for what biases take.
+
+    Args:
+        logits: The model.
+        x: Images.
+        epsilon: Of the epsilon rule, relative to the largest output of a layer.
+
+    Raises:
+        AttributionError: gates and attention, which multiply two values, and activations other than ReLU: no rule
+            follows them.
+
+    Source: Bach et al., PLoS ONE 10 (2015), equations 58 and 60; the composite of Montavon et al., 2019, section 10.3,
+    and their form as a gradient. Captum's ``LRP`` follows chains of modules alone, and changes the model's weights.
+    """
+    from attnviz.attribution.relevance import Relevance
+
+    if not epsilon >= 0:
+        raise AttributionError(f"lrp: epsilon is at least 0, got {epsilon}")
+    return Plan(Relevance(logits, epsilon), reduce=lambda values: values.sum(dim=1), images_at_once=passes_at_once(x))
+
+
+class LogitsModule(nn.Module):
+    """The model as a module whose forward gives logits, for those of Captum's methods that want one."""
+
+    def __init__(self, logits: Logits) -> None:
+        super().__init__()
+        self.inner = logits.module
+        self._logits = [logits]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The logits."""
+        return self._logits[0](x)
+
+
+@contextmanager
+def not_in_place(logits: Logits) -> Iterator[None]:
+    """Activations that overwrite their input do not, while Captum's hooks are on them; their flags come back."""
+    with ExitStack() as undo:
+        for part in logits.module.modules():
+            if getattr(part, "inplace", False) is True:
+                undo.callback(setattr, part, "inplace", True)  # noqa: FBT003
+                part.inplace = False  # type: ignore[assignment]
+        yield
+
+
+def _calls(logits: Logits, x: Tensor) -> dict[str, int]:
+    calls: dict[str, int] = {}
+
+    def counted(path: str) -> Callable[..., None]:
+        def hook(*_: Any) -> None:
+            calls[path] = calls.get(path, 0) + 1
+
+        return hook
+
+    with ExitStack() as undo, torch.no_grad():
+        for path, part in logits.module.named_modules():
+            if next(part.children(), None) is None:
+                undo.callback(part.register_forward_hook(counted(path)).remove)
+        logits(x[:1])
+    return calls
+
+
+def check_one_call_each(logits: Logits, x: Tensor) -> None:
+    """Refuse a model that calls an activation twice.
+
+    Raises:
+        AttributionError: names it.
+    """
+    modules = dict(logits.module.named_modules())
+    for path, count in _calls(logits, x).items():
+        if count > 1 and next(modules[path].parameters(), None) is None and not isinstance(modules[path], nn.Identity):
+            raise AttributionError(f"{path} runs {count} times; Captum's rules follow a module that runs once")

@@ -1,0 +1,119 @@
+"""Which layer a class activation map reads, and how its output lies on the image plane."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from attnviz.attribution import FeatureLayout, Layer, Logits, attribute, find_layer
+from attnviz.attribution.layout import layout_of
+from attnviz.errors import AttributionError
+
+
+@pytest.mark.parametrize(
+    ("shape", "grids", "fixed", "wanted"),
+    [
+        ((2, 512, 7, 7), [(14, 14)], None, FeatureLayout("NCHW", (7, 7))),
+        ((2, 7, 7, 768), [(14, 14)], None, FeatureLayout("NHWC", (7, 7))),
+        ((2, 196, 192), [(14, 14)], [False] * 196, FeatureLayout("NLC", (14, 14))),
+        ((2, 197, 192), [(14, 14)], [True] + [False] * 196, FeatureLayout("NLC", (14, 14), 1)),
+        ((2, 201, 192), [(14, 14)], [True] * 5 + [False] * 196, FeatureLayout("NLC", (14, 14), 5)),
+        ((2, 49, 192), [(14, 14)], [False] * 49, FeatureLayout("NLC", (7, 7))),
+        ((2, 60, 49), [(14, 14), (7, 7)], [False] * 60, FeatureLayout("NCL", (7, 7))),
+        ((2, 197, 192), [(14, 14)], [True] * 197, FeatureLayout("NLC", (14, 14), 1)),
+        ((2, 512, 1, 1), [], None, None),
+        ((2, 10), [], None, None),
+    ],
+)
+def test_a_layout_by_hand(shape: tuple[int, ...], grids: Any, fixed: Any, wanted: FeatureLayout | None) -> None:
+    assert layout_of(shape, (224, 224), grids, fixed) == wanted
+
+
+def test_tokens_become_a_map_row_by_row_and_leave_out_those_before_them() -> None:
+    tokens = torch.arange(7.0)[None, :, None].expand(1, 7, 2)
+    wanted = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]).expand(1, 2, 2, 3)
+    assert torch.equal(FeatureLayout("NLC", (2, 3), 1).as_map(tokens), wanted)
+    assert torch.equal(FeatureLayout("NCL", (2, 3), 1).as_map(tokens.mT), wanted)
+    assert torch.equal(FeatureLayout("NHWC", (2, 3)).as_map(wanted.movedim(1, -1)), wanted)
+
+
+def _timm(name: str, **options: Any) -> nn.Module:
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    return timm.create_model(name, num_classes=4, **options).eval()
+
+
+SMALL = {"embed_dim": 24, "num_heads": 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "size", "path", "layout"),
+    [
+        ("vit_tiny_patch16_224", {"depth": 3, **SMALL, "img_size": 64}, 64, "blocks.1",
+         FeatureLayout("NLC", (4, 4), 1)),
+        ("deit_tiny_distilled_patch16_224", {"depth": 2, **SMALL, "img_size": 64}, 64, "blocks.0",
+         FeatureLayout("NLC", (4, 4), 2)),
+        ("vit_base_patch16_siglip_gap_224", {"depth": 2, **SMALL, "img_size": 64}, 64, "norm",
+         FeatureLayout("NLC", (4, 4))),
+        ("vit_medium_patch16_reg4_gap_256", {"depth": 2, **SMALL, "img_size": 64}, 64, "norm",
+         FeatureLayout("NLC", (4, 4), 4)),
+        ("mixer_s32_224", {}, 224, "norm", FeatureLayout("NLC", (7, 7))),
+        ("swin_tiny_patch4_window7_224", {"depths": (1, 1, 1, 1), "embed_dim": 24}, 224, "norm",
+         FeatureLayout("NHWC", (7, 7))),
+        ("pvt_v2_b0", {}, 64, "stages", FeatureLayout("NCHW", (2, 2))),
+        ("convnext_atto", {}, 64, "norm_pre", FeatureLayout("NCHW", (2, 2))),
+        ("xcit_nano_12_p16_224", {"depth": 2}, 64, "cls_attn_blocks.0", FeatureLayout("NLC", (4, 4), 1)),
+    ],
+)  # fmt: skip
+def test_the_layer_and_the_layout_of_token_models_are_found(
+    name: str, options: dict[str, Any], size: int, path: str, layout: FeatureLayout
+) -> None:
+    model = _timm(name, **options)
+    x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    found = find_layer(Logits(model), x)
+    assert (found.path, found.layout) == (path, layout)
+
+
+def test_a_map_of_tokens_is_the_papers_formula_on_their_grid() -> None:
+    model = _timm("vit_tiny_patch16_224", depth=2, img_size=(64, 96), **SMALL).double()
+    x = torch.randn(2, 3, 64, 96, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    kept: list[Tensor] = []
+    handle = model.blocks[0].register_forward_hook(lambda _m, _i, out: kept.append(out))
+    score = model(x)[:, 3].sum()
+    handle.remove()
+    (g,) = torch.autograd.grad(score, kept[0])
+    a, g = (t[:, 1:].reshape(2, 4, 6, 24).permute(0, 3, 1, 2) for t in (kept[0].detach(), g))
+    coarse = torch.stack([sum(g[n, c].mean() * a[n, c] for c in range(24)) for n in range(2)])
+    wanted = nn.functional.interpolate(coarse[:, None], (64, 96), mode="bilinear")[:, 0]
+    found = attribute(model, x, 3, "gradcam", relu=False)
+    torch.testing.assert_close(found.values, wanted)
+    assert found.source == "blocks.0"
+
+
+def test_the_last_block_of_a_class_token_model_is_refused_since_its_positions_are_never_read() -> None:
+    model = _timm("vit_tiny_patch16_224", depth=2, img_size=64, **SMALL)
+    with pytest.raises(AttributionError, match=r"gradcam: the logits read no position of layer 'blocks\.1'"):
+        attribute(model, torch.randn(1, 3, 64, 64), 0, "gradcam", layer="blocks.1")
+
+
+def test_a_layer_that_was_found_before_is_used_without_a_search(stem: nn.Module, images: Tensor) -> None:
+    layer = find_layer(Logits(stem), images)
+    assert layer == Layer("relu", FeatureLayout("NCHW", (8, 8)), call=1)
+    passes: list[int] = []
+    again = attribute(stem, images, 1, "gradcam", layer=layer, progress=passes.append)
+    assert passes == [3]
+    assert torch.equal(again.values, attribute(stem, images, 1, "gradcam").values)
+
+
+def test_two_branches_that_never_meet_on_the_image_plane_have_no_layer() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 4, 5, padding=2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.one(x).relu().mean((2, 3)) + self.two(x).relu().mean((2, 3))
+
+    with pytest.raises(AttributionError, match="gradcam: found no layer with positions of the image"):
+        attribute(Two(), torch.randn(1, 3, 8, 8), 0, "gradcam")

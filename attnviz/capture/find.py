@@ -6,17 +6,22 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from attnviz.capture.ears import hushed
 from attnviz.capture.graph import Graph, Node, Tracer
+from attnviz.capture.layouts import layout_of
 from attnviz.capture.memory import KEEPS, Keep
+from attnviz.capture.places import Places
 from attnviz.capture.recognise import RECOGNISERS, Finding
 from attnviz.capture.witness import Unclaimed, unclaimed_of
 from attnviz.capture.wrap import as_inference, check_visible, visibly
 from attnviz.errors import CaptureError
+from attnviz.layout import Layout
 from attnviz.records import Kind, Site
 
 _STATISTICS = 8  # how many numbers per query or key a summary takes, generously
@@ -110,6 +115,7 @@ def sites_of(graph: Graph) -> Sites:
     ordinals: Counter[str] = Counter()
     sites: dict[tuple[str, str, int], Site] = {}
     calls = Counter((node.module, node.name, node.position) for node in graph.nodes)
+    found: list[tuple[Node, Finding]] = []
     for node in graph.nodes:
         key = (node.module, node.name, node.position)
         if not node.depends or key in sites:
@@ -118,7 +124,18 @@ def sites_of(graph: Graph) -> Sites:
         if finding is not None:
             sites[key] = _site(graph, node, finding, ordinals[node.module], calls[key])
             ordinals[node.module] += 1
-    return Sites(sites.values(), unclaimed_of(graph, sites.values()), graph.images)
+            found.append((node, finding))
+    placed = [replace(s, layout=layout) for s, layout in zip(sites.values(), _layouts(graph, found), strict=True)]
+    return Sites(placed, unclaimed_of(graph, placed), graph.images)
+
+
+def _layouts(graph: Graph, found: list[tuple[Node, Finding]]) -> list[Layout | None]:
+    """The layout of each site; a model without pairwise or pooling attention is not followed at all."""
+    # The indices are real numbers also where the model runs on tensors that are not.
+    with hushed(), _disable_current_modes():
+        told = any(finding.kind in {Kind.PAIRWISE, Kind.POOLING} for _, finding in found)
+        places = Places(graph) if told else None
+        return [layout_of(places, node, one, graph.images) if places else None for node, one in found]
 
 
 def _site(graph: Graph, node: Node, finding: Finding, ordinal: int, calls: int) -> Site:

@@ -39,6 +39,8 @@ class Node:
         module: Path of the innermost module that was running.
         position: How many operations of this name that call of the module had seen before.
         itemsize: Bytes of each number.
+        output: Which of the operation's results it is.
+        value: The tensor itself, where it may be an index: whole numbers or booleans, and not too many.
         source: ``file:line`` of the operation.
         told: What was found out about the value, kept so that a network of residual blocks is walked only once.
     """
@@ -56,6 +58,8 @@ class Node:
     position: int = 0
     source: str = ""
     itemsize: int = 4
+    output: int = 0
+    value: Tensor | None = field(default=None, repr=False)
     told: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
 
@@ -159,8 +163,8 @@ class Tracer(TorchFunctionMode):
         seen_args, seen_kwargs = self._symbolic(args), self._symbolic(kwargs)
         result = func(*args, **kwargs)
         call = _Call(name, seen_args, seen_kwargs, parents, operands, self._count(name), _source())
-        for tensor in self._made(result, operands, versions):
-            self._enter(tensor, call)
+        for output, tensor in enumerate(self._made(result, operands, versions)):
+            self._enter(tensor, call, output)
         return result
 
     def _made(self, result: Any, operands: list[Tensor], versions: list[int | None]) -> list[Tensor]:
@@ -175,12 +179,12 @@ class Tracer(TorchFunctionMode):
             counter[name] += 1
         return position
 
-    def _enter(self, tensor: Tensor, call: _Call) -> None:
+    def _enter(self, tensor: Tensor, call: _Call, output: int) -> None:
         own = self._known.get(tensor)
         shared = next((self._known[t].storage for t in call.operands if _share_memory(t, tensor)), None)
         if own is not None:
             self.graph.overwrites.setdefault(own.storage, []).append(len(self.graph.nodes))
-        node = self._node_of(tensor, call, self._fresh() if shared is None else shared)
+        node = self._node_of(tensor, call, self._fresh() if shared is None else shared, output)
         self.graph.nodes.append(node)
         self._known[tensor] = node
         base = tensor._base
@@ -190,7 +194,7 @@ class Tracer(TorchFunctionMode):
                 node, parents=(before, node), shape=before.shape, strides=before.strides, storage=before.storage
             )
 
-    def _node_of(self, tensor: Tensor, call: _Call, storage: int) -> Node:
+    def _node_of(self, tensor: Tensor, call: _Call, storage: int, output: int) -> Node:
         return Node(
             index=len(self.graph.nodes),
             name=call.name,
@@ -205,6 +209,8 @@ class Tracer(TorchFunctionMode):
             position=call.position,
             source=call.source,
             itemsize=tensor.element_size(),
+            output=output,
+            value=_as_index(tensor),
         )
 
     def _node(self, tensor: Tensor) -> Node:
@@ -215,9 +221,8 @@ class Tracer(TorchFunctionMode):
 
     def _leaf(self, tensor: Tensor, name: str) -> Node:
         index, shape, storage = len(self.graph.nodes), tuple(tensor.shape), self._fresh()
-        node = Node(
-            index, name, (), {}, (), shape, _strides(tensor), name == "input", storage, itemsize=tensor.element_size()
-        )
+        node = Node(index, name, (), {}, (), shape, _strides(tensor), name == "input", storage)
+        node.itemsize, node.value = tensor.element_size(), _as_index(tensor)
         self.graph.nodes.append(node)
         return node
 
@@ -237,6 +242,14 @@ class Tracer(TorchFunctionMode):
 
 def _strides(tensor: Tensor) -> tuple[int, ...]:
     return tuple(tensor.stride()) if tensor.layout == torch.strided else ()
+
+
+def _as_index(tensor: Tensor) -> Tensor | None:
+    whole = not tensor.is_floating_point() and not tensor.is_complex()
+    return tensor if whole and tensor.numel() <= _LARGEST_INDEX else None
+
+
+_LARGEST_INDEX = 1 << 20
 
 
 def _version(tensor: Tensor) -> int | None:

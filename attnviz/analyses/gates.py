@@ -62,7 +62,7 @@ def never_used(y: Extremes, relative: float = UNUSED) -> Tensor:
     .. math:: \max_{n, \text{places}} |y_c| \le 10^{-6} \max_{c'} \max_{n, \text{places}} |y_{c'}|
 
     A channel that carries something need not matter to the answer: that takes an intervention
-   .
+    (:func:`~attnviz.analyses.necessity.matters`).
 
     Args:
         y: Extremes over images and places of what the gate lets through, one unit per channel.

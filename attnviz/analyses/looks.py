@@ -15,7 +15,18 @@ from torch import Tensor
 from attnviz.analyses.agreement import spearman
 from attnviz.analyses.concentration import CONCENTRATION, effective_rank, lorenz
 from attnviz.analyses.heads import cosine, hsic, jensen_shannon
-from attnviz.analyses.rows import competing, heads_of, is_pairwise, on_plane, places, received, sampled
+from attnviz.analyses.rows import (
+    MEASURED,
+    WATCHED,
+    competing,
+    is_pairwise,
+    maps_of,
+    on_grid,
+    on_plane,
+    places,
+    received,
+    sampled,
+)
 from attnviz.analyses.sparsity import SPARSITY
 from attnviz.analyses.streaming import Extremes, Histogram, Moments, Quantiles
 from attnviz.analyses.tally import Tally, scalar
@@ -70,22 +81,33 @@ def look(records: Sequence[Record], images: int, asked: Asked) -> Tally:
         asked: What to count.
     """
     tally: Tally = {}
+    heads: dict[str, Tensor] = {}
+    planes: dict[str, Tensor] = {}
     for record in records:
-        name, groups = record.name, competing(record, images)
-        if groups is None:
-            continue
-        tally.update({(name, what): value for what, value in _of_groups(groups, asked).items()})
-        if RANK in asked.measures and is_pairwise(record):
-            tally[name, f"g.{RANK}"] = scalar(effective_rank(heads_of(record, images).flatten(1, 2)))
+        name = record.name
+        if is_pairwise(record):
+            maps = maps_of(record, images, WATCHED)
+            heads[name] = sampled(maps)
+            groups: Tensor | None = sampled(maps, MEASURED).flatten(1, 2)
+            mine = _of_rows(maps, heads[name])
+            plane = on_grid(record, received(maps).mean(2)) if record.site.kind is Kind.PAIRWISE else None
+            if RANK in asked.measures:
+                tally[name, f"g.{RANK}"] = scalar(effective_rank(maps_of(record, images).flatten(1, 2)))
+        else:
+            groups, mine, plane = competing(record, images), _of_gate(record, images), places(record, images)
+        if groups is not None:
+            tally.update({(name, what): value for what, value in _of_groups(groups, asked).items()})
         if asked.activations:
             before = record.x if isinstance(record.x, Tensor) else record.x[-1]
             for part, values in (("before", before), ("after", record.y)):
                 tally.update(of_activation(name, part, values, images, asked))
-        if asked.diagnoses:
-            tally.update({(name, what): value for what, value in _of_units(record, images).items()})
+        if asked.diagnoses and groups is not None:
+            tally.update({(name, what): value for what, value in mine.items()})
+            if plane is not None and plane.shape[0] == images:
+                planes[name] = plane
     if asked.diagnoses:
-        tally.update(_of_heads(records, images))
-        tally.update(_of_places(records, images))
+        tally.update(_of_heads(heads))
+        tally.update(_of_places(planes))
     return tally
 
 
@@ -130,54 +152,52 @@ def _of_groups(groups: Tensor, asked: Asked) -> Mapping[str, Moments | Histogram
     return found
 
 
-def _of_units(record: Record, images: int) -> Mapping[str, Moments | Extremes]:
-    """What each entry does over images, what each channel carries, what each key receives."""
+def _of_rows(maps: Tensor, rows: Tensor) -> Mapping[str, Moments | Extremes]:
+    """What each entry of a map does over images, what each key receives, and how the heads differ."""
+    found: dict[str, Moments | Extremes] = {
+        "units": Moments.of(rows.cpu()),
+        "received": Moments.of(received(maps).mean(1).cpu()),
+    }
+    if rows.shape[1] > 1:
+        found["jensen_shannon"] = Moments.of(jensen_shannon(rows).cpu())
+        found["hsic"] = Moments.of(hsic(rows).cpu())
+    return found
+
+
+def _of_gate(record: Record, images: int) -> Mapping[str, Moments | Extremes]:
+    """What each entry of a gate does over images, and what each channel carries."""
     found: dict[str, Moments | Extremes] = {}
-    if is_pairwise(record):
-        found["units"] = Moments.of(sampled(record, images).cpu())
-        found["received"] = Moments.of(received(record, images).mean(1).cpu())
-        return found
     g = record.g.detach().cpu()
     if g.shape[0] == images:
         found["units"], found["range"] = Moments.of(g), Extremes.of(g)
-    use = record.site.use
+    use, y = record.site.use, record.y.detach()
     if isinstance(use, Gate) and record.site.kind in {Kind.CHANNEL, Kind.DENSE}:
-        y = (
-            record.y.detach().movedim(use.channel_axis, 1).flatten(2)
-            if record.y.ndim > 2
-            else record.y.detach()[..., None]
-        )
+        y = y.movedim(use.channel_axis, 1).flatten(2) if y.ndim > 2 else y[..., None]
         found["carried"] = Extremes(y.amin((0, 2)).double().cpu(), y.amax((0, 2)).double().cpu())
     return found
 
 
-def _of_heads(records: Sequence[Record], images: int) -> Tally:
-    """Similarity of heads within each site, and of all heads of the model whose maps have one shape."""
+def _of_heads(rows: Mapping[str, Tensor]) -> Tally:
+    """Similarity of all heads of the model whose maps have one shape."""
+    shapes: dict[tuple[int, ...], list[str]] = {}
+    for name, of_site in rows.items():
+        shapes.setdefault(tuple(of_site.shape[2:]), []).append(name)
     tally: Tally = {}
-    shapes: dict[tuple[int, ...], list[tuple[str, Tensor]]] = {}
-    for record in records:
-        if is_pairwise(record):
-            rows = sampled(record, images)
-            if rows.shape[1] > 1:
-                tally[record.name, "jensen_shannon"] = Moments.of(jensen_shannon(rows).cpu())
-                tally[record.name, "hsic"] = Moments.of(hsic(rows).cpu())
-            shapes.setdefault(tuple(rows.shape[2:]), []).append((record.name, rows))
-    for shape, found in shapes.items():
+    for shape, names in shapes.items():
         # One product tells of every pair, within sites and between them; the names say which row is whose.
-        label = "|".join(f"{name}:{rows.shape[1]}" for name, rows in found)
-        key = f"cosine {'×'.join(map(str, shape))} {label}"
-        tally["", key] = Moments.of(cosine(torch.cat([rows for _, rows in found], 1)).cpu())
+        label = "|".join(f"{name}:{rows[name].shape[1]}" for name in names)
+        similarity = cosine(torch.cat([rows[name] for name in names], 1))
+        tally["", f"cosine {'×'.join(map(str, shape))} {label}"] = Moments.of(similarity.cpu())
     return tally
 
 
-def _of_places(records: Sequence[Record], images: int) -> Tally:
+def _of_places(planes: Mapping[str, Tensor]) -> Tally:
     """Rank correlation of every two sites that attend to places."""
-    maps = {record.name: m for record in records if (m := places(record, images)) is not None and m.shape[0] == images}
-    if len(maps) < 2:
+    if len(planes) < 2:
         return {}
-    stack = torch.stack([on_plane(m) for m in maps.values()], 1).cpu()
+    stack = torch.stack([on_plane(plane) for plane in planes.values()], 1).cpu()
     a, b = torch.triu_indices(stack.shape[1], stack.shape[1], 1)
-    rho = spearman(stack[:, a].flatten(0, 1), stack[:, b].flatten(0, 1)).reshape(images, -1)
-    full = torch.eye(stack.shape[1], dtype=rho.dtype).expand(images, -1, -1).clone()
+    rho = spearman(stack[:, a].flatten(0, 1), stack[:, b].flatten(0, 1)).reshape(len(stack), -1)
+    full = torch.eye(stack.shape[1], dtype=rho.dtype).expand(len(stack), -1, -1).clone()
     full[:, a, b] = full[:, b, a] = rho
-    return {("", "agreement " + "|".join(maps)): Moments.of(full)}
+    return {("", "agreement " + "|".join(planes)): Moments.of(full)}

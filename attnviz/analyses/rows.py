@@ -12,28 +12,44 @@ import math
 import torch
 from torch import Tensor
 
+from attnviz.capture import RowsRecord
 from attnviz.records import Kind, Record
 
+WATCHED = 32
+"""So many queries of a pairwise map, evenly spaced, stand for all of them: the map need not be built."""
+
 QUERIES = 8
-"""So many queries of a pairwise map, evenly spaced, stand for all of them where rows are measured one by one."""
+"""So many of them where heads are compared."""
+
+MEASURED = 4
+"""So many of them where the sparsity of each row is measured: sorting rows is what costs most."""
 
 PLACES = 14
 """Sites are compared on a plane of this side."""
 
 
-def heads_of(record: Record, images: int) -> Tensor:
+def maps_of(record: Record, images: int, queries: int | None = None) -> Tensor:
     """A map with queries and keys as ``(N, windows, heads, Q, K)``, a view where possible.
 
     Args:
         record: Of kind pairwise, pooling, or temporal over pairs of frames.
         images: ``N``; the first axis of ``g`` may hold windows too.
+        queries: At most so many queries, evenly spaced; all of them by default.
     """
-    layout, g = record.site.layout, record.g.detach()
+    g = _some_rows(record, queries) if queries else record.g.detach()
+    layout = record.site.layout
     if layout is not None:
         return layout.split(g)
     g = g.unsqueeze(-2) if g.ndim == 3 else g
     windows = g.shape[0] // images if images and g.shape[0] % images == 0 else 1
     return g.reshape(-1, windows, *g.shape[1:])
+
+
+def _some_rows(record: Record, queries: int) -> Tensor:
+    if isinstance(record, RowsRecord):
+        return record.rows(torch.tensor(evenly(record.shape[2], queries))).detach()
+    g = record.g.detach()
+    return g[:, :, evenly(g.shape[2], queries)] if g.ndim == 4 and g.shape[2] > queries else g
 
 
 def is_pairwise(record: Record) -> bool:
@@ -42,39 +58,34 @@ def is_pairwise(record: Record) -> bool:
 
 
 def evenly(n: int, most: int) -> list[int]:
-    """At most ``most`` of ``n`` indices, evenly spaced, the first and the last among them.
+    """At most ``most`` of ``n`` indices: the middles of parts of one size, so that leading tokens are not favoured.
 
     >>> evenly(5, 8), evenly(197, 3)
-    ([0, 1, 2, 3, 4], [0, 98, 196])
+    ([0, 1, 2, 3, 4], [32, 98, 164])
     """
-    if n <= most:
-        return list(range(n))
-    return [round(i * (n - 1) / (most - 1)) for i in range(most)] if most > 1 else [0]
+    return list(range(n)) if n <= most else [int((i + 0.5) * n / most) for i in range(most)]
 
 
-def sampled(record: Record, images: int, queries: int = QUERIES) -> Tensor:
-    """The rows of some queries of every head: ``(N, heads, rows, K)``, of some windows where there are several."""
-    g = heads_of(record, images)
-    windows, of_each = evenly(g.shape[1], queries), evenly(g.shape[3], queries)
-    if len(windows) < g.shape[1]:
-        g = g[:, windows]
-    if len(of_each) < g.shape[3]:
-        g = g[:, :, :, of_each]
-    rows = g.movedim(2, 1).flatten(2, 3)
-    kept = evenly(rows.shape[2], queries)
-    return rows[:, :, kept] if len(kept) < rows.shape[2] else rows
+def sampled(maps: Tensor, queries: int = QUERIES) -> Tensor:
+    """The rows of some queries of every head: ``(N, heads, R, K)``, of some windows where there are several.
+
+    Args:
+        maps: From :func:`maps_of`.
+        queries: ``R``, or fewer where there are fewer.
+    """
+    windows, of_each = evenly(maps.shape[1], queries), evenly(maps.shape[3], queries)
+    rows = maps[:, windows][:, :, :, of_each].movedim(2, 1).flatten(2, 3)
+    return rows[:, :, evenly(rows.shape[2], queries)]
 
 
-def competing(record: Record, images: int, queries: int = QUERIES) -> Tensor | None:
+def competing(record: Record, images: int) -> Tensor | None:
     """The groups of entries that compete: ``(N, groups, n)``; ``None`` for sampling points, which are no weights.
 
-    Of a pairwise map, the rows of :func:`sampled`; of all others, every group.
+    Not of pairwise maps, whose groups are rows: see :func:`sampled`.
     """
     kind, g = record.site.kind, record.g.detach()
     if kind is Kind.SAMPLING:
         return None
-    if is_pairwise(record):
-        return sampled(record, images, queries).flatten(1, 2)
     if kind is Kind.BRANCH:
         return g.transpose(1, 2)
     if kind is Kind.POOLING:
@@ -85,22 +96,22 @@ def competing(record: Record, images: int, queries: int = QUERIES) -> Tensor | N
 def places(record: Record, images: int) -> Tensor | None:
     """How strongly each place is attended to: ``(N, rows, columns)``; ``None`` where ``g`` has no places.
 
-    Gates: the mean strength over channels. Pairwise and pooling maps: what each key receives from all queries and
-    heads, where keys stand on a grid; leading tokens of a map with ``r² + 1`` keys stand nowhere.
+    Gates: the mean strength over channels. Pairwise and pooling maps: what each key receives from the queries of all
+    heads, where keys stand on a grid; the first of ``r² + 1`` keys stands nowhere where no layout is known.
     """
-    kind, g = record.site.kind, record.g.detach()
+    kind = record.site.kind
     if kind is Kind.SPATIAL:
-        return g.abs()
+        return record.g.detach().abs()
     if kind is Kind.DENSE:
-        return g.abs().mean(1)
+        return record.g.detach().abs().mean(1)
     if kind in {Kind.PAIRWISE, Kind.POOLING}:
-        return _on_grid(record, received(record, images).mean(2))
+        return on_grid(record, received(maps_of(record, images, WATCHED)).mean(2))
     return None
 
 
-def received(record: Record, images: int) -> Tensor:
+def received(maps: Tensor) -> Tensor:
     """What each key gets from the mean query of each head: ``(N, windows, heads, K)``."""
-    return heads_of(record, images).abs().mean(3)
+    return maps.abs().mean(3)
 
 
 def on_plane(maps: Tensor, side: int = PLACES) -> Tensor:
@@ -111,7 +122,7 @@ def on_plane(maps: Tensor, side: int = PLACES) -> Tensor:
     return torch.nn.functional.interpolate(maps[:, None].float(), size, mode="bilinear", align_corners=False)[:, 0]
 
 
-def _on_grid(record: Record, keys: Tensor) -> Tensor | None:
+def on_grid(record: Record, keys: Tensor) -> Tensor | None:
     """Values of keys ``(N, windows, K)`` on their grid."""
     layout = record.site.layout
     if layout is not None:

@@ -16,6 +16,10 @@ from attnviz.errors import AttnvizError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("attnviz.cli.explain", "Explain photographs: what the model attends to, beside CAM and saliency."),
+    "sparsity": (
+        "attnviz.cli.sparsity",
+        "Measure how sparse attention looks over many images, and how sparse it may be.",
+    ),
     "inspect": ("attnviz.cli.inspect", "List a model's attention sites, and prove them."),
     "models": ("attnviz.cli.models", "List the models, with their evaluation figures."),
     "train": ("attnviz.cli.train", "Train the attention of a built-in model."),

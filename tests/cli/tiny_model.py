@@ -41,6 +41,24 @@ class Tokens(nn.Module):
         return self.head(self.mix(tokens).relu().mean(1))
 
 
+class Attending(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 8, 8)
+        self.first, self.second = (nn.MultiheadAttention(8, 2, batch_first=True) for _ in range(2))
+        self.head = nn.Linear(8, len(LABELS))
+
+    def forward(self, x):
+        x = self.stem(x).flatten(2).mT
+        x = x + self.first(x, x, x, need_weights=False)[0]
+        x = x + self.second(x, x, x, need_weights=False)[0]
+        return self.head(x.mean(1))
+
+
+def attending() -> VisionModel:
+    return make(Attending)
+
+
 def tokens() -> VisionModel:
     return make(Tokens)
 

@@ -1,0 +1,49 @@
+"""What goes into each nonlinearity of a model and what comes out, wherever the model applies it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+NONLINEARITIES = frozenset(
+    "relu relu6 leaky_relu prelu rrelu elu selu celu gelu silu mish hardswish hardtanh softplus softsign tanh sigmoid "
+    "hardsigmoid logsigmoid threshold tanhshrink hardshrink softshrink glu".split()
+)
+
+See = Callable[[str, str, Tensor], None]
+
+
+class Nonlinearities(TorchFunctionMode):
+    """Tells ``see(name, "before" or "after", values)`` of each nonlinearity while the context is open.
+
+    A nonlinearity is named by its operation and its number in the forward pass: ``"relu6 03"``. What runs inside
+    scripted modules and fused operators cannot be seen.
+
+    >>> import torch
+    >>> with Nonlinearities(lambda name, part, values: print(name, part, values.tolist())):
+    ...     _ = torch.relu_(torch.tensor([-1.0, 2.0]))
+    relu 01 before [-1.0, 2.0]
+    relu 01 after [0.0, 2.0]
+    """
+
+    def __init__(self, see: See) -> None:
+        super().__init__()
+        self._see = see
+        self._count: Counter[str] = Counter()
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        name = getattr(func, "__name__", "").rstrip("_")
+        if name not in NONLINEARITIES or not args or not isinstance(args[0], Tensor):
+            return func(*args, **(kwargs or {}))
+        self._count[name] += 1
+        label = f"{name} {self._count[name]:02}"
+        self._see(label, "before", args[0])
+        out = func(*args, **(kwargs or {}))
+        self._see(label, "after", out)
+        return out

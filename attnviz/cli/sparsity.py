@@ -1,0 +1,246 @@
+"""``attnviz sparsity``: how sparse attention looks over many photographs, and how sparse it may be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from attnviz.cli.explain import CommaList
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attnviz.models import VisionModel
+    from attnviz.studies import ModelFinding, SparsityStudy
+
+FORMATS = ("html", "png", "json")
+_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+_SHOWN = 140
+_MOST_WITH_INTERVALS = 7
+
+
+@click.command(short_help="Measure how sparse attention is, and may be.")
+@click.argument("images", metavar="IMAGES_OR_FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--model", "-m", "models", multiple=True, default=("cbam",), show_default=True,
+    help="As in `attnviz explain`; give it several times to compare models.",
+)  # fmt: skip
+@click.option(
+    "--sites", default="*", show_default=True, help="Sites by name, module or kind: shell patterns, with commas."
+)
+@click.option(
+    "--causal", is_flag=True, help="Also prune and replace g, which takes some hundred forward passes an image."
+)
+@click.option("--measures", type=CommaList(), help="Measures of g, with commas, or all.  [default: five quick ones]")
+@click.option("--activations", is_flag=True, help="Also measure activations before and after sites and nonlinearities.")
+@click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Images at once.")
+@click.option(
+    "--out", "-o", type=click.Path(path_type=Path), default=Path("sparsity"), show_default=True, help="Folder."
+)
+@click.option(
+    "--format", "formats", type=CommaList(FORMATS), default=",".join(FORMATS), show_default=True,
+    help="Files to write, with commas.",
+)  # fmt: skip
+@click.option("--weights", default="default", show_default=True, help="default, none (random) or a file.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of everything random.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier study.")
+@click.option("--json", "as_json", is_flag=True, help="Print the study for machines.")
+@click.option("--quiet", "-q", is_flag=True, help="Print errors alone.")
+def command(
+    images: tuple[Path, ...],
+    models: tuple[str, ...],
+    sites: str,
+    measures: tuple[str, ...] | None,
+    batch: int,
+    out: Path,
+    formats: tuple[str, ...],
+    weights: str,
+    device: str,
+    seed: int,
+    *,
+    causal: bool,
+    activations: bool,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Measure how sparse a model's attention looks over photographs and, with --causal, how sparse it may be.
+
+    An interrupted study goes on where it was when the same command is given again.
+
+    \b
+    attnviz sparsity photos/ --model cbam --model senet --causal
+    attnviz sparsity photos/ --model timm:vit_small_patch16_224 --sites "blocks.1*"
+    """  # noqa: D301  # \b is the character that keeps Click from re-wrapping
+    from attnviz.report.sparsity import check, write
+
+    paths = photographs(images)
+    check(out, formats, overwrite=overwrite)
+
+    from attnviz.analyses.looks import DEFAULT_MEASURES, Asked, known_measures
+    from attnviz.analyses.study import Question
+    from attnviz.studies import SparsityStudy
+
+    names = known_measures() if measures == ("all",) else measures or DEFAULT_MEASURES
+    question = Question(Asked(tuple(names), activations), sites, causal, seed=seed)
+    with _progress(shown=not quiet) as told:
+        found = [
+            _one(model, paths, question, batch, out, weights, device, seed, told) for model in dict.fromkeys(models)
+        ]
+        told("write the study", 0, 1)
+        settings = {
+            "models": ", ".join(models), "weights": weights, "sites": sites, "measures": ", ".join(names),
+            "causal": causal, "shares": ", ".join(f"{share:g}" for share in question.shares) if causal else "none",
+            "batch": batch, "seed": seed, **_versions(),
+        }  # fmt: skip
+        study = SparsityStudy(_subject(images, paths), tuple(found), settings)
+        files = write(study, out, formats, overwrite=overwrite)
+    if as_json:
+        click.echo(json.dumps({**study.as_dict(), "files": list(map(str, files))}, ensure_ascii=False))
+    elif not quiet:
+        _show(study, files)
+
+
+def photographs(given: Sequence[Path]) -> list[Path]:
+    """The files among ``given``, and those in its folders that are images by their ending, in order.
+
+    Raises:
+        ImageError: a path is not there, or a folder holds no image.
+    """
+    from attnviz.errors import ImageError
+
+    paths: list[Path] = []
+    for one in given:
+        if one.is_dir():
+            inside = sorted(path for path in one.rglob("*") if path.suffix.lower() in _ENDINGS and path.is_file())
+            if not inside:
+                raise ImageError(f"{one}: no image in this folder (wanted {', '.join(sorted(_ENDINGS))})")
+            paths += inside
+        elif one.exists():
+            paths.append(one)
+        else:
+            raise ImageError(f"{one}: no such file or folder")
+    return list(dict.fromkeys(paths))
+
+
+def chunked(paths: Sequence[Path], size: int) -> list[Sequence[Path]]:
+    """Batches of about ``size``, none of one image unless there is but one: each image then has another.
+
+    >>> [len(chunk) for chunk in chunked([Path(str(i)) for i in range(5)], 2)]
+    [2, 3]
+    """
+    chunks = [paths[i : i + size] for i in range(0, len(paths), size)]
+    if size > 1 and len(chunks) > 1 and len(chunks[-1]) == 1:
+        chunks[-2:] = [[*chunks[-2], *chunks[-1]]]
+    return chunks
+
+
+def _one(
+    model: str,
+    paths: Sequence[Path],
+    question: Any,
+    batch: int,
+    out: Path,
+    weights: str,
+    device: str,
+    seed: int,
+    told: Any,
+) -> ModelFinding:
+    from dataclasses import replace
+
+    from attnviz.analyses.study import study
+    from attnviz.cli.loading import load
+
+    told(f"{model}: load", 0, 1)
+    vision = load(model, weights, device, seed)
+    key = hashlib.sha256("\n".join([model, weights, str(seed), *map(_fingerprint, paths)]).encode()).hexdigest()
+    keep = out / f".{hashlib.sha256(model.encode()).hexdigest()[:12]}.resume"
+    batches = [_loader(vision, chunk) for chunk in chunked(paths, batch)]
+    found = study(vision.module, batches, question, model, keep, key, lambda part, *n: told(f"{model}: {part}", *n))
+    return replace(found, notes=(*vision.notes, *found.notes))
+
+
+def _fingerprint(path: Path) -> str:
+    status = path.stat()
+    return f"{path} {status.st_size} {status.st_mtime_ns}"
+
+
+def _loader(vision: VisionModel, paths: Sequence[Path]) -> Callable[[], Tensor]:
+    def load_batch() -> Tensor:
+        from attnviz.images import load_images
+
+        parameter = next(vision.module.parameters(), None)
+        x = load_images(paths, vision.preprocess).x
+        return x if parameter is None else x.to(parameter.device, parameter.dtype)
+
+    return load_batch
+
+
+def _subject(given: Sequence[Path], paths: Sequence[Path]) -> str:
+    named = ", ".join(map(str, given[:3])) + (" …" if len(given) > 3 else "")
+    return f"{len(paths)} image{'s' * (len(paths) != 1)}: {named}"
+
+
+def _versions() -> dict[str, str]:
+    import torch
+
+    from attnviz import __version__
+
+    return {"attnviz": __version__, "torch": torch.__version__}
+
+
+@contextmanager
+def _progress(*, shown: bool) -> Iterator[Callable[[str, int, int], None]]:
+    if not shown:
+        yield lambda _part, _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("start", total=None)
+
+        def told(part: str, done: int, total: int) -> None:
+            bar.update(task, description=part, completed=done, total=total if total > 1 else None)
+
+        yield told
+
+
+def _show(study: SparsityStudy, files: Sequence[Path]) -> None:
+    """Print the tables, and where the files are."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from attnviz.report.sparsity.tables import tables
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_SHOWN)
+    for model in study.models:
+        console.print(Text.assemble((model.model, "bold"), f"  {model.images} images, {len(model.sites)} sites"))
+        for made in tables(model):
+            table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", title=made.title, title_justify="left")
+            for index, head in enumerate(made.head):
+                table.add_column(head, justify="left" if index == 0 else "right")
+            for row in made.rows:
+                # The page has all intervals; a terminal has not the room for those of a wide table.
+                table.add_row(*(Text(cell.split(" [")[0] if len(row) > _MOST_WITH_INTERVALS else cell) for cell in row))
+            console.print(table)
+        for note in model.notes:
+            console.print(Text(f"note: {note}", style="yellow"))
+    for path in files:
+        console.print(Text(str(path), style="green"), soft_wrap=True)

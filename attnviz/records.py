@@ -87,6 +87,8 @@ class Site:
         source: ``file:line`` of the operation.
         squash: The function that bounded ``g``, for example ``"sigmoid"``; ``None`` where ``g`` is unbounded.
         overwritten: Which of ``g``, ``x``, ``y`` the model overwrites in place later, so that a record needs a copy.
+        implied: Whether the model never computes ``g``: linear attention only has the result of such a map, which is
+            computed beside it and is as certain as :meth:`Record.verify` says, but not what the model looked at.
         layout: How a pairwise or pooling map comes apart into images, windows and heads, and where on the image plane
             its queries and keys stand, for inputs of the size that the site was found with; ``None`` for other kinds
             and where it could not be followed. It plays no part in comparing sites.
@@ -104,6 +106,7 @@ class Site:
     source: str = ""
     squash: str | None = None
     overwritten: frozenset[str] = frozenset()
+    implied: bool = False
     layout: Layout | None = field(default=None, compare=False, repr=False)
     size_bytes: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
@@ -268,6 +271,31 @@ RENDERERS: Registry[Renderer] = Registry("report format", home="attnviz.report")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """The frames of a clip that a model saw.
+
+    Attributes:
+        frames: ``(T, H, W, 3)`` uint8 RGB, as the model saw them.
+        photos: The same, finer, for people; ``None`` where there is nothing finer.
+        seconds: When each is seen.
+        total: How many frames the clip has.
+        shown: Which of them the rest of the explanation is about.
+        together: Whether the model looked at all of them together, or at each by itself.
+        by_frame: Probability of the target in each frame; empty where the model looked at all of them together.
+        heatmaps: Maps of every frame, ``N = T``.
+    """
+
+    frames: np.ndarray[Any, np.dtype[np.uint8]]
+    photos: np.ndarray[Any, np.dtype[np.uint8]] | None
+    seconds: tuple[float, ...]
+    total: int
+    shown: int
+    together: bool
+    by_frame: tuple[float, ...]
+    heatmaps: tuple[Heatmap, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Explanation:
     """Everything a report shows about one image and one model.
 
@@ -284,6 +312,8 @@ class Explanation:
         scores: Every number that was measured.
         settings: How it was made: methods, seed, device, versions.
         notes: What the reader must know: limits and negative results.
+        clip: The frames, where ``image`` is a clip: all the rest is then about one of them, but what the model says of
+            all of them together.
     """
 
     image: str
@@ -297,6 +327,7 @@ class Explanation:
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     photo: np.ndarray[Any, np.dtype[np.uint8]] | None = None
+    clip: Clip | None = None
 
     def save(self, path: str | Path) -> Path:
         """Write the report in the format that the file's ending names: ``.html``, ``.png`` or ``.json``, in any case.

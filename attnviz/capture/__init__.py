@@ -9,6 +9,7 @@ from attnviz.capture.adapters import ADAPTERS
 from attnviz.capture.find import Sites, find_attention
 from attnviz.capture.gates import Gate
 from attnviz.capture.kept import RowsRecord, SummaryRecord
+from attnviz.capture.linear import LinearAttention
 from attnviz.capture.listen import Captured, capture
 from attnviz.capture.pairwise import Einsum, FusedAttention, MatrixProduct
 from attnviz.capture.recognise import RECOGNISERS, Finding
@@ -28,6 +29,7 @@ __all__ = [
     "FusedAttention",
     "Gate",
     "GridSampling",
+    "LinearAttention",
     "MatrixProduct",
     "MultiScaleSampling",
     "RowsRecord",

@@ -97,11 +97,11 @@ def _modulated(factors: list[Node]) -> Node | None:
     return found[0] if len(found) == 1 else None
 
 
-_WEIGHERS = frozenset({"softmax", "softmin", "sigmoid", "hardsigmoid"})
+_WEIGHERS = frozenset({"softmax", "softmin", "sigmoid", "hardsigmoid", "normalize"})
 
 
 def _is_normalised(weigher: Node) -> bool:
-    return weigher.name.startswith("soft") or is_normalised_exponential(weigher)
+    return weigher.name.startswith("soft") or weigher.name == "normalize" or is_normalised_exponential(weigher)
 
 
 def _name_of(weigher: Node) -> str:
@@ -113,6 +113,9 @@ def _normalised(graph: Graph, node: Node, which: int, weigher: Node) -> Finding 
     """The sum follows in the product, or in an operation of its own."""
     operand = _operand(graph, node, which, weigher)
     if operand is None or not operand.summed:
+        return None
+    # Vectors of length 1 are compared everywhere; weights of length 1 have one number for each position (SwiftFormer).
+    if weigher.name == "normalize" and (node.name != "mul" or set(operand.varying) != {0, *operand.summed}):
         return None
     if not operand.x.depends and not _is_kernel(graph, node):
         return None

@@ -71,12 +71,19 @@ class _Heard:
     edits: tuple[tuple[Site, Edit], ...]
     keeps: tuple[tuple[Site, Listener], ...]
 
-    def run(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    @property
+    def also(self) -> Key | None:
+        """Another operation of the same call of the module, whose operands ``g`` is read from too."""
+        return getattr(self.site.use, "also", None)
+
+    def run(
+        self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], more: Sequence[Any] = ()
+    ) -> Any:
         """Run the operation: read ``g``, edit it, use it, keep it."""
         scores = getattr(self.site.use, "scores", None)
         if scores and not self.edits and all(listener.content() for _, listener in self.keeps):
             return self._distil(scores, func, args, kwargs)
-        given, x = self.site.use.read(args, kwargs)
+        given, x = self.site.use.read((*args, *more), kwargs)
         g = given
         for site, edit in self.edits:
             g = edit(site, g, x)
@@ -125,6 +132,8 @@ class _Ear(TorchFunctionMode):
         self._operations = operations
         self._counts: Counter[str] = Counter()
         self._adapters = ADAPTERS.entries()
+        self._wanted = {heard.also for heard in sites.values()} - {None}
+        self._seen: dict[Key, Sequence[Any]] = {}
 
     def count(self, name: str) -> Key:
         """Which operation of that name this is."""
@@ -145,14 +154,17 @@ class _Ear(TorchFunctionMode):
         if name in self._adapters:
             with self:
                 return self._adapters[name](*args, **kwargs)
-        heard = self._sites.get(self.count(name))
+        key = self.count(name)
+        if key in self._wanted:
+            self._seen[key] = args
+        heard = self._sites.get(key)
         if heard is None:
             return func(*args, **kwargs)
         # What runs in place of the operation may be another one: modules further out count what the model asked for.
         for ear in ears[: ears.index(self)]:
             ear.count(name)
         with hushed():
-            return heard.run(func, args, kwargs)
+            return heard.run(func, args, kwargs, self._seen.get(heard.also, ()) if heard.also else ())
 
 
 _POST = "_attnviz_post"
@@ -221,7 +233,11 @@ class Post:
                 tuple((site, listener.edit) for site, listener in here if listener.edit is not None),
                 tuple((site, listener) for site, listener in here if listener.keep is not None),
             )
-        self._listeners, self._sites, self._operations = listeners, heard, frozenset(name for name, _ in heard)
+        self._listeners, self._sites, self._operations = (
+            listeners,
+            heard,
+            frozenset(name for name, _ in {*heard, *(h.also for h in heard.values() if h.also)}),
+        )
 
     def _around(self, forward: Forward) -> Forward:
         def run(*args: Any, **kwargs: Any) -> Any:

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from attnviz.capture.ears import hushed
 from attnviz.capture.graph import Graph, Node, Tracer
 from attnviz.capture.layouts import layout_of
+from attnviz.capture.linear import LinearAttention
 from attnviz.capture.memory import KEEPS, Keep
 from attnviz.capture.places import Places
 from attnviz.capture.recognise import RECOGNISERS, Finding
@@ -149,6 +150,7 @@ def _site(graph: Graph, node: Node, finding: Finding, ordinal: int, calls: int) 
         type_name=graph.type_names.get(node.module, ""),
         source=node.source,
         squash=finding.squash,
+        implied=finding.implied,
         overwritten=overwritten_by(graph, node, finding),
         size_bytes={keep: calls * size for keep, size in sizes_of(node, finding).items()},
     )
@@ -172,12 +174,21 @@ def sizes_of(node: Node, finding: Finding) -> dict[Keep, int]:
     sizes: dict[Keep, int] = dict.fromkeys(KEEPS, g + x + y)
     if finding.kind is Kind.PAIRWISE:
         *lead, queries, keys = finding.g.shape
-        if finding.hidden:
+        if finding.implied:
+            queries, keys = (
+                (finding.g.shape[-1], finding.x.shape[-1]) if _is_last(finding) else (queries, finding.x.shape[-2])
+            )
+            sizes["full"] = sizes["rows"] = math.prod(lead) * queries * keys * finding.g.itemsize + x + y
+        elif finding.hidden:
             keys = finding.hidden[0].shape[-2]
             sizes["rows"] += sum(map(_bytes, finding.hidden))
             sizes["full"] = math.prod(lead) * queries * keys * finding.g.itemsize + x + y
         sizes["summary"] = _STATISTICS * math.prod(lead) * max(queries, keys) * finding.g.itemsize
     return sizes
+
+
+def _is_last(finding: Finding) -> bool:
+    return isinstance(finding.use, LinearAttention) and finding.use.last
 
 
 def _bytes(node: Node) -> int:

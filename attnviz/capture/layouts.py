@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from attnviz.capture.graph import Node
+from attnviz.capture.linear import LinearAttention
 from attnviz.capture.places import Placed, Places, Plane, by_letters, is_constant
 from attnviz.capture.recognise import Finding
 from attnviz.capture.scores import canonical
@@ -38,18 +39,23 @@ Codes = tuple[Tensor, Plane | None] | None
 def _fused(places: Places, finding: Finding) -> tuple[Codes, Codes]:
     query, key = finding.g, finding.hidden[0]
     lead = max(query.shape[:-2], key.shape[:-2], key=math.prod)
-    found = []
-    for node in (query, key):
-        placed = places.of(node)
-        codes: Codes = None
-        if placed is not None and is_constant(placed.code, -1):
-            tokens = placed.code[..., 0]
-            if len(lead) > 1 and 1 != tokens.shape[-2] != lead[-1]:
-                tokens = tokens.repeat_interleave(lead[-1] // tokens.shape[-2], -2)
-            spread = tokens.broadcast_to(*lead, tokens.shape[-1])
-            codes = canonical(spread.unsqueeze(-2), getattr(finding.use, "heads", None))[..., 0, :], placed.plane
-        found.append(codes)
-    return found[0], found[1]
+    if not isinstance(finding.use, LinearAttention):
+        heads = getattr(finding.use, "heads", None)
+        return _tokens(places, query, -1, lead, heads), _tokens(places, key, -1, lead, heads)
+    channels, heads = -2 if finding.use.last else -1, finding.use.heads
+    return _tokens(places, query, channels, lead, heads), _tokens(places, finding.x, channels, lead, heads)
+
+
+def _tokens(places: Places, node: Node, channels: int, lead: tuple[int, ...], heads: int | None) -> Codes:
+    """The places of tokens ``(…, tokens, d)``, or ``(…, d, tokens)``, spread over the maps of all heads."""
+    placed = places.of(node)
+    if placed is None or not is_constant(placed.code, channels):
+        return None
+    tokens = placed.code.select(channels, 0)
+    if len(lead) > 1 and 1 != tokens.shape[-2] != lead[-1]:
+        tokens = tokens.repeat_interleave(lead[-1] // tokens.shape[-2], -2)
+    spread = tokens.broadcast_to(*lead, tokens.shape[-1])
+    return canonical(spread.unsqueeze(-2), heads)[..., 0, :], placed.plane
 
 
 def _product(places: Places, node: Node, finding: Finding) -> tuple[Codes, Codes]:

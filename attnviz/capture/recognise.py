@@ -21,6 +21,7 @@ class Finding:
         x: The node of ``x``.
         squash: The bounded function that ``g`` comes from.
         hidden: What else ``g`` is made from, where the operation makes it inside and ``g`` names the queries.
+        implied: Whether the model never computes ``g``, also not inside: its result is only that of such a map.
     """
 
     kind: Kind
@@ -29,6 +30,7 @@ class Finding:
     x: Node
     squash: str | None = None
     hidden: tuple[Node, ...] = ()
+    implied: bool = False
 
 
 Recogniser = Callable[[Graph, Node], Finding | None]

@@ -223,7 +223,8 @@ def softmax_axis(node: Node) -> int | None:
     if node.name == "div":
         node = root(node.parents[1])
     ndim = len(node.parents[0].shape) if node.parents else len(node.shape)
-    dim = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
+    place, default = (2, 1) if node.name == "normalize" else (1, None)  # F.normalize(x, p, dim=1)
+    dim = node.kwargs.get("dim", node.args[place] if len(node.args) > place else default)
     return int(dim) % ndim if isinstance(dim, int) else None
 
 

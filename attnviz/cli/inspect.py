@@ -66,7 +66,8 @@ def _facts(model: str, sites: Sites, shapes: Mapping[Site, tuple[int, ...]], pro
     for site, shape in shapes.items():
         row: dict[str, Any] = {
             "site": site.name, "module": site.module, "kind": site.kind.value, "type": site.type_name,
-            "operation": site.operation, "squash": site.squash, "shape": list(shape), "bytes": dict(site.size_bytes),
+            "operation": site.operation, "squash": site.squash, "implied": site.implied,
+            "shape": list(shape), "bytes": dict(site.size_bytes),
             "source": site.source,
         }  # fmt: skip
         if proof := proven.get(site):
@@ -97,7 +98,7 @@ def _show(model: str, sites: Sites, shapes: Mapping[Site, tuple[int, ...]], proo
     for site, shape in shapes.items():
         row = [
             site.name, site.kind.value, site.type_name, " × ".join(map(str, shape)),
-            in_words(site.size_bytes["full"]), site.squash or "–",
+            in_words(site.size_bytes["full"]), "implied" if site.implied else site.squash or "–",
         ]  # fmt: skip
         if proof := proven.get(site):
             numbers = (proof.reconstruction, proof.reinjection, proof.effect)

@@ -4,8 +4,10 @@ import networks
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from attnviz.capture import capture, find_attention
+from attnviz.intervene import intervene
 
 FORMS = ["gaussian", "embedded gaussian", "softmax by hand", "dot product", "relu"]
 
@@ -30,10 +32,54 @@ def test_non_local_blocks_are_found_in_every_form_and_their_map_is_the_papers(fo
     assert record.verify(1e-6) <= 1e-6
 
 
+class PositionsLast(networks.LinearAttention):
+    """The same with positions last, two heads in the batch axis, and a cast on the way."""
+
+    def forward(self, x):
+        q, k, v = (t.flatten(2).reshape(x.shape[0] * 2, 4, 36) for t in self.qkv(x).chunk(3, dim=1))
+        inner = torch.bmm(v, F.relu(k).transpose(1, 2)).contiguous()
+        return x + torch.bmm(inner, F.relu(q)).reshape(x.shape)
+
+
+@pytest.mark.parametrize(("network", "heads"), [(networks.LinearAttention, 1), (PositionsLast, 2)])
 @torch.no_grad()
-def test_linear_attention_computes_no_map_and_the_witness_says_so():
-    model = networks.LinearAttention().eval()
-    sites = find_attention(nn.Sequential(model), networks.images())
+def test_linear_attention_has_the_map_that_its_result_implies_and_is_marked(network, heads):
+    torch.manual_seed(0)
+    model, x = nn.Sequential(network()).eval(), networks.images()
+    sites = find_attention(model, x)
+    assert [(s.name, s.kind.value, s.implied) for s in sites] == [("0", "pairwise", True)]
+    assert sites.unclaimed == ()
+    assert sites[0].layout.heads == heads
+    assert sites[0].layout.queries.is_whole
+    assert sites[0].layout.keys.is_whole
+    plain = model(x)
+    with capture(model, sites) as captured:
+        assert torch.equal(model(x), plain)
+    (record,) = captured.records
+    q, k, _ = (t.flatten(2).unflatten(1, (heads, -1)).relu().double() for t in model[0].qkv(x).chunk(3, dim=1))
+    assert torch.allclose(record.g.double(), q.mT @ k, atol=1e-5)
+    assert record.verify(1e-6) <= 1e-6
+    assert sites[0].size_bytes["full"] == record.g.nbytes + record.x.nbytes + record.y.nbytes
+    with intervene(model, {"0": lambda g: g * 0}, sites):
+        assert torch.allclose(model(x), x)
+
+
+@torch.no_grad()
+def test_linear_attention_whose_keys_meet_values_in_another_module_is_told_by_the_witness():
+    class Inner(nn.Module):
+        def forward(self, k, v):
+            return k.mT @ v
+
+    class Apart(networks.LinearAttention):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Inner()
+
+        def forward(self, x):
+            q, k, v = self.qkv(x).flatten(2).mT.chunk(3, dim=-1)
+            return x + (q.relu() @ self.inner(k.relu(), v)).mT.unflatten(2, x.shape[2:])
+
+    sites = find_attention(nn.Sequential(Apart()), networks.images())
     assert list(sites) == []
     assert [(u.operation, u.module, u.why) for u in sites.unclaimed] == [
         (

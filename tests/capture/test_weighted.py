@@ -10,6 +10,7 @@ import weighted_networks
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional as F
 
 from attnviz.capture import WeightedSum, capture, find_attention
 from attnviz.records import Kind
@@ -204,3 +205,33 @@ def test_a_random_chain_of_blocks_is_found_exactly(names, n, seed):
     with torch.no_grad(), capture(model) as captured:
         model(x)
     assert all(record.verify(1e-5) <= 1e-5 for record in captured.records)
+
+
+@torch.no_grad()
+def test_weights_of_length_one_pool_positions_and_unit_vectors_that_are_compared_do_not():
+    class Additive(nn.Module):
+        """Shaker et al., ICCV 2023: one weight per position, normalised over positions."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.query, self.weight = nn.Linear(8, 8), nn.Parameter(torch.randn(8, 1))
+
+        def forward(self, x):
+            query = self.query(x.flatten(2).mT)
+            weight = F.normalize(query @ self.weight, dim=1)
+            return x + (weight * query).sum(1)[:, :, None, None]
+
+    class Cosine(nn.Module):
+        def forward(self, x):
+            one = F.normalize(x.flatten(2).mT, dim=-1)
+            return x * (one * one.roll(1, 1)).sum(-1).view(x.shape[0], 1, 6, 6)
+
+    model, x = Additive().eval(), torch.randn(2, 8, 6, 6)
+    (site,) = find_attention(model, x)
+    assert (site.kind.value, site.squash, site.layout.keys.is_whole) == ("pooling", "normalize", True)
+    with capture(model, [site]) as captured:
+        model(x)
+    (record,) = captured.records
+    assert torch.allclose(record.g.norm(dim=-1), torch.ones(2, 1), atol=1e-6)
+    assert record.verify(1e-6) <= 1e-6
+    assert "normalize" not in [s.squash for s in find_attention(Cosine(), x)]

@@ -42,11 +42,8 @@ _CONSTANT_QUERIES = (
     "the first layer of the decoder starts from learned queries alone: its weights are constants, not a g(x)"
 )
 
-_LINEAR = "linear attention sums keys with values first: its map is implied and never computed, as the witness tells"
-
 # Attention by name, without a site, and why: a model, a pattern of paths, the reason.
 KNOWN_MISSES: dict[tuple[str, str], str] = {
-    ("timm:efficientvit_b0", "*.context_module.main"): _LINEAR,
     ("transformers:detr", "*decoder.layers.0.self_attn"): _CONSTANT_QUERIES,
     ("transformers:deformable_detr", "*decoder.layers.0.*attn*"): _CONSTANT_QUERIES,
 }

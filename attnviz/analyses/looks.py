@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from scipy.stats import rankdata
 from torch import Tensor
 
-from attnviz.analyses.agreement import spearman
-from attnviz.analyses.concentration import CONCENTRATION, effective_rank, lorenz
+from attnviz.analyses.concentration import CONCENTRATION, effective_rank
 from attnviz.analyses.heads import cosine, hsic, jensen_shannon
+from attnviz.analyses.quick import quick
 from attnviz.analyses.rows import (
     MEASURED,
     WATCHED,
@@ -142,10 +143,12 @@ def _of_groups(groups: Tensor, asked: Asked) -> Mapping[str, Moments | Histogram
     flat = {**SPARSITY.entries(), **CONCENTRATION.entries()}
     rows = groups.reshape(-1, n)
     found: dict[str, Moments | Histogram | Quantiles] = {}
+    soon, curve = quick(rows, CURVE_POINTS)
     for key in asked.measures:
         if key in flat:
-            found[f"g.{key}"] = scalar(flat[key](rows).reshape(images, count).nanmean(1))
-    found["lorenz"] = Moments.of(lorenz(rows, CURVE_POINTS).reshape(images, count, -1).nanmean(1).cpu())
+            values = soon[key]() if key in soon else flat[key](rows)
+            found[f"g.{key}"] = scalar(values.reshape(images, count).nanmean(1))
+    found["lorenz"] = Moments.of(curve.reshape(images, count, -1).nanmean(1).cpu())
     strength = rows.abs()
     found["strengths"] = Histogram.of((strength / strength.amax(1, keepdim=True)).cpu(), STRENGTHS)
     found["values"] = Quantiles.of(rows.cpu())
@@ -196,8 +199,17 @@ def _of_places(planes: Mapping[str, Tensor]) -> Tally:
     if len(planes) < 2:
         return {}
     stack = torch.stack([on_plane(plane) for plane in planes.values()], 1).cpu()
-    a, b = torch.triu_indices(stack.shape[1], stack.shape[1], 1)
-    rho = spearman(stack[:, a].flatten(0, 1), stack[:, b].flatten(0, 1)).reshape(len(stack), -1)
-    full = torch.eye(stack.shape[1], dtype=rho.dtype).expand(len(stack), -1, -1).clone()
-    full[:, a, b] = full[:, b, a] = rho
+    full = rank_correlation(stack.flatten(2))
     return {("", "agreement " + "|".join(planes)): Moments.of(full)}
+
+
+def rank_correlation(maps: Tensor) -> Tensor:
+    """Spearman's correlation of every two maps of each image: ``(N, S, n)`` to ``(N, S, S)``; NaN for constant ones.
+
+    As :func:`~attnviz.analyses.agreement.spearman` of every pair, but each map is ranked once.
+    """
+    ranks = torch.from_numpy(rankdata(maps.numpy(), axis=-1))
+    centred = ranks - ranks.mean(-1, keepdim=True)
+    unit = centred / centred.norm(dim=-1, keepdim=True)
+    rho: Tensor = unit @ unit.mT
+    return rho.clamp(-1.0, 1.0)

@@ -10,9 +10,13 @@ from borrowed import state_of
 from torch import Tensor, nn
 
 from attnviz import capture, find_attention
+from attnviz.analyses.agreement import spearman
+from attnviz.analyses.concentration import CONCENTRATION, lorenz
 from attnviz.analyses.gates import dead, input_share, never_used, saturated
 from attnviz.analyses.heads import cka, clusters, cosine, hsic, jensen_shannon
-from attnviz.analyses.looks import Asked, look
+from attnviz.analyses.looks import Asked, look, rank_correlation
+from attnviz.analyses.quick import quick
+from attnviz.analyses.sparsity import SPARSITY
 from attnviz.analyses.streaming import Extremes, Moments
 from attnviz.analyses.tally import added, restored, stored
 from attnviz.analyses.tokens import blocks_of, high_norm, norms_of_blocks, sinks, token_norms
@@ -245,6 +249,27 @@ def test_on_a_network_in_which_exactly_three_channels_pass_five_are_dead_and_nev
     assert int(saturated(tally[site, "range"]).sum()) == 3
     assert (~never_used(tally[site, "carried"])).nonzero().flatten().tolist() == [1, 4, 6]
     assert input_share(tally[site, "units"]) == pytest.approx(0, abs=1e-9)
+
+
+def test_what_is_computed_quickly_is_what_the_measures_give() -> None:
+    maps = torch.cat([rows(6, 37), -rows(2, 37, seed=1), torch.zeros(1, 37), torch.full((1, 37), math.nan)])
+    maps[0, :20] = 0
+    measures, curve = quick(maps, 11)
+    torch.testing.assert_close(curve, lorenz(maps, 11), equal_nan=True)
+    for name in measures:
+        measure = {**SPARSITY.entries(), **CONCENTRATION.entries()}[name]
+        for part in (maps, maps[:, :10], maps[:, :2]):
+            torch.testing.assert_close(quick(part, 2)[0][name](), measure(part), equal_nan=True, msg=name)
+
+
+def test_rank_correlation_is_that_of_every_pair() -> None:
+    maps = rows(2, 3, 16)
+    maps[0, 0, :8] = 0.1
+    maps[1, 2] = 0.5
+    full = rank_correlation(maps)
+    for a, b in itertools.product(range(3), range(3)):
+        wanted = spearman(maps[:, a].reshape(2, 4, 4), maps[:, b].reshape(2, 4, 4))
+        torch.testing.assert_close(full[:, a, b], wanted, equal_nan=True)
 
 
 def test_an_unknown_measure_is_told_with_the_nearest() -> None:

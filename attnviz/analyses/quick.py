@@ -1,0 +1,67 @@
+"""The measures that every study takes, from one sort: the same numbers as by the measures themselves, sooner."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+_NEAR_ZERO, _TOP = 0.01, 0.1
+
+
+def quick(rows: Tensor, points: int) -> tuple[dict[str, Callable[[], Tensor]], Tensor]:
+    """Measures of maps, and their Lorenz curves.
+
+    Args:
+        rows: Maps, ``(N, n)``, any sign, ``n`` >= 2.
+        points: At how many shares the curve is read.
+
+    Returns:
+        Name of a measure -> what computes it, ``(N,)`` float64, as the measure of that name with its default threshold
+        or share; and :func:`~attnviz.analyses.concentration.lorenz`, ``(N, points)``. NaN as there.
+
+    >>> measures, _ = quick(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), 2)
+    >>> measures["gini"]()
+    tensor([0.2500], dtype=torch.float64)
+    """
+    n = rows.shape[1]
+    v = rows.detach().abs().sort(dim=1).values.double()  # NaN comes last
+    strongest = v[:, -1:]
+    v = torch.where(strongest.isfinite() & (strongest > 0), v / strongest, math.nan)
+    held = v.cumsum(dim=1)
+    total = held[:, -1]
+
+    def gini() -> Tensor:
+        ranks = torch.arange(1, n + 1, dtype=v.dtype, device=v.device)
+        return (1 - 2 * (v @ (n - ranks + 0.5)) / (total * n)).clamp(0.0, 1.0)
+
+    def hoyer() -> Tensor:
+        root = math.sqrt(n)
+        sparsity: Tensor = (root - total / v.norm(dim=1)) / (root - 1)
+        return sparsity.clamp(0.0, 1.0)
+
+    def entropy() -> Tensor:
+        bits: Tensor = torch.special.entr(v / total[:, None]).sum(dim=1)
+        return (bits / math.log(n)).clamp(0.0, 1.0)
+
+    def near_zero_share() -> Tensor:
+        return (v <= _NEAR_ZERO).double().mean(dim=1).masked_fill(total.isnan(), math.nan)
+
+    def top_mass() -> Tensor:
+        whole = math.floor(_TOP * n)
+        mass = total - (held[:, n - whole - 1] if whole < n else 0.0) + (_TOP * n - whole) * v[:, n - whole - 1]
+        return (mass / total).clamp(0.0, 1.0)
+
+    measures: Mapping[str, Callable[[], Tensor]] = {
+        "gini": gini,
+        "hoyer": hoyer,
+        "normalised_entropy": entropy,
+        "near_zero_share": near_zero_share,
+        "top_mass": top_mass,
+    }
+    shares = torch.nn.functional.pad(held, (1, 0)) / total[:, None]
+    at = torch.linspace(0, n, points, dtype=v.dtype, device=v.device)
+    below = at.floor().clamp(max=n - 1).long()
+    return dict(measures), shares[:, below].lerp(shares[:, below + 1], (at - below).expand(len(v), -1))

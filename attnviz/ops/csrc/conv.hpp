@@ -19,13 +19,12 @@ template <class T> struct Panels {
   }
   long first(long g) const { return slices.place(g * in_c); }
   long last(long g) const { return slices.place(g * in_c + in_c - 1) + 1; }
-  long size() const { return s.groups * count * s.taps() * depth * WIDE; }
-  T* panel(T* packed, long g, long p) const { return packed + (g * count + p) * s.taps() * depth * WIDE; }
+  long total() const { return s.groups * count; }
+  long size() const { return s.taps() * depth * WIDE; }  // of one
 
-  void pack(const T* weight, long g, long p, T* packed) const {
+  void pack(const T* weight, long panel, T* to) const {
     typedef Simd<T> S;
-    T* to = panel(packed, g, p);
-    const long taps = s.taps(), line = in_c * taps, from = p * WIDE;
+    const long g = panel / count, taps = s.taps(), line = in_c * taps, from = panel % count * WIDE;
     if (depth != in_c) memset(to, 0, taps * depth * WIDE * sizeof(T));
     for (long half = 0; half < WIDE; half += S::N)
       for (long q = 0; q < line; q += S::N) {
@@ -57,13 +56,16 @@ template <class T> struct Forward {
   const Window s;
   const Slices<T> slices;
   const Panels<T> panels;
+  long at_once;  // panels that are packed together: heavy weights are multiplied in several passes, each gathers anew
   long tap_block, column_row, result_row, tile, tiles;
 
   Forward(const int64_t* shape, long threads) : s(shape), slices(s, 1 << 30), panels(s, slices) {
-    const long line = Simd<T>::N;
+    const long line = Simd<T>::N, room = threads * 600000 / (long)sizeof(T);
+    const long passes = ceil_div(panels.total(), most(1, least(panels.total(), room / most(1, panels.size()))));
+    at_once = ceil_div(panels.total(), most(1, passes));
     tap_block = most(1, least(s.taps(), 640 / most(1, slices.channels)));
     column_row = tap_block * slices.channels + line;  // the extra line keeps rows out of each other's cache sets
-    result_row = s.groups * panels.count * Panels<T>::WIDE + line;
+    result_row = at_once * Panels<T>::WIDE + line;
     tile = most(14, least(112, 100000 / (column_row + result_row)));
     tiles = ceil_div(s.positions(), tile);
     if (s.n * tiles < 8 * threads) tiles = round_up(s.n * tiles, threads) / s.n;
@@ -71,7 +73,8 @@ template <class T> struct Forward {
     tiles = tile ? ceil_div(s.positions(), tile) : 0;
   }
 
-  void compute(ForwardTile<T>& t, const T* image_rows, const T* offset, const T* mask, T* packed, long image, long from, long count) const {
+  void compute(ForwardTile<T>& t, const T* image_rows, const T* offset, const T* mask, const T* packed, long first, long last, long image, long from,
+               long count) const {
     t.origins.set(s, from, count);
     for (long tap0 = 0; tap0 < s.taps(); tap0 += tap_block) {
       const long taps = least(tap_block, s.taps() - tap0);
@@ -81,35 +84,37 @@ template <class T> struct Forward {
           const Rows<const T, false> rows{image_rows + slices.padded(g) * (s.pixels() + 1), slices.padded_group, 0, nullptr};
           gather<T, false>(t.plan, 0, count, 1, 1, 0, rows, slices.padded_group, t.column + (tap - tap0) * slices.channels + slices.padded(g), column_row);
         }
-      for (long g = 0; g < s.groups; g++)
-        for (long p = 0; p < panels.count; p++) {
-          T* to = t.result + (g * panels.count + p) * Panels<T>::WIDE;
-          const T* from_panel = panels.panel(packed, g, p) + tap0 * panels.depth * Panels<T>::WIDE;
-          const T* a = t.column + panels.first(g);
-          if (panels.depth == slices.channels)
-            multiply<T, false>(count, Panels<T>::WIDE, taps * panels.depth, a, column_row, 1, from_panel, Panels<T>::WIDE, to, result_row, tap0 > 0);
-          else
-            for (long k = 0; k < taps; k++)
-              multiply<T, false>(count, Panels<T>::WIDE, panels.last(g) - panels.first(g), a + k * slices.channels, column_row, 1,
-                                 from_panel + k * panels.depth * Panels<T>::WIDE, Panels<T>::WIDE, to, result_row, tap0 + k > 0);
-        }
+      for (long panel = first; panel < last; panel++) {
+        const long g = panel / panels.count;
+        T* to = t.result + (panel - first) * Panels<T>::WIDE;
+        const T* from_panel = packed + (panel - first) * panels.size() + tap0 * panels.depth * Panels<T>::WIDE;
+        const T* a = t.column + panels.first(g);
+        if (panels.depth == slices.channels)
+          multiply<T, false>(count, Panels<T>::WIDE, taps * panels.depth, a, column_row, 1, from_panel, Panels<T>::WIDE, to, result_row, tap0 > 0);
+        else
+          for (long k = 0; k < taps; k++)
+            multiply<T, false>(count, Panels<T>::WIDE, panels.last(g) - panels.first(g), a + k * slices.channels, column_row, 1,
+                               from_panel + k * panels.depth * Panels<T>::WIDE, Panels<T>::WIDE, to, result_row, tap0 + k > 0);
+      }
     }
   }
 
   // Result rows (positions) to planes (output channels), with the bias.
-  void emit(const ForwardTile<T>& t, const T* bias, T* out, long image, long from, long count) const {
+  void emit(const ForwardTile<T>& t, const T* bias, T* out, long first, long last, long image, long from, long count) const {
     typedef Simd<T> S;
-    for (long g = 0; g < s.groups; g++)
-      for (long c = 0; c < panels.out_c; c += S::N)
+    for (long panel = first; panel < last; panel++)
+      for (long half = 0; half < Panels<T>::WIDE; half += S::N) {
+        const long g = panel / panels.count, c = panel % panels.count * Panels<T>::WIDE + half;
         for (long p = 0; p < count; p += S::N) {
           typename S::V block[S::N];
-          for (long i = 0; i < S::N; i++) block[i] = S::load(t.result + (p + i) * result_row + g * panels.count * Panels<T>::WIDE + c);
+          for (long i = 0; i < S::N; i++) block[i] = S::load(t.result + (p + i) * result_row + (panel - first) * Panels<T>::WIDE + half);
           transpose<T>(block);
           for (long i = 0; i < least(S::N, panels.out_c - c); i++) {
             const long channel = g * panels.out_c + c + i;
             S::store_some(out + (image * s.out_c + channel) * s.positions() + from + p, bias ? block[i] + bias[channel] : block[i], count - p);
           }
         }
+      }
   }
 };
 
@@ -120,7 +125,7 @@ template <class T> int64_t conv_forward(const int64_t* shape, long threads, void
   Arena arena(scratch);
   const long block = (s.pixels() + 1) * job.slices.channels;
   T* images = arena.take<T>(s.n * block);
-  T* packed = arena.take<T>(job.panels.size());
+  T* packed = arena.take<T>(job.at_once * job.panels.size());
   Arena one(nullptr);
   ForwardTile<T>(one, job.tile, job.column_row, job.result_row);
   char* own = arena.take<char>(threads * one.used);
@@ -136,15 +141,18 @@ template <class T> int64_t conv_forward(const int64_t* shape, long threads, void
       const long part = i % chunks * chunk, g = i / chunks % s.offset_groups, image = i / chunks / s.offset_groups;
       pack<T>(s, job.slices, x, image, g, part, least(s.pixels(), part + chunk), images + image * block + job.slices.padded(g) * (s.pixels() + 1));
     }
-#pragma omp for schedule(dynamic)
-    for (long i = 0; i < s.groups * job.panels.count; i++) job.panels.pack(weight, i / job.panels.count, i % job.panels.count, packed);
     Arena mine(own + omp_get_thread_num() * one.used);
     ForwardTile<T> t(mine, job.tile, job.column_row, job.result_row);
+    for (long first = 0; first < job.panels.total(); first += job.at_once) {
+      const long last = least(job.panels.total(), first + job.at_once);
 #pragma omp for schedule(dynamic)
-    for (long i = 0; i < s.n * job.tiles; i++) {
-      const long image = i / job.tiles, from = i % job.tiles * job.tile, count = least(job.tile, s.positions() - from);
-      job.compute(t, images + image * block, offset, mask, packed, image, from, count);
-      job.emit(t, bias, out, image, from, count);
+      for (long i = first; i < last; i++) job.panels.pack(weight, i, packed + (i - first) * job.panels.size());
+#pragma omp for schedule(dynamic)
+      for (long i = 0; i < s.n * job.tiles; i++) {
+        const long image = i / job.tiles, from = i % job.tiles * job.tile, count = least(job.tile, s.positions() - from);
+        job.compute(t, images + image * block, offset, mask, packed, first, last, image, from, count);
+        job.emit(t, bias, out, first, last, image, from, count);
+      }
     }
   }
   return 0;

@@ -54,8 +54,12 @@ def command(
     with progress() as told:
         sources = find_sources(objects, backgrounds)
         map_of = {name: card.figures["map_of"] for name, card in cards.items() if card}
-        held_out = DataRecipe(views, seed=seed, held_out=True)
-        results = measure(dict.fromkeys(names, weights), sources, held_out, told, map_of)
+        results = []
+        for frames in dict.fromkeys(MODELS[name].frames for name in names):
+            group = [name for name in names if MODELS[name].frames == frames or not MODELS[name].attends]
+            held_out = DataRecipe(views, seed=seed, held_out=True, frames=frames)
+            chosen = map_of if frames is None else {name: map_of[name] for name in group if MODELS[name].frames}
+            results += measure(dict.fromkeys(group, weights), sources, held_out, told, chosen)
     if as_json:
         click.echo(json.dumps([result.as_dict() for result in results], indent=1))
     else:

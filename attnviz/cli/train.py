@@ -81,7 +81,7 @@ def command(
     arguments = click.get_current_context().params
     plan = Plan(
         model,
-        DataRecipe(views, plain_share, seed),
+        DataRecipe(views, plain_share, seed, frames=MODELS[model].frames),
         TrainRecipe(epochs, batch, learning_rate, plain_weight, seed),
         held_out_views,
         out,

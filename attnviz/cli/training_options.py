@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from attnviz.training.evaluation import Evaluation, Figure
+    from attnviz.training.evaluation import Evaluation
+    from attnviz.training.figures import Figure
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -63,29 +64,39 @@ def shown_table(results: Sequence[Evaluation]) -> str:
     from rich.console import Console
     from rich.table import Table
 
-    first = results[0]
-    table = Table(
-        title="Held-out scenes and photographs",
-        caption=(
-            f"{first.kl.n} scenes, the teacher sure in {first.top1.n}; {first.plain.n} photographs in which the trunk "
-            f"sees something. Below each figure its 95 % interval. Pointing by chance: {first.chance.value:.2f}."
-        ),
-        caption_justify="left",
-    )
-    gains = [result.gain for result in results if result.gain is not None]
-    above = ("above none",) if gains else ()
-    for column in ("model", "parameters", "KL", "top-1", "top-5", "pointing", *above, "plain top-1", "map of"):
+    table = Table(title="Held-out scenes and photographs", caption=_caption(results), caption_justify="left")
+    for column in ("model", "parameters", "KL", "top-1", "top-5", "pointing", "above none", "energy", "Grad-CAM",
+                   "plain top-1", "GFLOP", "time", "map of"):  # fmt: skip
         table.add_column(column, justify="left" if column in {"model", "map of"} else "right")
     for result in results:
-        gain = ("–" if result.gain is None else _cell(result.gain),) if gains else ()
-        cells = (*map(_cell, (result.kl, result.top1, result.top5, result.pointing)), *gain, _cell(result.plain))
-        table.add_row(result.model, f"{result.parameters:,}", *cells, result.map_of, end_section=True)
-    width = None if os.environ.get("COLUMNS") else 120
+        name = result.model if result.frames is None else f"{result.model} ({result.frames} frames)"
+        figures = (result.kl, result.top1, result.top5, result.pointing, result.gain, result.energy, result.gradcam,
+                   result.plain)  # fmt: skip
+        cost = result.cost
+        costs = ("–", "–") if cost is None else (f"{cost.flops / 1e9:.2f}\n[dim]{cost.flops_ratio:.2f}×[/dim]",
+                                                 f"{cost.time_ratio:.2f}×")  # fmt: skip
+        cells = (f"{result.parameters:,}", *map(_cell, figures), *costs)
+        table.add_row(name, *cells, result.map_of, end_section=True)
+    width = None if os.environ.get("COLUMNS") else 150
     console = Console(width=width)
     with console.capture() as captured:
         console.print(table)
     return captured.get()
 
 
-def _cell(figure: Figure) -> str:
+def _caption(results: Sequence[Evaluation]) -> str:
+    lines = []
+    for frames in dict.fromkeys(result.frames for result in results):
+        first = next(result for result in results if result.frames == frames)
+        scenes, photographs = ("scenes", "photographs") if frames is None else ("clips", "plain clips")
+        lines.append(
+            f"{first.kl.n} {scenes}, the teacher sure in {first.top1.n}; {first.plain.n} {photographs} in which the "
+            f"trunk sees something. Pointing by chance: {first.chance.value:.2f}."
+        )
+    return " ".join([*lines, "Below each figure its 95 % interval. GFLOP and time: one view, and beside none."])
+
+
+def _cell(figure: Figure | None) -> str:
+    if figure is None or figure.n == 0:
+        return "–"
     return f"{figure.value:.2f}\n[dim]{figure.low:.2f}–{figure.high:.2f}[/dim]"

@@ -4,8 +4,8 @@ A new projection joins by one function, from a record to a map at the record's o
 ``@projection(Kind.PAIRWISE, "rollout", default=True)``. Nothing else here changes.
 """
 
-from attnviz.heatmaps import gates
+from attnviz.heatmaps import gates, pairwise, sampling
 from attnviz.heatmaps.joint import joint
 from attnviz.heatmaps.project import PROJECTIONS, Projection, project, projection
 
-__all__ = ["PROJECTIONS", "Projection", "gates", "joint", "project", "projection"]
+__all__ = ["PROJECTIONS", "Projection", "gates", "joint", "pairwise", "project", "projection", "sampling"]

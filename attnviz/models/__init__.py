@@ -3,21 +3,42 @@
 from attnviz.models import none as none  # the control enters itself, as every mechanism does
 from attnviz.models.builtin import Attended, attend
 from attnviz.models.cbam import CBAM
+from attnviz.models.dcn import DeformableConvolution
+from attnviz.models.eca import ECA
 from attnviz.models.labels import class_index, imagenet_labels
 from attnviz.models.loaders import LOADERS, load_model
 from attnviz.models.mechanism import MODELS, Mechanism
+from attnviz.models.non_local import NonLocal
+from attnviz.models.pvt import PyramidBlock, SpatialReductionAttention
 from attnviz.models.senet import SqueezeExcitation
+from attnviz.models.sknet import SelectiveKernel
+from attnviz.models.stn import SpatialTransformer
+from attnviz.models.temporal import ClipClassifier, TemporalAttention
 from attnviz.models.trunk import EfficientNetLite0
+from attnviz.models.van import LKA
 from attnviz.models.vision import VisionModel
+from attnviz.models.vit import SelfAttention, TokenEncoder
 
 __all__ = [
     "CBAM",
+    "ECA",
+    "LKA",
     "LOADERS",
     "MODELS",
     "Attended",
+    "ClipClassifier",
+    "DeformableConvolution",
     "EfficientNetLite0",
     "Mechanism",
+    "NonLocal",
+    "PyramidBlock",
+    "SelectiveKernel",
+    "SelfAttention",
+    "SpatialReductionAttention",
+    "SpatialTransformer",
     "SqueezeExcitation",
+    "TemporalAttention",
+    "TokenEncoder",
     "VisionModel",
     "attend",
     "class_index",

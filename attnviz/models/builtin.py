@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from attnviz.errors import WeightsError
 from attnviz.images import Preprocess
 from attnviz.models.labels import imagenet_labels
-from attnviz.models.mechanism import MODELS
+from attnviz.models.mechanism import MODELS, Staged
 from attnviz.models.trunk import INPUT_SIZE_PX, EfficientNetLite0, pretrained_trunk
 from attnviz.models.vision import VisionModel
 from attnviz.models.weights_file import fit_weights, read_weights
@@ -52,7 +53,7 @@ class Attended:
 
     def from_features(self, features: Tensor) -> Tensor:
         """The logits from what ``trunk.before(x, first_stage)`` gives."""
-        return self.trunk.after(features, self.first_stage)
+        return cast(Staged, self.network).after(features, self.first_stage)
 
     def parameters(self) -> list[nn.Parameter]:
         """The attention's parameters, the ones that are trained."""
@@ -93,16 +94,17 @@ def load_builtin(name: str, weights: str | Path = "default", seed: int = 0) -> V
         UnknownNameError: no such model.
         WeightsError: weights are missing, damaged or do not fit.
     """
-    MODELS[name]
+    frames = MODELS[name].frames
     if weights == "none":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             trunk = EfficientNetLite0().eval()
-        return VisionModel(attend(name, trunk, seed).network, PREPROCESS, imagenet_labels(), name, (RANDOM_NOTE,))
+        network, notes = attend(name, trunk, seed).network, (RANDOM_NOTE,)
+        return VisionModel(network, PREPROCESS, imagenet_labels(), name, notes, frames=frames)
     attended = attend(name, pretrained_trunk(), seed)
     if weights != "default" or attended.attention:
         path = shipped_weights(name) if weights == "default" else Path(weights)
         if not attended.attention:
             raise WeightsError(f"{path}: the model {name!r} has no attention, so no weights of its own")
         attended.load(read_weights(path), path)
-    return VisionModel(attended.network, PREPROCESS, imagenet_labels(), name)
+    return VisionModel(attended.network, PREPROCESS, imagenet_labels(), name, frames=frames)

@@ -115,9 +115,9 @@ class CBAM(nn.Module):
 
 MODELS.register("cbam")(
     Mechanism(
-        summary="channel gate, then spatial gate (7×7 convolution on mean and maximum), after the last six blocks",
+        summary="channel gate, then spatial gate (7×7 convolution on mean and maximum), after the last nine blocks",
         source="Woo et al., ECCV 2018",
         install=in_slots(CBAM),
-        first_stage=4,
+        first_stage=3,
     )
 )

@@ -50,9 +50,9 @@ class SqueezeExcitation(nn.Module):
 
 MODELS.register("senet")(
     Mechanism(
-        summary="channel gate from the mean over space, after each of the last six blocks",
+        summary="channel gate from the mean over space, after each of the last nine blocks",
         source="Hu et al., CVPR 2018",
         install=in_slots(SqueezeExcitation),
-        first_stage=4,
+        first_stage=3,
     )
 )

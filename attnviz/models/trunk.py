@@ -121,8 +121,13 @@ class EfficientNetLite0(nn.Module):
     def before(self, x: Tensor, stage: int) -> Tensor:
         """What leaves ``blocks[stage]`` just before its last attention slot; no earlier slot may be filled.
 
-        ``after(before(x, s), s)`` is ``self(x)`` for every ``s``.
+        Stage -1 is the image itself, and the stage after the last one the pooled features. ``after(before(x, s), s)``
+        is ``self(x)`` for every ``s``.
         """
+        if stage < 0:
+            return x
+        if stage == len(self.blocks):
+            return self.pooled(x, -1)
         x = self.stem(x)
         for module in self.blocks[:stage]:
             x = module(x)
@@ -131,19 +136,28 @@ class EfficientNetLite0(nn.Module):
             x = block(x)
         return last.convolve(x)
 
+    def onward(self, features: Tensor, stage: int, until: int) -> Tensor:
+        """What leaves ``blocks[until]``, its last attention slot included, from what :meth:`before` gives."""
+        features = self.stem(features) if stage < 0 else self.stage(stage)[-1].attention(features)
+        for module in self.blocks[stage + 1 : until + 1]:
+            features = module(features)
+        return features
+
+    def pooled(self, features: Tensor, stage: int) -> Tensor:
+        """The pooled features ``(N, 1280)`` that are classified, from what :meth:`before` gives."""
+        if stage == len(self.blocks):
+            return features
+        means: Tensor = self.head(self.onward(features, stage, len(self.blocks) - 1)).mean((2, 3))
+        return means
+
     def after(self, features: Tensor, stage: int) -> Tensor:
         """The logits from what :meth:`before` gives."""
-        features = self.stage(stage)[-1].attention(features)
-        for module in self.blocks[stage + 1 :]:
-            features = module(features)
-        logits: Tensor = self.classifier(self.head(features).mean((2, 3)))
+        logits: Tensor = self.classifier(self.pooled(features, stage))
         return logits
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        x = self.blocks(self.stem(x))
-        logits: Tensor = self.classifier(self.head(x).mean((2, 3)))
-        return logits
+        return self.after(x, -1)
 
 
 def fold_norms(network: nn.Module) -> None:

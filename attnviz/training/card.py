@@ -13,6 +13,8 @@ _ROWS = (
     ("top1", "best class is the teacher's", f"scenes where the teacher's p > {SURE}"),
     ("top5", "teacher's class is among the five best", f"scenes where the teacher's p > {SURE}"),
     ("pointing", "the map's maximum is on the object", "all scenes"),
+    ("energy", "share of the map's mass that is on the object", "all scenes"),
+    ("gradcam", "Grad-CAM's maximum for the teacher's class is on the object", "all scenes"),
     ("chance", "share of the scene that is object: what a random point scores", "all scenes"),
     ("plain", "best class is the trunk's", f"plain photographs where the trunk's p > {SEEN}"),
 )
@@ -47,7 +49,7 @@ def card_text(facts: Mapping[str, Any]) -> str:
 {mechanism.summary[0].upper()}{mechanism.summary[1:]}.
 {figures["parameters"]:,} parameters of its own, in a frozen EfficientNet-Lite0 (ImageNet-1k).
 Source: {mechanism.source}.
-
+{_cost(figures.get("cost"))}
 This page was written by the run that it describes.
 
 ## Figures, on held-out objects and photographs
@@ -55,9 +57,9 @@ This page was written by the run that it describes.
 | measure | on | value | 95 % interval | n |
 |---|---|---|---|---|
 {_lines(_row(figures[key], measure, on) for key, measure, on in _ROWS)}
-The map that points is that of `{figures["map_of"]}`, chosen on training scenes. Every site's score:
+The map that points is that of `{figures["map_of"]}`, chosen on training scenes. Every map's score:
 
-{_lines(f"- `{site}`: {score:.2f}" for site, score in figures["sites"].items())}
+{_lines(f"- `{name}`: {score:.2f}" for name, score in figures["maps"].items())}
 Intervals come from resampling objects (or photographs), since views of one object are not independent.
 
 ## How it was made
@@ -70,6 +72,15 @@ Versions: {", ".join(f"{name} {version}" for name, version in made["versions"].i
 ## Limits
 
 {_LIMITS}"""
+
+
+def _cost(cost: Mapping[str, float] | None) -> str:
+    if cost is None:
+        return ""
+    return (
+        f"One view costs {cost['flops'] / 1e9:.2f} GFLOP in convolutions and matrix products, "
+        f"{cost['flops_ratio']:.2f} times the control's, and took {cost['time_ratio']:.2f} times as long here.\n"
+    )
 
 
 def _lines(lines: Any) -> str:

@@ -8,45 +8,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
+from attnviz.attribution import METHODS
 from attnviz.capture import capture, find_attention
 from attnviz.errors import DataError, UnknownNameError
-from attnviz.heatmaps import joint, project
-from attnviz.heatmaps.joint import JOINT, votes
 from attnviz.models.builtin import Attended
-from attnviz.models.mechanism import LATE_BLOCKS
+from attnviz.models.mechanism import MODELS
 from attnviz.models.trunk import EfficientNetLite0, fold_norms
-from attnviz.records import Kind, Site
+from attnviz.records import Site
+from attnviz.training.cost import Cost, cost
 from attnviz.training.features import Teacher, as_input, chunks
+from attnviz.training.figures import Figure, Numbers, resampled
+from attnviz.training.maps import energy, feature_norms, maps_of, pointing, weigh_places
 from attnviz.training.scenes import View
 from attnviz.training.trainer import divergence
 
 SURE = 0.5  # the teacher is sure of an object from this probability on
 SEEN = 0.3  # the trunk sees something in a plain photograph from this probability on
-FEATURE_NORM = "feature norm"
-_RESAMPLES = 1000
-_LEVEL = 0.95
-
-Numbers = np.ndarray[tuple[int], np.dtype[np.float64]]
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A mean over views, with what it rests on.
-
-    Attributes:
-        value: The mean.
-        low: Lower end of the 95 % interval, by resampling objects (or photographs), not views.
-        high: Upper end.
-        n: How many views.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +38,21 @@ class Evaluation:
         kl: Divergence from the teacher on scenes, in nats.
         top1: Share of scenes, where the teacher is sure, in which the model's best class is the teacher's.
         top5: Share of them in which the teacher's class is among the model's five best.
-        pointing: Share of scenes in which the map's maximum is on the object.
+        pointing: Share of scenes in which the map's maximum is on the object; of clips, in which the frame with the
+            largest weight shows it.
+        energy: Share of the map's mass that is on the object.
+        gradcam: Pointing score of Grad-CAM for the teacher's class on the same model; of no views where the trunk does
+            not see the view itself (clips, and views through a window).
         chance: Share of the scene that is object: what a random point would score.
         plain: Share of plain photographs, where the trunk sees something, in which the best class stays the trunk's.
-        map_of: The site whose map points; for the control, whose features' norm does.
-        sites: Pointing score of every site whose attention has an image plane.
+        map_of: The site whose map points, with the projection where it is not the default; empty where no map can be
+            drawn. For the control, whose features' norm does.
+        maps: Pointing score of every map of every site.
         gain: How much more often the map points at the object than the control's, scene by scene; ``None`` where the
             control was not evaluated beside it. Its interval is much narrower than the two scores' own, since both
             models saw the same scenes.
+        cost: Beside the control.
+        frames: Frames of each view; ``None`` for single images.
     """
 
     model: str
@@ -75,11 +61,15 @@ class Evaluation:
     top1: Figure
     top5: Figure
     pointing: Figure
+    energy: Figure
+    gradcam: Figure
     chance: Figure
     plain: Figure
     map_of: str
-    sites: Mapping[str, float] = field(default_factory=dict)
+    maps: Mapping[str, float] = field(default_factory=dict)
     gain: Figure | None = None
+    cost: Cost | None = None
+    frames: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, which has no NaN: a figure of no views holds ``None``."""
@@ -96,6 +86,8 @@ def evaluate(
     views: Iterable[View],
     advance: Callable[[int], None],
     map_of: Mapping[str, str] | None = None,
+    *,
+    fully: bool = True,
 ) -> list[Evaluation]:
     """Measure every model on the same views.
 
@@ -107,6 +99,7 @@ def evaluate(
         map_of: By name of the model, the site whose map points; by default the one that points best on these views, so
             that a fair figure needs a choice made on other views. A site that only weighs channels is the choice where
             none weighs places.
+        fully: ``False`` leaves out Grad-CAM and the cost.
 
     Raises:
         DataError: no scenes, or no plain photographs.
@@ -115,28 +108,51 @@ def evaluate(
         fold_norms(network.requires_grad_(False))  # noqa: FBT003
         network.to(memory_format=torch.channels_last)
     teacher = Teacher(trunk)
-    tallies = {name: _Tally(model) for name, model in models.items()}
+    tallies = {name: _Tally(name, model, gradcam=fully) for name, model in models.items()}
     facts = _Facts()
+    one: Tensor | None = None
     for chunk in chunks(iter(views)):
         x = as_input(np.stack([view.pixels for view in chunk]))
+        one = x[:1]
         with torch.no_grad():
-            own = trunk(x).log_softmax(1)
+            own = feature_norms(trunk, x)[0].log_softmax(1)
         answers = torch.stack([teacher(view) if view.kind == "scene" else own[i] for i, view in enumerate(chunk)])
         facts.add(chunk, answers)
-        masks = torch.from_numpy(np.stack([view.mask for view in chunk]))
+        masks = torch.from_numpy(np.stack([on_object(view) for view in chunk]))
         for tally in tallies.values():
             tally.add(x, answers, masks)
         advance(len(chunk))
     if not facts.has_both():
         raise DataError("an evaluation needs scenes and plain photographs")
-    results = {name: tally.result(name, facts, (map_of or {}).get(name)) for name, tally in tallies.items()}
+    results = {name: tally.result(facts, (map_of or {}).get(name)) for name, tally in tallies.items()}
+    if fully and one is not None:
+        bare = _Bare(trunk)
+        results = {name: replace(r, cost=cost(models[name].network, bare, one)) for name, r in results.items()}
     control = next((name for name, model in models.items() if not model.attention), None)
     if control is not None:
         base = tallies[control].hits(results[control].map_of)
-        for name in set(results) - {control}:
+        for name in (name for name in results if name != control and results[name].map_of):
             more = tallies[name].hits(results[name].map_of) - base
             results[name] = replace(results[name], gain=facts.figure(more, "scene"))
     return list(results.values())
+
+
+def on_object(view: View) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Where a map should be high: ``(H, W)``, or the frames ``(T,)`` of a clip that show the object."""
+    return view.mask if view.mask.ndim == 2 else view.mask.any(axis=(1, 2))
+
+
+class _Bare(nn.Module):
+    """The control: the trunk, on clips too."""
+
+    def __init__(self, trunk: EfficientNetLite0) -> None:
+        super().__init__()
+        self.trunk = trunk
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, 3, H, W)`` or ``(N, T, 3, H, W)`` to ``(N, 1000)``."""
+        logits: Tensor = self.trunk(x) if x.ndim == 4 else feature_norms(self.trunk, x)[0]
+        return logits
 
 
 class _Facts:
@@ -152,7 +168,7 @@ class _Facts:
         self._scene += [view.kind == "scene" for view in chunk]
         self._subjects += [view.subject for view in chunk]
         self._certainty += answers.exp().amax(1).tolist()
-        self._share += [float(view.mask.mean()) for view in chunk]
+        self._share += [float(on_object(view).mean()) for view in chunk]
 
     def has_both(self) -> bool:
         return len(set(self._scene)) == 2
@@ -169,20 +185,27 @@ class _Facts:
 class _Tally:
     """One model's answers and maps, view by view."""
 
-    def __init__(self, model: Attended) -> None:
-        self._model = model
+    def __init__(self, name: str, model: Attended, *, gradcam: bool) -> None:
+        self._name, self._model = name, model
         self._sites: list[Site] | None = None
-        self._columns: dict[str, list[float]] = {"kl": [], "top1": [], "top5": []}
+        self._frames: int | None = None
+        self._columns: dict[str, list[float]] = {"kl": [], "top1": [], "top5": [], "gradcam": []}
         self._hits: dict[str, list[float]] = {}
+        self._energy: dict[str, list[float]] = {}
+        mechanism = MODELS[name]
+        self._gradcam = gradcam and mechanism.frames is None and mechanism.first_stage >= 0
 
     def add(self, x: Tensor, answers: Tensor, masks: Tensor) -> None:
+        self._frames = x.shape[1] if x.ndim == 5 else None
         logits, maps = self._look(x)
         wanted = answers.argmax(1, keepdim=True)
         self._columns["kl"] += divergence(answers, logits).tolist()
         self._columns["top1"] += (logits.argmax(1, keepdim=True) == wanted)[:, 0].float().tolist()
         self._columns["top5"] += (logits.topk(5).indices == wanted).any(1).float().tolist()
+        self._columns["gradcam"] += self._points_by_gradcam(x, wanted[:, 0], masks)
         for name, values in maps.items():
             self._hits.setdefault(name, []).extend(pointing(values, masks).tolist())
+            self._energy.setdefault(name, []).extend(energy(values, masks).tolist())
 
     def hits(self, map_name: str) -> Numbers:
         """Whether that map points at the object, view by view."""
@@ -190,107 +213,46 @@ class _Tally:
 
     @torch.no_grad()
     def _look(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        network, size = self._model.network, (x.shape[2], x.shape[3])
+        network = self._model.network
         if not self._model.attention:
             return feature_norms(self._model.trunk, x)
         if self._sites is None:
-            self._sites = find_attention(network, x[:1])
+            self._sites = list(find_attention(network, x[:1]))
         with capture(network, self._sites) as captured:
             logits = network(x)
-        maps = {record.site.name: project(record, size).values for record in captured.records}
-        if sum(map(votes, captured.records)) > 1:
-            maps[JOINT] = joint(captured.records, size).values
-        return logits, maps
+        return logits, maps_of(captured.records, (x.shape[-2], x.shape[-1]))
 
-    def result(self, name: str, facts: _Facts, map_of: str | None) -> Evaluation:
-        points = {site: facts.figure(hits, "scene") for site, hits in self._hits.items()}
-        if map_of is None:
-            kinds = {site.name: site.kind for site in self._sites or ()}
-            weighs_places = {name for name in points if kinds.get(name) not in {None, Kind.CHANNEL, Kind.BRANCH}}
-            weighs_places |= {JOINT} & set(points)
-            map_of = max(weighs_places or points, key=lambda site: (points[site].value, site))
-        if map_of not in points:
-            raise UnknownNameError(f"attention site of {name}", map_of, points)
+    def _points_by_gradcam(self, x: Tensor, wanted: Tensor, masks: Tensor) -> list[float]:
+        hits = torch.full((len(x),), torch.nan)
+        scenes = masks.flatten(1).any(1)
+        if self._gradcam and x.ndim == 4 and scenes.any():
+            heatmap = METHODS["gradcam"](self._model.network, x[scenes], wanted[scenes])
+            hits[scenes] = pointing(heatmap.values, masks[scenes])
+        return hits.tolist()
+
+    def result(self, facts: _Facts, map_of: str | None) -> Evaluation:
+        nothing = resampled(np.zeros(0), np.zeros(0))
+        points = {name: facts.figure(hits, "scene") for name, hits in self._hits.items()}
+        if not points:
+            map_of = ""  # no projection lays this attention on the image plane
+        elif map_of is None:
+            choice = weigh_places(self._sites or (), list(points)) or list(points)
+            map_of = max(choice, key=lambda name: (points[name].value, name))
+        if points and map_of not in points:
+            raise UnknownNameError(f"map of {self._name}", map_of, points)
+        gradcam = self._gradcam and self._frames is None
         return Evaluation(
-            model=name,
+            model=self._name,
             parameters=sum(parameter.numel() for parameter in self._model.parameters()),
             kl=facts.figure(self._columns["kl"], "scene"),
             top1=facts.figure(self._columns["top1"], "sure"),
             top5=facts.figure(self._columns["top5"], "sure"),
-            pointing=points[map_of],
+            pointing=points.get(map_of, nothing),
+            energy=facts.figure(self._energy[map_of], "scene") if points else nothing,
+            gradcam=facts.figure(self._columns["gradcam"], "scene") if gradcam else nothing,
             chance=facts.chance(),
             plain=facts.figure(self._columns["top1"], "seen"),
             map_of=map_of,
-            sites={site: point.value for site, point in points.items()},
+            maps={name: point.value for name, point in points.items()},
+            frames=self._frames,
         )
-
-
-def feature_norms(trunk: EfficientNetLite0, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """The logits, and what the control has for maps: the norm of the features where the other models have their sites.
-
-    Args:
-        trunk: The bare trunk.
-        x: ``(N, 3, H, W)``.
-
-    Returns:
-        Logits ``(N, 1000)``, and maps ``(N, H, W)`` by name.
-    """
-    maps, features = {}, trunk.stem(x)
-    for stage in range(len(trunk.blocks)):
-        for position, block in enumerate(trunk.stage(stage)):
-            features = block(features)
-            if (stage, position) in LATE_BLOCKS:
-                norm = features.norm(dim=1, keepdim=True)
-                maps[f"{FEATURE_NORM} of blocks.{stage}.{position}"] = F.interpolate(
-                    norm, x.shape[2:], mode="bilinear"
-                )[:, 0]
-    # As much as the joint map of gates is given: all depths together, each on the same scale.
-    maps[f"{FEATURE_NORM}s together"] = torch.stack([_standardised(values) for values in maps.values()]).sum(0)
-    return trunk.classifier(trunk.head(features).mean((2, 3))), maps
-
-
-def _standardised(values: Tensor) -> Tensor:
-    centred = values - values.mean((1, 2), keepdim=True)
-    return centred / centred.std((1, 2), keepdim=True).clamp_min(1e-12)
-
-
-def pointing(maps: Tensor, masks: Tensor) -> Tensor:
-    """Whether each map's maximum lies on the object: the pointing game.
-
-    Args:
-        maps: ``(N, H, W)``, any scale. A flat map points nowhere and scores 0.
-        masks: ``(N, H, W)`` bool.
-
-    Returns:
-        ``(N,)``, 1 or 0.
-
-    Source: Zhang et al., Top-down Neural Attention by Excitation Backprop, IJCV 2018, section 4.2; no tolerance.
-
-    >>> pointing(torch.tensor([[[0.0, 2.0]], [[3.0, 1.0]]]), torch.tensor([[[False, True]], [[False, True]]]))
-    tensor([1., 0.])
-    """
-    flat = maps.flatten(1)
-    best = flat.argmax(1, keepdim=True)
-    points = flat.amax(1) > flat.amin(1)
-    return (masks.flatten(1).gather(1, best)[:, 0] & points).float()
-
-
-def resampled(values: Numbers, subjects: np.ndarray[Any, Any], seed: int = 0) -> Figure:
-    """The mean, with a 95 % interval from resampling subjects: views of one object are not independent.
-
-    Args:
-        values: One number for each view.
-        subjects: What each view shows.
-        seed: Of the resampling.
-
-    Returns:
-        The figure; NaN where there is no view.
-    """
-    if len(values) == 0:
-        return Figure(float("nan"), float("nan"), float("nan"), 0)
-    _, group = np.unique(subjects, return_inverse=True)
-    sums, counts = np.bincount(group, values), np.bincount(group)
-    draws = np.random.default_rng(seed).integers(0, len(sums), (_RESAMPLES, len(sums)))
-    means = sums[draws].sum(1) / counts[draws].sum(1)
-    low, high = np.quantile(means, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    return Figure(float(np.mean(values)), float(low), float(high), len(values))

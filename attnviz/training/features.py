@@ -32,12 +32,14 @@ class DataRecipe:
         plain_share: Share of plain photographs among them.
         seed: Of the split, and of every random choice in a view.
         held_out: Whether the views show held-out objects and photographs.
+        frames: Frames of each view, a clip; ``None`` for single images.
     """
 
     views: int
     plain_share: float = 0.5
     seed: int = 0
     held_out: bool = False
+    frames: int | None = None
 
     def kinds(self) -> list[str]:
         """What each view is, in a seeded order."""
@@ -47,7 +49,7 @@ class DataRecipe:
     def make(self, sources: Sources, start: int = 0) -> Iterator[View]:
         """The views from the ``start``-th on; held-out ones share no object, photograph or seed with the others."""
         chosen = split(sources, self.seed, held_out=self.held_out)
-        return make_views(chosen, self.kinds(), seed=2 * self.seed + self.held_out, start=start)
+        return make_views(chosen, self.kinds(), 2 * self.seed + self.held_out, start, self.frames)
 
 
 class Teacher:
@@ -78,7 +80,7 @@ class Features:
     """The trunk's features of many views, before the first attention site, and the answers wanted.
 
     Attributes:
-        features: ``(M, C, H, W)`` float16, what ``trunk.before`` gives.
+        features: ``(M, C, H, W)`` float16, what ``trunk.before`` gives; of clips ``(M, T, …)``.
         answers: ``(M, 1000)`` float16, the teacher's log-probabilities.
         scene: ``(M,)`` bool, a scene or a plain photograph.
         key: What they were made of and how, in a few letters: other views have another.
@@ -94,8 +96,11 @@ class Features:
 
 
 def as_input(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
-    """``(N, 224, 224, 3)`` uint8 to the trunk's ``(N, 3, 224, 224)``, channels last in memory: it is faster so."""
-    return torch.from_numpy(pixels.astype(np.float32)).div_(127.5).sub_(1).movedim(3, 1)
+    """``(N, 224, 224, 3)`` uint8 to the trunk's ``(N, 3, 224, 224)``, channels last in memory: it is faster so.
+
+    Clips, ``(N, T, 224, 224, 3)``, become ``(N, T, 3, 224, 224)``.
+    """
+    return torch.from_numpy(pixels.astype(np.float32)).div_(127.5).sub_(1).movedim(-1, -3)
 
 
 def chunks(views: Iterator[View], size: int = BATCH) -> Iterator[list[View]]:
@@ -128,7 +133,7 @@ def prepare(
     folder.mkdir(parents=True, exist_ok=True)
     with torch.no_grad():
         shape = tuple(trunk.before(torch.zeros(1, 3, INPUT_SIZE_PX, INPUT_SIZE_PX), stage).shape[1:])
-    total = recipe.views
+    total, shape = recipe.views, shape if recipe.frames is None else (recipe.frames, *shape)
     found = Features(
         _array(folder / "features.npy", (total, *shape), np.float16),
         _array(folder / "answers.npy", (total, CLASSES), np.float16),
@@ -160,10 +165,12 @@ def _fill(
     teacher = Teacher(trunk)
     for chunk in chunks(recipe.make(sources, done)):
         start, done = done, done + len(chunk)
-        features = trunk.before(as_input(np.stack([view.pixels for view in chunk])), stage)
-        own = trunk.after(features, stage).log_softmax(1)
-        answers = [teacher(view) if view.kind == "scene" else own[i] for i, view in enumerate(chunk)]
-        found.features[start:done] = features.numpy()
+        x = as_input(np.stack([view.pixels for view in chunk]))
+        features = trunk.before(x.flatten(0, -4), stage)
+        features = features.unflatten(0, (len(chunk), -1))
+        own = _own(trunk, features[[view.kind == "plain" for view in chunk]], stage)
+        answers = [teacher(view) if view.kind == "scene" else next(own) for view in chunk]
+        found.features[start:done] = features.reshape(found.features[start:done].shape).numpy()
         found.answers[start:done] = torch.stack(answers).numpy()
         found.scene[start:done] = [view.kind == "scene" for view in chunk]
         for array in (found.features, found.answers, found.scene):
@@ -171,6 +178,15 @@ def _fill(
                 array.flush()
         write_json(state, {"views": done})
         progress(done, recipe.views)
+
+
+def _own(trunk: EfficientNetLite0, features: Tensor, stage: int) -> Iterator[Tensor]:
+    """The trunk's answers to views ``(n, T, C, H, W)``, one by one; to a clip from the mean of its pooled frames."""
+    if len(features) == 0:
+        return iter(())
+    pooled = trunk.pooled(features.flatten(0, 1), stage).unflatten(0, features.shape[:2])
+    logits: Tensor = trunk.classifier(pooled.mean(1))
+    return iter(logits.log_softmax(1))
 
 
 def _key(recipe: DataRecipe, sources: Sources, stage: int) -> str:

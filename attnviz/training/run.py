@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +79,9 @@ def train(plan: Plan, sources: Sources, told: Stage) -> Evaluation:
     weights: dict[str, torch.Tensor] = {}
     if MODELS[plan.model].attends:
         weights = _learn(plan, sources, told)
-    chosen = measure({plan.model: weights}, sources, DataRecipe(_CHOICE_VIEWS, seed=plan.data.seed), told)
-    held_out = DataRecipe(plan.held_out_views, seed=plan.data.seed, held_out=True)
+    choice = replace(plan.data, views=_CHOICE_VIEWS, plain_share=0.5)
+    chosen = measure({plan.model: weights}, sources, choice, told, fully=False)
+    held_out = replace(plan.data, views=plan.held_out_views, plain_share=0.5, held_out=True)
     (measured,) = measure({plan.model: weights}, sources, held_out, told, {plan.model: chosen[0].map_of})
     if weights:
         _write(weights_path, lambda path: save_file(weights, path))
@@ -110,6 +111,8 @@ def measure(
     views: DataRecipe,
     told: Stage,
     map_of: Mapping[str, str] | None = None,
+    *,
+    fully: bool = True,
 ) -> list[Evaluation]:
     """Evaluate models on the same views.
 
@@ -118,7 +121,8 @@ def measure(
         sources: What views are made of, before the split.
         views: Which views; with the seed of training, what was held out then is held out now.
         told: Told of the progress.
-        map_of: By model name, the site whose map points; see :func:`~attnviz.training.evaluation.evaluate`.
+        map_of: By model name, the map that points; see :func:`~attnviz.training.evaluation.evaluate`.
+        fully: See there.
     """
     models = {}
     for name, given in weights.items():
@@ -136,7 +140,7 @@ def measure(
         done += count
         told(part, done, views.views)
 
-    return evaluate(models, pretrained_trunk(), views.make(sources), advance, map_of)
+    return evaluate(models, pretrained_trunk(), views.make(sources), advance, map_of, fully=fully)
 
 
 def made(plan: Plan, sources: Sources) -> dict[str, Any]:

@@ -11,11 +11,13 @@ from PIL import Image
 
 from attnviz.training.sources import Pixels, Source, Sources
 
-Mask = np.ndarray[tuple[int, int], np.dtype[np.bool_]]
+Place = np.ndarray[Any, np.dtype[Any]]
+Mask = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
 SIDE_PX = 224
 _GREY = 127
 _OBJECT_SHARE = (0.2, 0.6)  # longest side of the object, as a share of the scene's side
+_CLIP_OBJECT_SHARE = (0.4, 0.9)  # larger than in a scene: here the question is when, not where
 _ALONE_SHARES = (0.6, 0.75, 0.9)  # the teacher's answer is the mean over these sizes
 _CROP_SHARE = (0.5, 1.0)  # side of a photograph's crop, as a share of its shorter side
 _LIGHT = 0.2  # largest change of an object's brightness
@@ -27,8 +29,8 @@ class View:
 
     Attributes:
         kind: A composed scene, or a plain crop of a photograph.
-        pixels: ``(224, 224, 3)`` uint8 RGB: what the student sees.
-        mask: ``(224, 224)`` bool: where the object is; empty for a plain photograph.
+        pixels: ``(224, 224, 3)`` uint8 RGB: what the student sees; of a clip ``(T, 224, 224, 3)``.
+        mask: ``(224, 224)`` or ``(T, 224, 224)`` bool: where the object is; empty for a plain photograph.
         subject: Name of the object, or of the photograph.
         cut: The object as it was pasted, ``(h, w, 4)`` uint8 RGBA, mirrored or not; ``None`` for a plain photograph.
         mirrored: Whether the object was mirrored.
@@ -42,7 +44,9 @@ class View:
     mirrored: bool = False
 
 
-def make_views(sources: Sources, kinds: Sequence[str], seed: int, start: int = 0) -> Iterator[View]:
+def make_views(
+    sources: Sources, kinds: Sequence[str], seed: int, start: int = 0, frames: int | None = None
+) -> Iterator[View]:
     """One view for each entry of ``kinds``, ``"scene"`` or ``"plain"``, from the ``start``-th on.
 
     The ``i``-th depends on ``seed`` and ``i`` alone. Each object and each photograph is used about equally often.
@@ -50,7 +54,10 @@ def make_views(sources: Sources, kinds: Sequence[str], seed: int, start: int = 0
     for index, kind in list(enumerate(kinds))[start:]:
         random = np.random.default_rng((seed, index))
         photograph = _in_turn(sources.photographs, index, seed)
-        if kind == "plain":
+        if frames is not None:
+            thing = _in_turn(sources.objects, index, seed + 1) if kind == "scene" else None
+            yield compose_clip(thing, photograph, random, frames)
+        elif kind == "plain":
             crop = random_crop(photograph.pixels, random)
             yield View("plain", crop, np.zeros((SIDE_PX, SIDE_PX), np.bool_), photograph.name)
         else:
@@ -69,17 +76,52 @@ def compose(thing: Source, photograph: Source, random: np.random.Generator) -> V
     """Put an object into a crop of a photograph: random size and place, perhaps mirrored, darker or brighter."""
     mirrored = bool(random.random() < 0.5)
     cut = thing.pixels[:, ::-1] if mirrored else thing.pixels
-    scene = random_crop(photograph.pixels, random).astype(np.float32)
-    pasted = _fit(cut, random.uniform(*_OBJECT_SHARE)).astype(np.float32)
-    height, width = pasted.shape[:2]
-    top, left = (int(random.integers(0, SIDE_PX - side + 1)) for side in (height, width))
-    opacity = pasted[..., 3:] / 255
-    light = random.uniform(1 - _LIGHT, 1 + _LIGHT)
-    window = scene[top : top + height, left : left + width]
+    scene = random_crop(photograph.pixels, random)
+    pasted = _fit(cut, random.uniform(*_OBJECT_SHARE))
+    place = _somewhere(pasted, random)
+    pixels, mask = _paste(pasted, scene, place, random.uniform(1 - _LIGHT, 1 + _LIGHT))
+    return View("scene", pixels, mask, thing.name, cut, mirrored)
+
+
+def compose_clip(thing: Source | None, photograph: Source, random: np.random.Generator, frames: int) -> View:
+    """A camera that glides over a photograph; an object moves through up to half of the frames.
+
+    Args:
+        thing: The object; ``None`` for a plain clip.
+        photograph: What the camera sees.
+        random: Of size, place, path, and of the frames that show the object.
+        frames: ``T``.
+    """
+    first, last = _box(photograph.pixels, random), _box(photograph.pixels, random)
+    path = [first + (last - first) * step for step in np.linspace(0, 0.3, frames)]
+    scene = np.stack([_crop(photograph.pixels, box) for box in path])
+    mask = np.zeros(scene.shape[:3], np.bool_)
+    if thing is None:
+        return View("plain", scene, mask, photograph.name)
+    mirrored = bool(random.random() < 0.5)
+    cut = thing.pixels[:, ::-1] if mirrored else thing.pixels
+    pasted, light = _fit(cut, random.uniform(*_CLIP_OBJECT_SHARE)), random.uniform(1 - _LIGHT, 1 + _LIGHT)
+    shown = int(random.integers(1, max(frames // 2, 1) + 1))
+    start = int(random.integers(0, frames - shown + 1))
+    places = np.linspace(_somewhere(pasted, random), _somewhere(pasted, random), shown).round().astype(int)
+    for frame, place in enumerate(places, start):
+        scene[frame], mask[frame] = _paste(pasted, scene[frame], place, light)
+    return View("scene", scene, mask, thing.name, cut, mirrored)
+
+
+def _somewhere(pasted: Pixels, random: np.random.Generator) -> Place:
+    return np.array([random.integers(0, SIDE_PX - side + 1) for side in pasted.shape[:2]])
+
+
+def _paste(pasted: Pixels, scene: Pixels, place: Place, light: float) -> tuple[Pixels, Mask]:
+    """The scene with the object at a place, top and left, and where the object is."""
+    (height, width), (top, left) = pasted.shape[:2], (int(edge) for edge in place)
+    opacity = pasted[..., 3:].astype(np.float32) / 255
+    pixels, mask = scene.astype(np.float32), np.zeros((SIDE_PX, SIDE_PX), np.bool_)
+    window = pixels[top : top + height, left : left + width]
     window[:] = opacity * np.clip(light * pasted[..., :3], 0, 255) + (1 - opacity) * window
-    mask = np.zeros((SIDE_PX, SIDE_PX), np.bool_)
     mask[top : top + height, left : left + width] = opacity[..., 0] > 0.5
-    return View("scene", scene.round().astype(np.uint8), mask, thing.name, cut, mirrored)
+    return pixels.round().astype(np.uint8), mask
 
 
 def alone(cut: Pixels) -> Pixels:
@@ -96,11 +138,21 @@ def _on_grey(cut: Pixels, share: float) -> Pixels:
 
 def random_crop(pixels: Pixels, random: np.random.Generator) -> Pixels:
     """A square crop of random size and place, perhaps mirrored, ``(224, 224, 3)``."""
+    box = _box(pixels, random)
+    return _crop(pixels, box, mirrored=random.random() < 0.5)
+
+
+def _box(pixels: Pixels, random: np.random.Generator) -> Place:
+    """Top, left and side of a random square."""
     height, width = pixels.shape[:2]
     side = int(min(height, width) * random.uniform(*_CROP_SHARE))
-    top, left = int(random.integers(0, height - side + 1)), int(random.integers(0, width - side + 1))
+    return np.array([random.integers(0, height - side + 1), random.integers(0, width - side + 1), side])
+
+
+def _crop(pixels: Pixels, box: Place, *, mirrored: bool = False) -> Pixels:
+    top, left, side = (int(edge) for edge in box)
     crop: Any = pixels[top : top + side, left : left + side]
-    crop = crop[:, ::-1] if random.random() < 0.5 else crop
+    crop = crop[:, ::-1] if mirrored else crop
     return np.asarray(Image.fromarray(crop).resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC))
 
 

@@ -126,9 +126,9 @@ class Trainer:
             self._keep()
 
     def _learn(self, batch: np.ndarray[tuple[int], np.dtype[np.int64]]) -> float:
-        features = (
-            torch.from_numpy(self._features.features[batch]).float().contiguous(memory_format=torch.channels_last)
-        )
+        features = torch.from_numpy(self._features.features[batch]).float()
+        if features.ndim == 4:
+            features = features.contiguous(memory_format=torch.channels_last)
         answers = torch.from_numpy(self._features.answers[batch]).float()
         scene = torch.from_numpy(self._features.scene[batch])
         logits = self.attended.from_features(features)

@@ -4,36 +4,10 @@ import math
 
 import pytest
 import torch
+from model_twins import dense, image, randomised, sigmoid
 
 from attnviz.models import CBAM, SqueezeExcitation
 from attnviz.models.cbam import ChannelGate, SpatialGate
-
-
-def sigmoid(z):
-    return 1 / (1 + math.exp(-z))
-
-
-def randomised(module, seed=0):
-    """Weights that are not the gentle start, so that a wrong formula shows."""
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in module.parameters():
-        parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * 0.5
-    for name, buffer in module.named_buffers():
-        if "running" in name:
-            buffer.data = torch.rand(buffer.shape, generator=generator, dtype=torch.float64) + 0.5
-    return module.double().eval().requires_grad_(False)
-
-
-def image(channels, side=5, count=2):
-    return torch.randn(count, channels, side, side, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-
-
-def dense(layer, vector):
-    """One linear layer, number by number."""
-    return [
-        float(layer.bias[i]) + sum(float(layer.weight[i, j]) * vector[j] for j in range(len(vector)))
-        for i in range(layer.out_features)
-    ]
 
 
 def test_squeeze_and_excitation_follows_equations_2_to_4():

@@ -11,8 +11,10 @@ from attnviz.heatmaps.joint import JOINT
 from attnviz.models import attend
 from attnviz.models.trunk import pretrained_trunk
 from attnviz.training.card import card_text
-from attnviz.training.evaluation import FEATURE_NORM, evaluate, pointing, resampled
+from attnviz.training.evaluation import evaluate
 from attnviz.training.features import DataRecipe
+from attnviz.training.figures import resampled
+from attnviz.training.maps import FEATURE_NORM, energy, pointing
 
 
 def quiet(_):
@@ -45,7 +47,7 @@ def test_the_control_agrees_with_the_trunk_on_every_photograph(results, views):
     assert none.plain.n == 0 or none.plain.value == 1
     assert none.parameters == 0
     assert none.map_of.startswith(FEATURE_NORM)
-    assert len(none.sites) == 6 + 1  # where the others have their gates, and all together
+    assert len(none.maps) == 9 + 1  # where the others have their gates, and all together
     assert none.kl.n == sum(view.kind == "scene" for view in views)
 
 
@@ -71,9 +73,11 @@ def test_the_divergence_is_from_the_teacher_looking_at_the_object_alone(results,
 def test_a_model_with_a_spatial_gate_points_with_it_and_one_without_with_a_channel_gate(results):
     assert results["cbam"].map_of.endswith("attention.spatial") or results["cbam"].map_of == JOINT
     assert results["senet"].map_of.startswith("blocks.")
-    assert len(results["cbam"].sites) == 12 + 1  # the spatial gates together are a map too
-    assert JOINT in results["cbam"].sites
-    assert len(results["senet"].sites) == 6
+    assert (
+        len([name for name in results["cbam"].maps if "(" not in name]) == 18 + 1
+    )  # the spatial gates together are a map too
+    assert JOINT in results["cbam"].maps
+    assert len([name for name in results["senet"].maps if "(" not in name]) == 9
 
 
 def test_the_gain_over_the_control_is_paired_scene_by_scene(results):
@@ -89,7 +93,7 @@ def test_the_site_that_points_can_be_chosen_beforehand(views):
     chosen = "blocks.6.0.attention.spatial"
     (result,) = evaluate(models, pretrained_trunk(), views[:4], quiet, {"cbam": chosen})
     assert result.map_of == chosen
-    with pytest.raises(UnknownNameError, match=r"unknown attention site of cbam 'blocks\.9'"):
+    with pytest.raises(UnknownNameError, match=r"unknown map of cbam 'blocks\.9'"):
         evaluate(models, pretrained_trunk(), views[:4], quiet, {"cbam": "blocks.9"})
 
 
@@ -153,3 +157,23 @@ def test_the_card_tells_figures_data_recipe_command_and_limits(results):
     ):
         assert part in text
     assert "\n    attnviz train" in text
+
+
+def test_energy_is_the_share_of_the_mass_on_the_object_above_the_least_value():
+    maps = torch.tensor([[[1.0, 2.0], [1.0, 4.0]], [[3.0, 3.0], [3.0, 3.0]]])
+    masks = torch.zeros(2, 2, 2, dtype=torch.bool)
+    masks[:, 1, 1] = True
+    assert energy(maps, masks).tolist() == [0.75, 0.0]  # a flat map has no mass
+
+
+def test_clips_are_evaluated_beside_the_mean_of_their_frames(sources):
+    views = list(DataRecipe(6, held_out=True, frames=3).make(sources))
+    models = {name: attend(name, pretrained_trunk()) for name in ("none", "temporal")}
+    none, temporal = evaluate(models, pretrained_trunk(), views, quiet)
+    assert none.frames == temporal.frames == 3
+    assert none.kl.value == pytest.approx(temporal.kl.value, abs=1e-4)  # untrained, it takes the mean
+    assert temporal.map_of == "attention"
+    shares = [view.mask.any((1, 2)).mean() for view in views if view.kind == "scene"]
+    assert temporal.chance.value == pytest.approx(np.mean(shares))
+    assert temporal.gradcam.n == 0
+    assert temporal.cost.flops_ratio == pytest.approx(1, abs=0.01)

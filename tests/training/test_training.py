@@ -34,13 +34,21 @@ def features(sources, trunk, tmp_path_factory):
     return prepare(DataRecipe(8), sources, trunk, 5, tmp_path_factory.mktemp("cache"), quiet)
 
 
-@pytest.fixture
-def made_up():
-    """Features that need no trunk: as they leave the last block but one."""
+SHAPES = {-1: (3, 64, 64), 3: (80, 14, 14), 7: (8, 1280)}  # what a model is trained on, by its first stage
+
+
+def made_up_for(name):
+    """Features that need no trunk."""
     random = np.random.default_rng(0)
     answers = torch.from_numpy(random.normal(size=(12, 1000))).log_softmax(1).numpy()
+    shape = SHAPES[MODELS[name].first_stage]
     scene = np.arange(12) % 2 == 0
-    return Features(random.normal(size=(12, 112, 14, 14)).astype(np.float16), answers.astype(np.float16), scene)
+    return Features(random.normal(size=(12, *shape)).astype(np.float16), answers.astype(np.float16), scene)
+
+
+@pytest.fixture
+def made_up():
+    return made_up_for("cbam")
 
 
 def test_features_are_the_trunks_and_answers_the_teachers(sources, trunk, features):
@@ -100,8 +108,8 @@ def test_divergence_is_kullback_and_leiblers():
 
 
 @pytest.mark.parametrize("name", ATTENDING)
-def test_only_the_attention_learns(name, made_up, tmp_path):
-    trainer = Trainer(name, TrainRecipe(epochs=1, batch=4), made_up, tmp_path / "c.pt")
+def test_only_the_attention_learns(name, tmp_path):
+    trainer = Trainer(name, TrainRecipe(epochs=1, batch=4), made_up_for(name), tmp_path / "c.pt")
     before = {key: value.clone() for key, value in trainer.attended.network.state_dict().items()}
     trainer.run()
     after = trainer.attended.network.state_dict()

@@ -1,0 +1,73 @@
+"""Projections of pairwise attention, ``y = g v``: which places are read."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from attnviz.errors import CaptureError
+from attnviz.heatmaps.project import projection
+from attnviz.layout import Layout, Tokens
+from attnviz.records import Kind, Record
+
+
+def keys_of(record: Record) -> tuple[Layout, Tokens]:
+    """How the map comes apart, and where its keys stand.
+
+    Raises:
+        CaptureError: the keys are no places on the image plane, or could not be followed there.
+    """
+    layout = record.site.layout
+    if layout is None or layout.keys is None or max(layout.keys.grid[1:]) == 1:
+        raise CaptureError(f"{record.site.name}: the keys of this attention stand on no image plane that is known")
+    return layout, layout.keys
+
+
+def lay(record: Record, values: Tensor) -> Tensor:
+    """One number for each key, ``(N, windows, K)``, on the image plane, ``(N, h, w)``; frames are averaged."""
+    _, keys = keys_of(record)
+    return keys.lay(values, empty=0.0).mean(1)
+
+
+@projection(Kind.PAIRWISE, "received", default=True)
+def received(record: Record) -> Tensor:
+    r"""How much each place is read, on average over queries and heads, :math:`\frac{1}{hQ} \sum_{h,q} g_{hqk}`.
+
+    It does not say who read it, nor what was done with what was read.
+    """
+    layout, _ = keys_of(record)
+    return lay(record, layout.split(record.g.detach()).mean((2, 3)))
+
+
+@projection(Kind.PAIRWISE, "received-most")
+def received_most(record: Record) -> Tensor:
+    r"""How much each place is read by the query and head that read it most, :math:`\max_{h,q} g_{hqk}`."""
+    layout, _ = keys_of(record)
+    return lay(record, layout.split(record.g.detach()).amax((2, 3)))
+
+
+@projection(Kind.PAIRWISE, "class-token")
+def class_token(record: Record) -> Tensor:
+    r"""What the first token that stands nowhere reads, on average over heads: a class token's row of ``g``.
+
+    Raises:
+        CaptureError: there is no such token.
+    """
+    layout, _ = keys_of(record)
+    if layout.queries is None or layout.queries.prefix == 0:
+        raise CaptureError(f"{record.site.name}: no query stands before the places, as a class token does")
+    return lay(record, layout.split(record.g.detach())[:, :, :, 0].mean(2))
+
+
+@projection(Kind.PAIRWISE, "received-value-norm")
+def received_value_norm(record: Record) -> Tensor:
+    r"""How much is read from each place, :math:`\frac{1}{hQ} \sum_{h,q} g_{hqk} \lVert v_{hk} \rVert`.
+
+    Source: Kobayashi et al., "Attention is Not Only a Weight", EMNLP 2020, section 2.3, without the output projection.
+    """
+    layout, _ = keys_of(record)
+    g, x = record.g.detach(), record.x
+    values = x if isinstance(x, Tensor) else x[-1]
+    if values.ndim < 3 or values.shape[-2] != g.shape[-1] or values.shape[:-2].numel() != g.shape[:-2].numel():
+        raise CaptureError(f"{record.site.name}: the values of this attention are not laid out as its keys")
+    strength = values.detach().reshape(*g.shape[:2], g.shape[-1], -1).norm(dim=-1)
+    return lay(record, layout.split(g * strength[:, :, None]).mean((2, 3)))

@@ -1,0 +1,56 @@
+"""The non-local block: every position reads from every other, and adds what it read to itself.
+
+Source: Wang, Girshick, Gupta and He, "Non-local Neural Networks", CVPR 2018, section 3,
+https://arxiv.org/abs/1711.07971.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from attnviz.models.mechanism import MODELS, Mechanism, in_slots
+
+_SLOTS = ((4, 0), (4, 2), (5, 2))
+
+
+class NonLocal(nn.Module):
+    r"""Self-attention over positions with a residual, in the embedded Gaussian form.
+
+    .. math:: y = x + W_z\,(g\,W_v x), \quad g = \mathrm{softmax}(\theta(x)^\top \phi(x))
+
+    Args:
+        channels: ``C``; queries, keys and values have half as many.
+
+    Shapes:
+        ``x`` and ``y`` are ``(N, C, H, W)``; ``g`` is ``(N, HW, HW)``: its rows are queries and sum to 1.
+
+    As in the paper, ``W_z`` starts at zero, so that the module starts as the identity; the normalisation after it,
+    which the paper recommends for training whole networks, is left out.
+
+    Source: section 3.2, equations 4 and 6, and section 3.3.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        inner = channels // 2
+        self.theta, self.phi, self.value = (nn.Conv2d(channels, inner, 1) for _ in range(3))
+        self.out = nn.Conv2d(inner, channels, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        queries, keys, values = (layer(x).flatten(2).mT for layer in (self.theta, self.phi, self.value))
+        g = (queries @ keys.mT).softmax(-1)
+        read: Tensor = self.out((g @ values).mT.unflatten(2, x.shape[2:]))
+        return x + read
+
+
+MODELS.register("nonlocal")(
+    Mechanism(
+        summary="every position reads from every other (embedded Gaussian, residual), after three of the last blocks",
+        source="Wang et al., CVPR 2018",
+        install=in_slots(NonLocal, _SLOTS),
+        first_stage=3,
+    )
+)

@@ -1,0 +1,102 @@
+"""Spatial-reduction attention: every position reads from a coarser copy of the image.
+
+Source: Wang et al., "Pyramid Vision Transformer", ICCV 2021, section 3.3, https://arxiv.org/abs/2102.12122.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from attnviz.models.mechanism import MODELS, Mechanism
+from attnviz.models.trunk import EfficientNetLite0
+from attnviz.models.vit import FeedForward
+
+_HEADS = 4
+_REDUCTIONS = {3: 2, 4: 2, 5: 1}
+
+
+class SpatialReductionAttention(nn.Module):
+    r"""Multi-head attention whose keys and values come from ``R × R`` patches.
+
+    .. math:: y = W_o\,(g\,W_v \tilde x), \quad g = \mathrm{softmax}(W_q x\,(W_k \tilde x)^\top / \sqrt{d}), \quad
+        \tilde x = \mathrm{norm}(f_{R \times R,\,stride\,R}(x))
+
+    Args:
+        channels: ``C``, a multiple of ``heads``.
+        reduction: ``R``.
+        heads: How many ``g`` side by side.
+
+    Shapes:
+        ``x`` and ``y`` are ``(N, C, H, W)``; ``g`` is ``(N, heads, HW, HW / R²)``: its rows are queries and sum to 1.
+
+    Source: section 3.3, equations 2 to 5.
+    """
+
+    def __init__(self, channels: int, reduction: int, heads: int = _HEADS) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(channels, channels)
+        self.reduce = nn.Conv2d(channels, channels, reduction, reduction)
+        self.norm = nn.LayerNorm(channels)
+        self.key_value = nn.Linear(channels, 2 * channels)
+        self.out = nn.Linear(channels, channels)
+
+    def _split(self, tokens: Tensor) -> Tensor:
+        return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        queries = self._split(self.query(x.flatten(2).mT))
+        coarse = self.norm(self.reduce(x).flatten(2).mT)
+        keys, values = (self._split(part) for part in self.key_value(coarse).chunk(2, -1))
+        g = (queries @ keys.mT * queries.shape[-1] ** -0.5).softmax(-1)
+        read: Tensor = self.out((g @ values).transpose(1, 2).flatten(2))
+        return read.mT.unflatten(2, x.shape[2:])
+
+
+class PyramidBlock(nn.Module):
+    """Spatial-reduction attention, then a network on each position, both added to what enters them.
+
+    Args:
+        channels: ``C``.
+        reduction: Of the attention.
+
+    Shapes:
+        ``(N, C, H, W)`` to the same.
+
+    Where we differ: both branches end in a layer that starts at zero, so that the block starts as the identity and can
+    join a trained network.
+
+    Source: section 3.3, figure 3.
+    """
+
+    def __init__(self, channels: int, reduction: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(1, channels)
+        self.attention = SpatialReductionAttention(channels, reduction)
+        self.feed_forward = FeedForward(channels)
+        nn.init.zeros_(self.attention.out.weight)
+        nn.init.zeros_(self.attention.out.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        x = x + self.attention(self.norm(x))
+        tokens: Tensor = self.feed_forward(x.flatten(2).mT)
+        return tokens.mT.unflatten(2, x.shape[2:])
+
+
+def _install(trunk: EfficientNetLite0) -> EfficientNetLite0:
+    for stage, reduction in _REDUCTIONS.items():
+        block = trunk.stage(stage)[-1]
+        block.attention = PyramidBlock(block.out_channels, reduction)
+    return trunk
+
+
+MODELS.register("pvt")(
+    Mechanism(
+        summary="positions read from a coarser image (reduction 2, 2, 1), after the last block of three stages",
+        source="Wang et al., ICCV 2021",
+        install=_install,
+        first_stage=3,
+    )
+)

@@ -1,0 +1,92 @@
+"""Soft temporal attention: which frames of a clip say what it shows.
+
+Source: Yao et al., "Describing Videos by Exploiting Temporal Structure", ICCV 2015, section 3.2,
+https://arxiv.org/abs/1502.08029.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from attnviz.models.mechanism import MODELS, Mechanism
+from attnviz.models.trunk import EfficientNetLite0
+
+FRAMES = 8
+_POOLED = 7  # the stage after the trunk's last one
+_HIDDEN = 64
+
+
+class TemporalAttention(nn.Module):
+    r"""Weighs the frames of a clip by what each shows beside all of them.
+
+    .. math:: y = \sum_t g_t\,x_t, \quad g = \mathrm{softmax}_t(w^\top \tanh(W h + U x_t + b)), \quad
+        h = \mathrm{mean}_t\,x_t
+
+    Args:
+        channels: ``C``.
+
+    Shapes:
+        ``x`` is ``(N, T, C)``, ``y`` ``(N, C)``, ``g`` ``(N, T)`` and sums to 1.
+
+    Where we differ: the paper's ``h`` is the state of the decoder that writes the description; here there is no
+    decoder, and ``h`` is the mean frame. Frames are normalised first, and ``w`` starts at zero: then ``y`` is the mean.
+
+    Source: section 3.2, equations 5 to 7.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.context = nn.Linear(channels, _HIDDEN)
+        self.frame = nn.Linear(channels, _HIDDEN, bias=False)
+        self.score = nn.Linear(_HIDDEN, 1, bias=False)
+        nn.init.zeros_(self.score.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        seen = self.norm(x)
+        scores = self.score(torch.tanh(self.context(seen.mean(1, keepdim=True)) + self.frame(seen)))
+        g = scores.softmax(1)
+        return (g * x).sum(1)
+
+
+class ClipClassifier(nn.Module):
+    """The trunk on every frame of a clip, temporal attention over its pooled features, and the trunk's classifier.
+
+    Args:
+        trunk: The trunk.
+
+    Shapes:
+        ``(N, T, 3, H, W)`` to ``(N, 1000)``, for any number of frames ``T``.
+    """
+
+    def __init__(self, trunk: EfficientNetLite0) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.attention = TemporalAttention(trunk.classifier.in_features)
+
+    def before(self, x: Tensor, stage: int) -> Tensor:
+        """The trunk's, for each frame; see there."""
+        return self.trunk.before(x.flatten(0, 1), stage).unflatten(0, x.shape[:2])
+
+    def after(self, features: Tensor, stage: int) -> Tensor:
+        """The logits from what :meth:`before` gives."""
+        pooled = self.trunk.pooled(features.flatten(0, 1), stage).unflatten(0, features.shape[:2])
+        logits: Tensor = self.trunk.classifier(self.attention(pooled))
+        return logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        return self.after(self.before(x, _POOLED), _POOLED)
+
+
+MODELS.register("temporal")(
+    Mechanism(
+        summary="weighs the frames of a clip, after the trunk has seen each",
+        source="Yao et al., ICCV 2015",
+        install=ClipClassifier,
+        first_stage=_POOLED,
+        frames=FRAMES,
+    )
+)

@@ -1,0 +1,69 @@
+"""What a mechanism costs beside the bare trunk."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import attnviz.ops  # noqa: F401  # registers the operator that is counted here
+
+_ROUNDS = 5
+_BATCH = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one forward pass.
+
+    Attributes:
+        flops: Floating-point operations of convolutions and matrix products for one view, as PyTorch's counter counts
+            them: a multiplication and an addition are two.
+        flops_ratio: Over the control's.
+        time_ratio: Time over the control's, both in turn in this process, the fastest round of each.
+    """
+
+    flops: int
+    flops_ratio: float
+    time_ratio: float
+
+
+@torch.no_grad()
+def cost(network: nn.Module, control: nn.Module, x: Tensor) -> Cost:
+    """Count and time a network beside the control.
+
+    Args:
+        network: With attention.
+        control: Without, for the same input.
+        x: One view, ``(1, 3, H, W)``, or a clip.
+    """
+    flops, bare = (_flops(module, x) for module in (network, control))
+    batch = x.expand(_BATCH, *x.shape[1:]).contiguous()
+    spent = {module: [_seconds(module, batch) for _ in range(2)][1:] for module in (network, control)}
+    for _ in range(_ROUNDS):
+        for module in (network, control):
+            spent[module].append(_seconds(module, batch))
+    return Cost(flops, flops / bare, min(spent[network]) / min(spent[control]))
+
+
+def _seconds(module: nn.Module, x: Tensor) -> float:
+    start = time.perf_counter()
+    module(x)
+    return time.perf_counter() - start
+
+
+def _flops(module: nn.Module, x: Tensor) -> int:
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.attnviz.deform_conv2d: _deformable})
+    with counter:
+        module(x)
+    return int(counter.get_total_flops())
+
+
+def _deformable(_x: Any, _offset: Any, weight: list[int], *_others: Any, out_shape: list[int], **_named: Any) -> int:
+    """The product with the weights, as of a plain convolution; the reading between pixels is left out."""
+    batch, channels, height, width = out_shape
+    return 2 * batch * channels * height * width * weight[1] * weight[2] * weight[3]

@@ -1,0 +1,132 @@
+"""The maps of a model on some views, and how well each finds the object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from attnviz.errors import CaptureError
+from attnviz.heatmaps import PROJECTIONS, joint, project
+from attnviz.heatmaps.joint import JOINT, votes
+from attnviz.models.mechanism import LATE_BLOCKS
+from attnviz.models.trunk import EfficientNetLite0
+from attnviz.records import Kind, Record, Site
+
+FEATURE_NORM = "feature norm"
+_NO_PLACES = frozenset({Kind.CHANNEL, Kind.BRANCH})
+
+
+def maps_of(records: Sequence[Record], size: tuple[int, int]) -> dict[str, Tensor]:
+    """Every map that the records of one forward pass have: each projection of each site, and spatial gates together.
+
+    Args:
+        records: What the sites did.
+        size: ``(H, W)`` of the views.
+
+    Returns:
+        Maps ``(N, H, W)`` by name: the site's, with the projection's where it is not the default. Of attention over
+        frames, the weights ``(N, T)``.
+    """
+    maps = {}
+    for record in records:
+        kind = record.site.kind
+        if kind is Kind.TEMPORAL:
+            maps[record.site.name] = record.g.detach().flatten(1)
+            continue
+        for name in PROJECTIONS:
+            if PROJECTIONS[name].kind is not kind:
+                continue
+            try:
+                found = project(record, size, name)
+            except CaptureError:
+                continue  # this record has no image plane for it
+            maps[_name(record.site, name)] = found.values
+    if sum(map(votes, records)) > 1:
+        maps[JOINT] = joint(records, size).values
+    return maps
+
+
+def _name(site: Site, projection: str) -> str:
+    return site.name if PROJECTIONS[projection].default else f"{site.name} ({projection})"
+
+
+def weigh_places(sites: Sequence[Site], names: Sequence[str]) -> list[str]:
+    """Those of the maps that come from attention which weighs places, or frames, and not channels alone."""
+    channels_alone = tuple(site.name for site in sites if site.kind in _NO_PLACES)
+    return [name for name in names if name.partition(" (")[0] not in channels_alone]
+
+
+def feature_norms(trunk: EfficientNetLite0, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """The logits, and what the control has for maps: the norm of the features where the other models have their sites.
+
+    Args:
+        trunk: The bare trunk.
+        x: ``(N, 3, H, W)``, or clips ``(N, T, 3, H, W)``.
+
+    Returns:
+        Logits ``(N, 1000)``, and maps ``(N, H, W)`` by name; of clips, one map ``(N, T)``.
+    """
+    if x.ndim == 5:
+        pooled = trunk.pooled(x.flatten(0, 1), -1).unflatten(0, x.shape[:2])
+        return trunk.classifier(pooled.mean(1)), {FEATURE_NORM: pooled.norm(dim=2)}
+    maps, features = {}, trunk.stem(x)
+    for stage in range(len(trunk.blocks)):
+        for position, block in enumerate(trunk.stage(stage)):
+            features = block(features)
+            if (stage, position) in LATE_BLOCKS:
+                norm = features.norm(dim=1, keepdim=True)
+                maps[f"{FEATURE_NORM} of blocks.{stage}.{position}"] = F.interpolate(
+                    norm, x.shape[2:], mode="bilinear"
+                )[:, 0]
+    # As much as the joint map of gates is given: all depths together, each on the same scale.
+    maps[f"{FEATURE_NORM}s together"] = torch.stack([_standardised(values) for values in maps.values()]).sum(0)
+    return trunk.classifier(trunk.head(features).mean((2, 3))), maps
+
+
+def _standardised(values: Tensor) -> Tensor:
+    centred = values - values.mean((1, 2), keepdim=True)
+    return centred / centred.std((1, 2), keepdim=True).clamp_min(1e-12)
+
+
+def pointing(maps: Tensor, masks: Tensor) -> Tensor:
+    """Whether each map's maximum lies on the object: the pointing game.
+
+    Args:
+        maps: ``(N, H, W)`` or, over frames, ``(N, T)``; any scale. A flat map points nowhere and scores 0.
+        masks: As the maps, bool.
+
+    Returns:
+        ``(N,)``, 1 or 0.
+
+    Source: Zhang et al., Top-down Neural Attention by Excitation Backprop, IJCV 2018, section 4.2; no tolerance.
+
+    >>> pointing(torch.tensor([[[0.0, 2.0]], [[3.0, 1.0]]]), torch.tensor([[[False, True]], [[False, True]]]))
+    tensor([1., 0.])
+    """
+    flat = maps.flatten(1)
+    best = flat.argmax(1, keepdim=True)
+    points = flat.amax(1) > flat.amin(1)
+    return (masks.flatten(1).gather(1, best)[:, 0] & points).float()
+
+
+def energy(maps: Tensor, masks: Tensor) -> Tensor:
+    """Share of each map's mass that lies on the object, its least value taken as nothing.
+
+    Args:
+        maps: ``(N, H, W)`` or ``(N, T)``, any scale. A flat map has no mass: 0.
+        masks: As the maps, bool.
+
+    Returns:
+        ``(N,)``, 0 to 1.
+
+    Source: Wang et al., Score-CAM, CVPR workshops 2020, section 4.3, the energy-based pointing game.
+
+    >>> energy(torch.tensor([[[1.0, 2.0, 4.0]]]), torch.tensor([[[False, False, True]]]))
+    tensor([0.7500])
+    """
+    mass = maps.flatten(1)
+    mass = mass - mass.amin(1, keepdim=True)
+    return (mass * masks.flatten(1)).sum(1) / mass.sum(1).clamp_min(torch.finfo(mass.dtype).tiny)

@@ -42,7 +42,8 @@ class SpatialReductionAttention(nn.Module):
         self.out = nn.Linear(channels, channels)
 
     def _split(self, tokens: Tensor) -> Tensor:
-        return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        heads: Tensor = tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return heads
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
@@ -50,8 +51,9 @@ class SpatialReductionAttention(nn.Module):
         coarse = self.norm(self.reduce(x).flatten(2).mT)
         keys, values = (self._split(part) for part in self.key_value(coarse).chunk(2, -1))
         g = (queries @ keys.mT * queries.shape[-1] ** -0.5).softmax(-1)
-        read: Tensor = self.out((g @ values).transpose(1, 2).flatten(2))
-        return read.mT.unflatten(2, x.shape[2:])
+        read = self.out((g @ values).transpose(1, 2).flatten(2))
+        y: Tensor = read.mT.unflatten(2, x.shape[2:])
+        return y
 
 
 class PyramidBlock(nn.Module):
@@ -81,8 +83,9 @@ class PyramidBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
         x = x + self.attention(self.norm(x))
-        tokens: Tensor = self.feed_forward(x.flatten(2).mT)
-        return tokens.mT.unflatten(2, x.shape[2:])
+        tokens = self.feed_forward(x.flatten(2).mT)
+        y: Tensor = tokens.mT.unflatten(2, x.shape[2:])
+        return y
 
 
 def _install(trunk: EfficientNetLite0) -> EfficientNetLite0:

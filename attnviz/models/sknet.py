@@ -47,7 +47,8 @@ class SelectiveKernel(nn.Module):
         seen = torch.stack([branch(x) for branch in self.branches], 1)
         scores = self.select(torch.relu(self.squeeze(seen.sum(1).mean((2, 3)))))
         g = scores.unflatten(1, (len(self.branches), -1)).softmax(1)
-        return (seen * g[..., None, None]).sum(1)
+        y: Tensor = (seen * g[..., None, None]).sum(1)
+        return y
 
 
 MODELS.register("sknet")(

@@ -48,7 +48,8 @@ class TemporalAttention(nn.Module):
         seen = self.norm(x)
         scores = self.score(torch.tanh(self.context(seen.mean(1, keepdim=True)) + self.frame(seen)))
         g = scores.softmax(1)
-        return (g * x).sum(1)
+        y: Tensor = (g * x).sum(1)
+        return y
 
 
 class ClipClassifier(nn.Module):
@@ -68,7 +69,8 @@ class ClipClassifier(nn.Module):
 
     def before(self, x: Tensor, stage: int) -> Tensor:
         """The trunk's, for each frame; see there."""
-        return self.trunk.before(x.flatten(0, 1), stage).unflatten(0, x.shape[:2])
+        features: Tensor = self.trunk.before(x.flatten(0, 1), stage).unflatten(0, x.shape[:2])
+        return features
 
     def after(self, features: Tensor, stage: int) -> Tensor:
         """The logits from what :meth:`before` gives."""

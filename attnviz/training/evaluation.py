@@ -139,7 +139,7 @@ def evaluate(
 
 def on_object(view: View) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Where a map should be high: ``(H, W)``, or the frames ``(T,)`` of a clip that show the object."""
-    return view.mask if view.mask.ndim == 2 else view.mask.any(axis=(1, 2))
+    return view.mask if view.mask.ndim == 2 else np.asarray(view.mask.any(axis=(1, 2)))
 
 
 class _Bare(nn.Module):

@@ -65,17 +65,21 @@ def shown_table(results: Sequence[Evaluation]) -> str:
     from rich.table import Table
 
     table = Table(title="Held-out scenes and photographs", caption=_caption(results), caption_justify="left")
-    for column in ("model", "parameters", "KL", "top-1", "top-5", "pointing", "above none", "energy", "Grad-CAM",
+    for column in ("model", "parameters", "KL", "top-1", "top-5", "pointing", "energy", "Grad-CAM",
                    "plain top-1", "GFLOP", "time", "map of"):  # fmt: skip
         table.add_column(column, justify="left" if column in {"model", "map of"} else "right")
     for result in results:
         name = result.model if result.frames is None else f"{result.model} ({result.frames} frames)"
-        figures = (result.kl, result.top1, result.top5, result.pointing, result.gain, result.energy, result.gradcam,
-                   result.plain)  # fmt: skip
+        compared = [_cell(getattr(result, key), result.gains.get(key)) for key in ("kl", "top1", "top5", "pointing")]
         cost = result.cost
         costs = ("–", "–") if cost is None else (f"{cost.flops / 1e9:.2f}\n[dim]{cost.flops_ratio:.2f}×[/dim]",
                                                  f"{cost.time_ratio:.2f}×")  # fmt: skip
-        cells = (f"{result.parameters:,}", *map(_cell, figures), *costs)
+        cells = (
+            f"{result.parameters:,}",
+            *compared,
+            *map(_cell, (result.energy, result.gradcam, result.plain)),
+            *costs,
+        )
         table.add_row(name, *cells, result.map_of, end_section=True)
     width = None if os.environ.get("COLUMNS") else 150
     console = Console(width=width)
@@ -93,10 +97,13 @@ def _caption(results: Sequence[Evaluation]) -> str:
             f"{first.kl.n} {scenes}, the teacher sure in {first.top1.n}; {first.plain.n} {photographs} in which the "
             f"trunk sees something. Pointing by chance: {first.chance.value:.2f}."
         )
-    return " ".join([*lines, "Below each figure its 95 % interval. GFLOP and time: one view, and beside none."])
+    gains = any(result.gains for result in results)
+    less = " and, view by view, the figure less that of none" if gains else ""
+    return " ".join([*lines, f"Below each figure its 95 % interval{less}. GFLOP and time: one view, and beside none."])
 
 
-def _cell(figure: Figure | None) -> str:
-    if figure is None or figure.n == 0:
+def _cell(figure: Figure, gain: Figure | None = None) -> str:
+    if figure.n == 0:
         return "–"
-    return f"{figure.value:.2f}\n[dim]{figure.low:.2f}–{figure.high:.2f}[/dim]"
+    above = "" if gain is None else f"\n{gain.value:+.2f}\n[dim]{gain.low:+.2f}–{gain.high:+.2f}[/dim]"
+    return f"{figure.value:.2f}\n[dim]{figure.low:.2f}–{figure.high:.2f}[/dim]{above}"

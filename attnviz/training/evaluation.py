@@ -26,6 +26,7 @@ from attnviz.training.trainer import divergence
 
 SURE = 0.5  # the teacher is sure of an object from this probability on
 SEEN = 0.3  # the trunk sees something in a plain photograph from this probability on
+_COMPARED = {"kl": "scene", "top1": "sure", "top5": "sure", "pointing": "scene"}  # on which views
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,9 @@ class Evaluation:
         map_of: The site whose map points, with the projection where it is not the default; empty where no map can be
             drawn. For the control, whose features' norm does.
         maps: Pointing score of every map of every site.
-        gain: How much more often the map points at the object than the control's, scene by scene; ``None`` where the
-            control was not evaluated beside it. Its interval is much narrower than the two scores' own, since both
-            models saw the same scenes.
+        gains: By ``kl``, ``top1``, ``top5`` and ``pointing``: the figure less the control's, view by view; empty where
+            the control was not evaluated beside it. Their intervals are much narrower than the two figures' own, since
+            both models saw the same views.
         cost: Beside the control.
         frames: Frames of each view; ``None`` for single images.
     """
@@ -67,14 +68,14 @@ class Evaluation:
     plain: Figure
     map_of: str
     maps: Mapping[str, float] = field(default_factory=dict)
-    gain: Figure | None = None
+    gains: Mapping[str, Figure] = field(default_factory=dict)
     cost: Cost | None = None
     frames: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, which has no NaN: a figure of no views holds ``None``."""
         content = asdict(self)
-        for figure in content.values():
+        for figure in (*content.values(), *content["gains"].values()):
             if isinstance(figure, dict) and figure.get("n") == 0:
                 figure.update(dict.fromkeys(("value", "low", "high")))
         return content
@@ -130,10 +131,12 @@ def evaluate(
         results = {name: replace(r, cost=cost(models[name].network, bare, one)) for name, r in results.items()}
     control = next((name for name, model in models.items() if not model.attention), None)
     if control is not None:
-        base = tallies[control].hits(results[control].map_of)
-        for name in (name for name in results if name != control and results[name].map_of):
-            more = tallies[name].hits(results[name].map_of) - base
-            results[name] = replace(results[name], gain=facts.figure(more, "scene"))
+        for name in set(results) - {control}:
+            ours, theirs = (tallies[which].scores(results[which].map_of) for which in (name, control))
+            gains = {
+                key: facts.figure(ours[key] - theirs[key], which) for key, which in _COMPARED.items() if key in ours
+            }
+            results[name] = replace(results[name], gains=gains)
     return list(results.values())
 
 
@@ -207,9 +210,10 @@ class _Tally:
             self._hits.setdefault(name, []).extend(pointing(values, masks).tolist())
             self._energy.setdefault(name, []).extend(energy(values, masks).tolist())
 
-    def hits(self, map_name: str) -> Numbers:
-        """Whether that map points at the object, view by view."""
-        return np.asarray(self._hits[map_name])
+    def scores(self, map_of: str) -> dict[str, Numbers]:
+        """What is compared with the control, view by view."""
+        scores = {key: np.asarray(self._columns[key]) for key in ("kl", "top1", "top5")}
+        return {**scores, "pointing": np.asarray(self._hits[map_of])} if map_of else scores
 
     @torch.no_grad()
     def _look(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

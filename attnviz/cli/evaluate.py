@@ -36,14 +36,15 @@ def command(
     objects: Path | None,
     backgrounds: Path | None,
 ) -> None:
-    """Evaluate MODELS, by default all built-in ones, on objects and photographs that no model was trained on."""
+    """Evaluate MODELS, by default all that come trained, on objects and photographs that no model was trained on."""
     from attnviz.models import MODELS
+    from attnviz.models.builtin import is_shipped
     from attnviz.models.card import read_card
     from attnviz.training.features import DataRecipe
     from attnviz.training.run import measure
     from attnviz.training.sources import find_sources
 
-    names = models or tuple(MODELS)
+    names = models or tuple(name for name in MODELS if is_shipped(name))
     for name in names:
         MODELS[name]
     if weights is not None and len(names) != 1:

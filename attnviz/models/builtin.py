@@ -78,8 +78,24 @@ def attend(name: str, trunk: EfficientNetLite0, seed: int = 0) -> Attended:
 
 
 def shipped_weights(name: str) -> Path:
-    """Where the weights of a built-in model lie inside the package."""
+    """Where the weights of a built-in model lie inside the package, if it comes trained."""
     return Path(str(resources.files("attnviz.models").joinpath("weights", f"{name}.safetensors")))
+
+
+def is_shipped(name: str) -> bool:
+    """Whether a built-in model comes trained; the control needs no training."""
+    return not MODELS[name].attends or shipped_weights(name).is_file()
+
+
+def read_shipped(name: str) -> dict[str, Tensor]:
+    """The weights of a built-in model's attention.
+
+    Raises:
+        WeightsError: it does not come trained, or the file is damaged.
+    """
+    if not is_shipped(name):
+        raise WeightsError(f"no trained weights of {name!r} are shipped: attnviz train {name}, or --weights none")
+    return read_weights(shipped_weights(name))
 
 
 def load_builtin(name: str, weights: str | Path = "default", seed: int = 0) -> VisionModel:
@@ -106,5 +122,5 @@ def load_builtin(name: str, weights: str | Path = "default", seed: int = 0) -> V
         path = shipped_weights(name) if weights == "default" else Path(weights)
         if not attended.attention:
             raise WeightsError(f"{path}: the model {name!r} has no attention, so no weights of its own")
-        attended.load(read_weights(path), path)
+        attended.load(read_shipped(name) if weights == "default" else read_weights(path), path)
     return VisionModel(attended.network, PREPROCESS, imagenet_labels(), name, frames=frames)

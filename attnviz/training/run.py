@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from attnviz.errors import OutputError
-from attnviz.models.builtin import attend, shipped_weights
+from attnviz.models.builtin import attend, read_shipped
 from attnviz.models.mechanism import MODELS
 from attnviz.models.trunk import pretrained_trunk
 from attnviz.models.weights_file import read_weights
@@ -128,9 +128,10 @@ def measure(
     for name, given in weights.items():
         attended = attend(name, pretrained_trunk())
         if attended.attention:
-            path = given if isinstance(given, Path) else shipped_weights(name)
-            tensors = dict(given) if isinstance(given, Mapping) else read_weights(path)
-            attended.load(tensors, path)
+            if isinstance(given, Mapping):
+                attended.load(dict(given), name)
+            else:
+                attended.load(read_weights(given) if given else read_shipped(name), given or name)
         models[name] = attended
     done = 0
     part = "evaluation" if views.held_out else "choosing"

@@ -9,7 +9,7 @@ import torch
 from attnviz.capture import find_attention
 from attnviz.errors import UnknownNameError, WeightsError
 from attnviz.models import MODELS, attend, load_model
-from attnviz.models.builtin import shipped_weights
+from attnviz.models.builtin import is_shipped, shipped_weights
 from attnviz.models.card import card_path, read_card
 from attnviz.models.mechanism import LATE_BLOCKS
 from attnviz.models.trunk import EfficientNetLite0, pretrained_trunk
@@ -17,6 +17,8 @@ from attnviz.models.weights_file import read_weights
 from attnviz.records import Kind
 
 ATTENDING = [name for name in MODELS if MODELS[name].attends]
+SHIPPED = [name for name in MODELS if is_shipped(name)]
+TRAINED = [name for name in SHIPPED if MODELS[name].attends]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ def shown(name, images):
 
 @pytest.fixture(scope="module")
 def shipped():
-    return {name: load_model(name) for name in MODELS}
+    return {name: load_model(name, "default" if name in SHIPPED else "none") for name in MODELS}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -111,14 +113,20 @@ def test_the_control_has_no_attention(shipped, images):
     assert find_attention(shipped["none"].module, images[:1]) == []
 
 
-@pytest.mark.parametrize("name", ATTENDING)
+@pytest.mark.parametrize("name", sorted(set(MODELS) - set(SHIPPED)))
+def test_a_model_without_weights_says_how_to_get_them(name):
+    with pytest.raises(WeightsError, match=rf"no trained weights of '{name}' are shipped: attnviz train {name}"):
+        load_model(name)
+
+
+@pytest.mark.parametrize("name", TRAINED)
 def test_its_shipped_weights_are_its_attention_alone_and_small(name):
     weights = read_weights(shipped_weights(name))
     assert set(weights) == set(attend(name, EfficientNetLite0()).attention)
     assert shipped_weights(name).stat().st_size < 3_000_000
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", SHIPPED)
 def test_its_card_holds_every_figure_with_what_it_rests_on(name):
     card = read_card(name)
     assert card is not None

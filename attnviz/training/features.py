@@ -104,11 +104,12 @@ def as_input(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
 
 
 def chunks(views: Iterator[View], size: int = BATCH) -> Iterator[list[View]]:
-    """The views in lists of ``size``; the last may be shorter."""
+    """The views in lists of ``size`` pictures, each frame of a clip being one; the last may be shorter."""
     chunk: list[View] = []
     for view in views:
         chunk.append(view)
-        if len(chunk) == size:
+        frames = len(view.pixels) if view.pixels.ndim == 4 else 1
+        if len(chunk) * frames >= size:
             yield chunk
             chunk = []
     if chunk:

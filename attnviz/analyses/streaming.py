@@ -144,11 +144,11 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Quantiles:
-    r"""Quantiles within 1 % of the value, from counts in buckets whose width grows with the value.
+    r"""Quantiles within 0.1 % of the value, from counts in buckets whose width grows with the value.
 
     Bucket ``i`` holds magnitudes in :math:`(\gamma^{i-1}, \gamma^i]` with
-    :math:`\gamma = (1 + \alpha) / (1 - \alpha)` and :math:`\alpha = 0.01`, from 1e-9 to 1e9; smaller ones count as 0,
-    larger ones as 1e9. Its size is fixed (33 kB), and the sum of two is exact. Values that are not finite are left out.
+    :math:`\gamma = (1 + \alpha) / (1 - \alpha)` and :math:`\alpha = 0.001`, from 1e-7 to 1e7; smaller ones count as 0,
+    larger ones as 1e7. Its size is fixed (258 kB), and the sum of two is exact. What is not finite is left out.
 
     Attributes:
         counts: ``(2 B + 1,)`` int64: negative values, largest magnitude first, then 0, then positive values.
@@ -157,7 +157,7 @@ class Quantiles:
     collapsing buckets, so that the order of additions plays no part at all.
 
     >>> Quantiles.of(torch.arange(1, 1001)).at(0.5).round(decimals=1)
-    tensor(497.8000, dtype=torch.float64)
+    tensor(500.2000, dtype=torch.float64)
     """
 
     counts: Tensor
@@ -193,10 +193,10 @@ class Quantiles:
         return torch.where(place == 0, 0.0, middle * place.sign())
 
 
-_ALPHA = 0.01
+_ALPHA = 0.001
 _GAMMA = (1 + _ALPHA) / (1 - _ALPHA)
 _LOG_GAMMA = math.log(_GAMMA)
-_FIRST, _LAST = math.ceil(math.log(1e-9) / _LOG_GAMMA), math.ceil(math.log(1e9) / _LOG_GAMMA)
+_FIRST, _LAST = math.ceil(math.log(1e-7) / _LOG_GAMMA), math.ceil(math.log(1e7) / _LOG_GAMMA)
 _BUCKETS = _LAST - _FIRST + 1
 
 

@@ -88,17 +88,17 @@ def test_the_histogram_is_numpys() -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(
-    data=st.lists(st.one_of(st.just(0.0), st.floats(1e-8, 1e8), st.floats(-1e8, -1e-8)), min_size=1), q=st.floats(0, 1)
+    data=st.lists(st.one_of(st.just(0.0), st.floats(1e-6, 1e6), st.floats(-1e6, -1e-6)), min_size=1), q=st.floats(0, 1)
 )
-def test_a_quantile_is_within_one_percent_of_the_value_with_that_rank(data: list[float], q: float) -> None:
+def test_a_quantile_is_within_a_thousandth_of_the_value_with_that_rank(data: list[float], q: float) -> None:
     wanted = sorted(data)[math.floor(q * (len(data) - 1))]
-    assert Quantiles.of(torch.tensor(data, dtype=torch.float64)).at(q).item() == pytest.approx(wanted, rel=0.0101)
+    assert Quantiles.of(torch.tensor(data, dtype=torch.float64)).at(q).item() == pytest.approx(wanted, rel=0.00101)
 
 
 def test_a_sketch_leaves_out_what_is_not_finite_and_bounds_what_is_extreme() -> None:
     sketch = Quantiles.of(torch.tensor([math.nan, math.inf, 1e-12, 1e300], dtype=torch.float64))
     assert sketch.counts.sum() == 2
-    assert sketch.at(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist() == [0.0, pytest.approx(1e9, rel=0.02)]
+    assert sketch.at(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist() == [0.0, pytest.approx(1e7, rel=0.002)]
     assert sketch.counts.numel() == Quantiles.of(torch.randn(10_000)).counts.numel()
     assert Quantiles.of(torch.tensor([])).at(0.5).isnan()
 

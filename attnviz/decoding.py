@@ -91,7 +91,7 @@ def decode(path: str | os.PathLike[str], keep_px: int = 1024) -> Picture:
         ImageError: missing, empty, truncated, above :data:`MAX_PIXELS`, or no image; one line that names the file.
     """
     name = os.fspath(path)
-    _check_file(name)
+    check_file(name)
     try:
         with _bomb_limit_lifted():
             image = Image.open(name)
@@ -103,19 +103,24 @@ def decode(path: str | os.PathLike[str], keep_px: int = 1024) -> Picture:
         return _read(image, name, keep_px)
 
 
-def _check_file(name: str) -> None:
+def check_file(name: str, wanted: str = "an image file", error_type: type[ImageError] = ImageError) -> None:
+    """Say what stands in the way of reading a file, before a decoder says it less clearly.
+
+    Raises:
+        ImageError: missing, empty, a folder or no regular file; of the type that is asked for.
+    """
     try:
         status = Path(name).stat()
     except FileNotFoundError:
-        raise ImageError(f"{name}: no such file") from None
+        raise error_type(f"{name}: no such file") from None
     except (OSError, ValueError) as error:
-        raise ImageError(f"{name}: cannot be opened: {_line(error)}") from error
+        raise error_type(f"{name}: cannot be opened: {_line(error)}") from error
     if stat.S_ISDIR(status.st_mode):
-        raise ImageError(f"{name}: is a folder, wanted an image file")
+        raise error_type(f"{name}: is a folder, wanted {wanted}")
     if not stat.S_ISREG(status.st_mode):
-        raise ImageError(f"{name}: is not a regular file, wanted an image file")
+        raise error_type(f"{name}: is not a regular file, wanted {wanted}")
     if status.st_size == 0:
-        raise ImageError(f"{name}: the file is empty")
+        raise error_type(f"{name}: the file is empty")
 
 
 _BOMB_LOCK = threading.Lock()

@@ -5,6 +5,7 @@
     AttnvizError                 one readable line; the command line exits with 1
     ├── UnknownNameError         a name that no registry holds; lists what there is, suggests the nearest
     ├── ImageError               an image that is missing, damaged or of no use
+    │   └── ClipError            a clip likewise, or one that the model cannot look at
     ├── ModelError               a model that cannot be built, loaded or run
     │   └── WeightsError         weights that are missing, damaged or do not fit
     ├── TargetError              a class that the model does not have
@@ -58,6 +59,10 @@ class UnknownNameError(AttnvizError):
 
 class ImageError(AttnvizError):
     """An image that is missing, damaged or of no use."""
+
+
+class ClipError(ImageError):
+    """A clip that is missing, damaged or of no use, or that the model cannot look at."""
 
 
 class ModelError(AttnvizError):

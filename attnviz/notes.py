@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from attnviz.records import Heatmap, Kind, Prediction, Record, Site
+from attnviz.records import Clip, Heatmap, Kind, Prediction, Record, Site
 
 if TYPE_CHECKING:
     from attnviz.capture import Unclaimed
@@ -60,6 +60,34 @@ def notes_of_maps(maps: Iterable[Heatmap], target: Prediction, best: Prediction)
             yield f"The map is zero everywhere: {heatmap.method}; {why}."
     if target.index != best.index:
         yield f"The attributions explain {target.label}; the model's first answer is {best.label}."
+
+
+def notes_without_map(reasons: Sequence[str]) -> Iterator[str]:
+    """Which sites have no map, each reason once: ``site: why``."""
+    sites: dict[str, list[str]] = {}
+    for reason in reasons:
+        name, _, why = reason.partition(": ")
+        sites.setdefault(why, []).append(name)
+    for why, names in sites.items():
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        yield f"No map: {', '.join(names[:_NAMED])}{more}: {why}"
+
+
+def note_of_clip(clip: Clip, model: str) -> str:
+    """How a model looked at a clip, and which frame stands for it."""
+    count, at = len(clip.frames), clip.seconds[clip.shown]
+    looked = f"{count} of {clip.total} frames, evenly spaced, were looked at"
+    if clip.total < count:
+        looked = f"The clip has only {clip.total} frames: some are among the {count} several times. They were looked at"
+    if clip.together:
+        return (
+            f"{looked} together. The frame at {at:.2f} s stands for the clip in what follows: the one "
+            "with the largest temporal weight, or the middle one where there are no such weights."
+        )
+    return (
+        f"{looked} one by one, as {model} looks at single images. The answer is the mean over the frames; the frame at "
+        f"{at:.2f} s, where the target is most probable, stands for the clip in what follows."
+    )
 
 
 def note_of_gap(heatmap: Heatmap, gap: float) -> str:

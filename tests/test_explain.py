@@ -24,7 +24,9 @@ from attnviz.errors import (
     TargetError,
     UnknownNameError,
 )
-from attnviz.explain import COMPARED_PX, PHOTO_PX, _agreement, choose_device, explain, photo
+from attnviz.explain import COMPARED_PX, PHOTO_PX, choose_device, explain
+from attnviz.explaining.scoring import agreement
+from attnviz.explaining.seeing import photos, show
 from attnviz.images import Preprocess
 from attnviz.models import VisionModel
 from attnviz.records import Heatmap, Kind, Record
@@ -120,7 +122,7 @@ class TestWhatItSays:
         hill = torch.exp(-((rows - 40) ** 2 + (columns - 70) ** 2) / 800)
         signs = 1.0 - 2.0 * ((rows + columns) % 2)  # neighbours cancel wherever they are averaged
         maps = [Heatmap(v[None], name, "input", "attribution") for name, v in (("a", hill), ("b", hill * signs))]
-        assert {score.measure: score.value for score in _agreement(maps)} == pytest.approx(
+        assert {score.measure: score.value for score in agreement(maps)} == pytest.approx(
             dict.fromkeys(AGREEMENT, 1.0), abs=1e-3
         )
 
@@ -291,18 +293,21 @@ class TestTheTrainedModel:
 
 
 class TestPhoto:
+    def seen(self, picture):
+        vision = VisionModel(Gated(), Preprocess(), LABELS, "gated")
+        return photos(show(picture, vision), vision, PHOTO_PX)
+
     def test_people_see_the_crop_at_its_own_resolution(self, image):
         picture = decode(image)
-        seen = photo(picture, Preprocess())
-        assert seen.shape == (263, 263, 3)
-        assert np.array_equal(Preprocess().crop(picture.pixels, 263), seen)
+        assert self.seen(picture).shape == (1, 263, 263, 3)
+        assert np.array_equal(Preprocess().crop(picture.pixels, 263), self.seen(picture)[0])
 
     def test_but_not_more_than_a_limit_and_nothing_coarser_than_the_model_sees(self, image):
         picture = decode(image)
         large = replace(picture, pixels=np.zeros((3000, 4000, 3), np.uint8))
-        assert photo(large, Preprocess()).shape == (PHOTO_PX, PHOTO_PX, 3)
+        assert self.seen(large).shape == (1, PHOTO_PX, PHOTO_PX, 3)
         small = replace(picture, pixels=np.zeros((100, 100, 3), np.uint8))
-        assert photo(small, Preprocess()) is None
+        assert self.seen(small) is None
 
 
 def state_of(vision: VisionModel) -> dict[str, object]:
@@ -360,7 +365,7 @@ class TestBorrowing:
         elif moment == "attribution":
             monkeypatch.setattr("captum.attr.NoiseTunnel.attribute", fail)
         elif moment == "measure":
-            monkeypatch.setattr(sys.modules[explain.__module__], "_sparsity", fail)
+            monkeypatch.setattr(sys.modules[explain.__module__], "sparsity", fail)
         elif moment == "target":
             options["target"], wanted = 99, (TargetError, "class 99")
         else:

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from attnviz.errors import OutputError
+
 if TYPE_CHECKING:
-    from attnviz.decoding import Picture
+    from attnviz.explaining.seeing import Source
     from attnviz.models import VisionModel
     from attnviz.records import Explanation
     from attnviz.report import Document
 
-FORMATS = ("html", "png", "json")
+FORMATS = ("html", "png", "json", "gif")
 
 
 class CommaList(click.ParamType["tuple[str, ...]"]):
@@ -42,7 +44,7 @@ class CommaList(click.ParamType["tuple[str, ...]"]):
         return names
 
 
-@click.command(short_help="Explain photographs.")
+@click.command(short_help="Explain photographs and clips.")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path())
 @click.option(
     "--model",
@@ -77,7 +79,12 @@ class CommaList(click.ParamType["tuple[str, ...]"]):
     type=CommaList(FORMATS),
     default=",".join(FORMATS),
     show_default=True,
-    help="Files to write, with commas.",
+    help="Files to write, with commas; gif for clips alone.",
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(1, 64),
+    help="Frames of a clip, evenly spaced.  [default: as many as the model looks at together, or 8]",
 )
 @click.option("--weights", default="default", show_default=True, help="default, none (random) or a file.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
@@ -94,6 +101,7 @@ def command(
     sites: tuple[str, ...],
     out: Path | None,
     formats: tuple[str, ...],
+    frames: int | None,
     weights: str,
     device: str,
     seed: int,
@@ -103,10 +111,11 @@ def command(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Explain photographs: where a model attends, beside CAM and saliency maps, with numbers and a report.
+    """Explain photographs and clips: where a model attends, beside CAM and saliency maps, with numbers and a report.
 
     \b
     attnviz explain cat.jpg --model cbam
+    attnviz explain cat.mp4 --model temporal
     attnviz explain cat.jpg --target "Egyptian cat" --sites "spatial" --format html
     """  # noqa: D301  # \b is the character that keeps Click from re-wrapping
     if quiet and verbose:
@@ -133,7 +142,7 @@ def command(
                 vision = load(model, weights, device, seed)
             explanation = explain(
                 first if number == 0 else image, vision, methods=methods, target=target, sites=",".join(sites),
-                weights=weights, seed=seed, progress=listener,
+                weights=weights, seed=seed, progress=listener, frames=frames,
             )  # fmt: skip
             explanation = replace(explanation, settings={"model": model, **explanation.settings})
             document, files = _write(explanation, folder, formats, overwrite=overwrite, listener=listener)
@@ -148,13 +157,13 @@ def command(
         click.echo(json.dumps(summaries[0] if len(summaries) == 1 else summaries, ensure_ascii=False, indent=2))
 
 
-def _readable(images: Sequence[str]) -> Picture:
-    """The first picture; all are decoded, so that a bad one is told before any work."""
-    from attnviz.decoding import decode
+def _readable(images: Sequence[str]) -> Source:
+    """The first picture or clip; all are decoded, so that a bad one is told before any work."""
+    from attnviz.explaining.seeing import look
 
     for image in images[1:]:
-        decode(image)
-    return decode(images[0])
+        look(image)
+    return look(images[0])
 
 
 def _check_methods(methods: Sequence[str]) -> None:
@@ -174,7 +183,12 @@ def _write(
 
     listener("write the report", 1, 1)
     document = describe(explanation)
-    return document, write_folder(document, folder, formats, overwrite=overwrite)
+    wanted = [name for name in formats if name != "gif" or document.clip]
+    if not wanted:
+        raise OutputError(
+            f"{document.file_name}: a photograph has no frames to animate, wanted another format than gif"
+        )
+    return document, write_folder(document, folder, wanted, overwrite=overwrite)
 
 
 def _summary(document: Document, files: Sequence[Path]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ def load(model: str, weights: str, device: str, seed: int) -> VisionModel:
         UnknownNameError: no such model.
         WeightsError: the weights are missing or damaged.
     """
-    from attnviz.explain import choose_device
+    from attnviz.explaining.devices import choose_device
     from attnviz.models import load_model
 
     if not weights:

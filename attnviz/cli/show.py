@@ -16,7 +16,7 @@ from attnviz.report.numbers import number
 if TYPE_CHECKING:
     from attnviz.records import Score
     from attnviz.report import Document
-    from attnviz.report.document import MapView
+    from attnviz.report.document import ClipView, MapView
 
 _BAR = 20
 _PIPE_WIDTH = 140  # of a pipe or a file, which has none of its own
@@ -31,6 +31,8 @@ def show(document: Document, files: Sequence[Path], seconds: Mapping[str, float]
     facts = f"  {document.model}  explains ", (target.label, "bold cyan"), f"  p = {target.probability:.3f}"
     console.print(Text.assemble((document.file_name, "bold"), *facts))
     console.print(_answers(document))
+    if document.clip is not None and document.clip.weights.size:
+        console.print(_frames(document.clip))
     if document.sites:
         console.print(_sites(document))
     _print_agreement(console, document, verbose=verbose)
@@ -50,6 +52,19 @@ def _answers(document: Document) -> Table:
         filled = round(_BAR * one.probability)
         bar = Text("█" * filled + "·" * (_BAR - filled), "cyan" if one.index == document.target.index else "dim")
         table.add_row(f"{one.probability:.3f}", bar, Text(one.label), Text(str(one.index), "dim"))
+    return table
+
+
+def _frames(clip: ClipView) -> Table:
+    """A bar for each frame."""
+    table = Table(
+        box=None, padding=(0, 2, 0, 0), show_header=False, title=f"Frames: {clip.weighs}", title_justify="left"
+    )
+    top = max(float(clip.weights.max()), 1e-30)
+    for index, (second, weight) in enumerate(zip(clip.seconds, clip.weights, strict=True)):
+        filled = round(_BAR * float(weight) / top)
+        bar = Text("█" * filled + "·" * (_BAR - filled), "cyan" if index == clip.shown else "dim")
+        table.add_row(f"{second:.2f} s", bar, f"{float(weight):.3f}")
     return table
 
 

@@ -1,10 +1,12 @@
 """Figures and pages from an explanation; knows nothing of how it came about.
 
-Three formats: ``html`` (one page for people), ``png`` (one figure for a paper), ``json`` (everything, for machines).
+Four formats: ``html`` (one page for people), ``png`` (one figure for a paper), ``json`` (everything, for machines), and
+of a clip ``gif`` (an animated overlay).
 """
 
 from __future__ import annotations
 
+import importlib
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from attnviz.report.document import Document
 
 __all__ = ["FILE_NAMES", "Document", "describe", "render"]
 
-FILE_NAMES = {"html": "report.html", "png": "panel.png", "json": "explanation.json"}
+FILE_NAMES = {"html": "report.html", "png": "panel.png", "json": "explanation.json", "gif": "overlay.gif"}
 """What each format is called in an output folder."""
 
 
@@ -34,15 +36,21 @@ def _json(explanation: Explanation, path: Path) -> None:
     _save(describe(explanation), "json", path)
 
 
+@RENDERERS.register("gif")
+def _gif(explanation: Explanation, path: Path) -> None:
+    _save(describe(explanation), "gif", path)
+
+
+_WRITERS = {"html": "page", "png": "panel", "json": "archive", "gif": "animation"}
+
+
 def render(document: Document, name: str, path: Path) -> None:
-    """Write a document in the format ``name``: ``html``, ``png`` or ``json``."""
-    if name == "html":
-        from attnviz.report.page import write
-    elif name == "png":
-        from attnviz.report.panel import write
-    else:
-        from attnviz.report.archive import write
-    write(document, path)
+    """Write a document in the format ``name``: ``html``, ``png``, ``json`` or ``gif``.
+
+    Raises:
+        OutputError: a photograph has nothing to animate.
+    """
+    importlib.import_module(f"attnviz.report.{_WRITERS[name]}").write(document, path)
 
 
 def _save(document: Document, name: str, path: Path) -> None:

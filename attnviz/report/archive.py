@@ -19,7 +19,7 @@ import numpy as np
 
 from attnviz.errors import DataError
 from attnviz.records import Prediction, Score
-from attnviz.report.document import SCHEMA, VERSION, Array, Document, MapView, SiteView
+from attnviz.report.document import SCHEMA, VERSION, Array, ClipView, Document, FrameMaps, MapView, SiteView
 from attnviz.report.exhibits import EXHIBITS, Exhibit
 from attnviz.report.exhibits.base import name_of
 
@@ -35,6 +35,9 @@ def dump(document: Document, *, arrays: bool = True) -> dict[str, Any]:
     if not arrays:
         plain = {key: value for key, value in plain.items() if key not in {"pixels", "photo"}}
         plain["maps"] = [{k: v for k, v in view.items() if k != "values"} for view in plain["maps"]]
+        if document.clip is not None:
+            clip = {key: value for key, value in plain["clip"].items() if key not in {"frames", "maps"}}
+            plain["clip"] = {**clip, "weights": document.clip.weights.tolist()}
         plain["sites"] = [{k: v for k, v in site.items() if k not in {"g", "exhibits"}} for site in plain["sites"]]
     return {"schema": SCHEMA, "version": VERSION, **plain}
 
@@ -76,7 +79,14 @@ def _document(data: dict[str, Any]) -> Document:
         scores=tuple(_score(one) for one in data["scores"]),
         notes=tuple(data["notes"]),
         settings=data["settings"],
+        clip=None if data.get("clip") is None else _clip(data["clip"]),
     )
+
+
+def _clip(one: dict[str, Any]) -> ClipView:
+    maps = tuple(FrameMaps(**{**each, "values": _array(each["values"])}) for each in one["maps"])
+    arrays = {name: _array(one[name]) for name in ("frames", "weights")}
+    return ClipView(**{**one, **arrays, "seconds": tuple(one["seconds"]), "maps": maps})
 
 
 def _site(one: dict[str, Any]) -> SiteView:

@@ -8,9 +8,11 @@ from itertools import takewhile
 import numpy as np
 
 from attnviz.report import meanings
-from attnviz.report.document import Document, MapView, shows_bounded_gate
+from attnviz.report.colours import overlay
+from attnviz.report.document import ClipView, Document, MapView, shows_bounded_gate
 from attnviz.report.exhibits import Still
 from attnviz.report.exhibits.base import stage_of
+from attnviz.report.numbers import number
 
 MOST_ATTENTION_MAPS = 16
 MOST_STILLS = 8
@@ -41,7 +43,23 @@ def own_terms(document: Document) -> list[tuple[str, list[Still]]]:
         stills = [still for exhibit in site.exhibits for still in exhibit.stills(stage)][:MOST_STILLS]
         if stills:
             bands.append((f"{meanings.kind(kind).title.capitalize()} at {site.name}", stills))
-    return bands
+    return bands + ([] if document.clip is None else _frames(document.clip))
+
+
+def _frames(clip: ClipView) -> list[tuple[str, list[Still]]]:
+    """The map that an animation shows, over each of up to :data:`MOST_STILLS` frames."""
+    maps = clip.best()
+    if maps is None:
+        return []
+    chosen = np.unique(np.linspace(0, len(clip.frames) - 1, min(MOST_STILLS, len(clip.frames))).round().astype(int))
+    stills = []
+    for frame in chosen:
+        note = f"{clip.weights[frame]:.3f}" if clip.weights.size else ""
+        pixels = overlay(clip.frames[frame], maps.of(int(frame)), 0.6)
+        stills.append(Still(f"{clip.seconds[frame]:.2f} s", pixels, note))
+    title = meanings.method(maps.name).title if maps.kind == "attribution" else maps.name
+    under = f"; under each its {clip.weighs}" if clip.weights.size else ""
+    return [(f"Frame by frame: {title}, on one scale from {number(maps.low)} to {number(maps.high)}{under}", stills)]
 
 
 def chosen(maps: tuple[MapView, ...]) -> list[MapView]:

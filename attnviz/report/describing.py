@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from attnviz.report.document import STORED_VALUES, Document, MapView, SiteView, colour_range
+import numpy as np
+import torch
+
+from attnviz.records import Kind
+from attnviz.report.document import (
+    FRAME_PX,
+    STORED_VALUES,
+    ClipView,
+    Document,
+    FrameMaps,
+    MapView,
+    SiteView,
+    colour_range,
+)
 from attnviz.report.languages import Scene, tell
+from attnviz.report.languages.base import array, small
 
 if TYPE_CHECKING:
-    from attnviz.records import Explanation, Heatmap, Record
+    from attnviz.records import Clip, Explanation, Heatmap, Record
 
 
 def describe(explanation: Explanation) -> Document:
@@ -34,7 +49,25 @@ def describe(explanation: Explanation) -> Document:
         scores=explanation.scores,
         notes=explanation.notes,
         settings=dict(explanation.settings),
+        clip=None if explanation.clip is None else _clip(explanation.clip, explanation.records),
     )
+
+
+def _clip(clip: Clip, records: Sequence[Record]) -> ClipView:
+    weights = array(torch.tensor(clip.by_frame))
+    for record in records:
+        if clip.together and record.site.kind is Kind.TEMPORAL and record.g.shape == (1, len(clip.frames)):
+            weights = array(record.g[0])
+            break
+    maps = sorted((_frame_maps(heatmap) for heatmap in clip.heatmaps), key=lambda one: one.kind != "attention")
+    return ClipView(clip.frames, clip.seconds, clip.total, clip.shown, clip.together, weights, tuple(maps))
+
+
+def _frame_maps(heatmap: Heatmap) -> FrameMaps:
+    values = array(heatmap.values)
+    scale = colour_range(values, kind=heatmap.kind)
+    stored = small(values, FRAME_PX).astype(np.float16)
+    return FrameMaps(heatmap.name, heatmap.kind, heatmap.method, heatmap.source, stored, *scale)
 
 
 def _map(heatmap: Heatmap) -> MapView:

@@ -25,6 +25,9 @@ VERSION = 1
 STORED_VALUES = 1 << 17
 """A ``g`` of more values than this (131,072) is shown by its map and its numbers alone."""
 
+FRAME_PX = 112
+"""Maps of the frames of a clip have at most this many values along a side."""
+
 BOUNDED_BY = frozenset({"sigmoid", "hardsigmoid", "softmax"})
 """What keeps a gate between 0 and 1."""
 
@@ -97,6 +100,74 @@ class SiteView:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class FrameMaps:
+    """One map for each frame of a clip, all on one colour scale.
+
+    Attributes:
+        name: Unique in the report.
+        kind: ``"attention"`` or ``"attribution"``.
+        method: How they came about.
+        source: The site or layer that they describe.
+        values: ``(T, h, w)`` float16, at most :data:`FRAME_PX` a side.
+        low: Value at the colour scale's low end.
+        high: Value at its high end.
+        signed: Whether the scale is centred on 0.
+        clipped: Whether values beyond the ends exist.
+    """
+
+    name: str
+    kind: str
+    method: str
+    source: str
+    values: Array
+    low: float
+    high: float
+    signed: bool
+    clipped: bool
+
+    def of(self, frame: int) -> MapView:
+        """The map of one frame."""
+        values = self.values[frame].astype(np.float32)
+        scale = (self.low, self.high, self.signed, self.clipped)
+        return MapView(self.name, self.kind, self.method, self.source, values, *scale)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClipView:
+    """The frames of a clip.
+
+    Attributes:
+        frames: ``(T, H, W, 3)`` uint8, as the model saw them.
+        seconds: When each is seen.
+        total: How many frames the clip has.
+        shown: Which of them the rest of the document is about.
+        together: Whether the model looked at all of them together.
+        weights: ``(T,)``: the temporal weight of each frame, or the probability of the target in each; empty where
+            there is neither.
+        maps: Attention first, then attributions.
+    """
+
+    frames: Array
+    seconds: tuple[float, ...]
+    total: int
+    shown: int
+    together: bool
+    weights: Array
+    maps: tuple[FrameMaps, ...]
+
+    @property
+    def weighs(self) -> str:
+        """What the weights are."""
+        return "temporal weight" if self.together else "probability of the target"
+
+    def best(self) -> FrameMaps | None:
+        """The maps that an animation shows: of spatial attention, or else of the first attribution."""
+        spatial = [maps for maps in self.maps if maps.method in {"gate", "joint-log-odds"}]
+        others = [maps for maps in self.maps if maps.kind == "attribution"]
+        return next(iter([*spatial[::-1], *others, *self.maps]), None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Document:
     """Everything that a report shows.
 
@@ -112,6 +183,7 @@ class Document:
         scores: Every number that was measured.
         notes: What the reader must know.
         settings: How it was made.
+        clip: The frames, if it is about a clip.
     """
 
     image: str
@@ -125,6 +197,7 @@ class Document:
     scores: tuple[Score, ...]
     notes: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    clip: ClipView | None = None
 
     @property
     def file_name(self) -> str:

@@ -6,14 +6,18 @@ import math
 from pathlib import Path
 from typing import Any
 
+import cv2
 from markupsafe import Markup
 
 from attnviz.records import Score
 from attnviz.report import meanings
-from attnviz.report.colours import OPACITY, gradient_css, jpeg_uri, map_uri, overlay
+from attnviz.report.animation import animated
+from attnviz.report.colours import OPACITY, data_uri, gradient_css, jpeg_uri, map_uri, overlay
 from attnviz.report.document import (
     CLIP_PERCENTILE,
+    ClipView,
     Document,
+    FrameMaps,
     MapView,
     SiteView,
     shows_bounded_gate,
@@ -23,6 +27,7 @@ from attnviz.report.exhibits.base import name_of, stage_of
 from attnviz.report.numbers import number, scale_ends
 
 TILE_PX = 224
+FRAME_TILE_PX = 112
 _PARTS = {"g": "g", "x": "before", "y": "after"}
 
 
@@ -53,12 +58,13 @@ def render(document: Document) -> str:
         site_rows=_site_rows(document),
         parts=[part for part in _PARTS.values() if _has_part(document, part)],
         kinds=_kinds(document),
+        clip=None if document.clip is None else _clip(document.clip),
         agreement=_agreement(document),
         glossary=_glossary(document),
         settings=_settings(document),
         command=_command(document),
         opacity=round(OPACITY * 100),
-        clip=CLIP_PERCENTILE,
+        clip_percentile=CLIP_PERCENTILE,
     )
 
 
@@ -101,8 +107,6 @@ def _subtitle(view: MapView, site: SiteView | None, kind: str) -> str:
 
 
 def _tile_picture(document: Document) -> Any:
-    import cv2
-
     return cv2.resize(document.picture, (TILE_PX, TILE_PX), interpolation=cv2.INTER_AREA)
 
 
@@ -183,6 +187,34 @@ def _exhibit(exhibit: Exhibit, stage: Stage) -> dict[str, Any]:
     return facts | exhibit.view(stage)
 
 
+def _clip(clip: ClipView) -> dict[str, Any]:
+    """The animation, and for each map a row of frames."""
+    small = [cv2.resize(frame, (FRAME_TILE_PX, FRAME_TILE_PX), interpolation=cv2.INTER_AREA) for frame in clip.frames]
+    names = [f"{second:.2f} s" for second in clip.seconds]
+    top = max(float(clip.weights.max(initial=0.0)), 1e-30)
+    best = clip.best()
+    return {
+        "gif": data_uri(animated(clip), "image/gif"),
+        "animated": "" if best is None else _title(best),
+        "total": clip.total,
+        "names": names,
+        "shown": clip.shown,
+        "weighs": clip.weighs,
+        "weights": [(number(float(one)), f"{100 * float(one) / top:.1f}") for one in clip.weights],
+        "frames": [jpeg_uri(frame, 80) for frame in small],
+        "rows": [
+            {
+                "title": _title(maps),
+                "kind": maps.kind,
+                "uris": [jpeg_uri(overlay(frame, maps.of(at), 0.6), 78) for at, frame in enumerate(small)],
+                "gradient": gradient_css(maps.of(0)),
+                "ends": scale_ends(maps.of(0)),
+            }
+            for maps in clip.maps
+        ],
+    }
+
+
 def _agreement(document: Document) -> list[dict[str, Any]]:
     """For each measure: the matrix of maps × maps."""
     matrices = []
@@ -200,7 +232,7 @@ def _agreement(document: Document) -> list[dict[str, Any]]:
     return matrices
 
 
-def _title(view: MapView) -> str:
+def _title(view: MapView | FrameMaps) -> str:
     return meanings.method(view.name).title if view.kind == "attribution" else view.name
 
 
@@ -242,7 +274,7 @@ def _command(document: Document) -> str:
         return ""
     words = ["attnviz", "explain", document.image, "--model", settings["model"]]
     words += ["--target", str(document.target.index)]
-    for key in ("weights", "sites", "seed"):
+    for key in ("weights", "sites", "seed", "frames"):
         if key in settings:
             words += [f"--{key}", str(settings[key])]
     if "methods" in settings:

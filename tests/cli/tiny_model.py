@@ -1,5 +1,7 @@
 """A small network with a channel gate and a spatial gate, as a user might bring one."""
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
@@ -57,6 +59,20 @@ class Attending(nn.Module):
 
 def attending() -> VisionModel:
     return make(Attending)
+
+
+class Clips(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.score, self.head = nn.Conv2d(3, 8, 8, 8), nn.Linear(8, 1), nn.Linear(8, len(LABELS))
+
+    def forward(self, x):
+        seen = self.stem(x.flatten(0, 1)).relu().mean((2, 3)).unflatten(0, x.shape[:2])
+        return self.head((self.score(seen).softmax(1) * seen).sum(1))
+
+
+def clips() -> VisionModel:
+    return replace(make(Clips), frames=4)
 
 
 def tokens() -> VisionModel:

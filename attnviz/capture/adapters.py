@@ -3,23 +3,117 @@
 While a model is traced or captured, an operation with an adapter is replaced by the adapter's body, whose own
 operations are then recognised, captured and changed like any other. Users add adapters for operations of their own::
 
-    @ADAPTERS.register("my_attention")  # the name of the function that PyTorch's function mode sees
+    @adapter("my_attention")  # the name of the function that PyTorch's function mode sees
     def my_attention(q, k, v):
         return torch.softmax(q @ k.mT, dim=-1) @ v
+
+    @adapter(FlashKernel)  # an autograd.Function, whose apply PyTorch's function mode does not see
+    def flash(q, k, v):
+        return torch.softmax(q @ k.mT, dim=-1) @ v
+
+A package brings its own by entry points of the group ``attnviz.adapters``: the name is the operation's, the object the
+adapter's body, or anything whose import registers adapters as above.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import functools
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.overrides import handle_torch_function, has_torch_function
 
+from attnviz.errors import CaptureError
 from attnviz.registry import Registry
 
+Body = TypeVar("Body", bound=Callable[..., Any])
+
 ADAPTERS: Registry[Callable[..., Any]] = Registry("adapter")
+_FUNCTIONS: dict[type[torch.autograd.Function], str] = {}
+_PATCHES: dict[type[torch.autograd.Function], tuple[int, Any]] = {}
+_PATCHING = threading.RLock()
+
+
+def adapter(operation: str | type[torch.autograd.Function]) -> Callable[[Body], Body]:
+    """Decorator that enters a body for an operation; the function stays as it is.
+
+    Args:
+        operation: The name of a function that PyTorch's function mode sees, or an ``autograd.Function``. The latter is
+            seen where it is called as ``TheClass.apply(…)``, and not through a reference to ``apply`` taken before.
+
+    Raises:
+        ValueError: it has an adapter already.
+    """
+    if isinstance(operation, str):
+        return ADAPTERS.register(operation)
+
+    def enter(body: Body) -> Body:
+        name = f"{operation.__module__}.{operation.__qualname__}"
+        ADAPTERS.register(name)(body)
+        _FUNCTIONS[operation] = name
+        return body
+
+    return enter
+
+
+def adapters() -> Mapping[str, Callable[..., Any]]:
+    """All adapters by the name of their operation, those of installed packages included."""
+    _load_entry_points()
+    return ADAPTERS.entries()
+
+
+@functools.cache
+def _load_entry_points() -> None:
+    for entry in entry_points(group="attnviz.adapters"):
+        try:
+            body = entry.load()
+        except Exception as error:
+            raise CaptureError(f"the adapter {entry.name!r} of {entry.value} cannot be loaded: {error}") from error
+        if callable(body) and entry.name not in ADAPTERS and body not in ADAPTERS.entries().values():
+            ADAPTERS.register(entry.name)(body)
+
+
+@contextmanager
+def functions_seen() -> Iterator[None]:
+    """Let function modes see each ``autograd.Function`` that has an adapter, under the name of its class."""
+    adapters()
+    functions = dict(_FUNCTIONS)
+    with _PATCHING:
+        for function, name in functions.items():
+            users, before = _PATCHES.get(function) or (0, function.__dict__.get("apply"))
+            if not users:
+                function.apply = staticmethod(_seen(name, function.apply))
+            _PATCHES[function] = users + 1, before
+    try:
+        yield
+    finally:
+        with _PATCHING:
+            for function in functions:
+                users, before = _PATCHES.pop(function)
+                if users > 1:
+                    _PATCHES[function] = users - 1, before
+                elif before is None:
+                    del function.apply
+                else:
+                    function.apply = before
+
+
+def _seen(name: str, apply: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any) -> Any:
+        return apply(*args)
+
+    def run(*args: Any) -> Any:
+        tensors = tuple(value for value in args if isinstance(value, Tensor))
+        return handle_torch_function(call, tensors, *args) if has_torch_function(tensors) else apply(*args)
+
+    call.__name__ = name
+    return run
 
 
 @ADAPTERS.register("multi_head_attention_forward")

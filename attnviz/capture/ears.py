@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from attnviz.capture.adapters import ADAPTERS
+from attnviz.capture.adapters import adapters
 from attnviz.capture.operations import name_of
 from attnviz.capture.scores import Scores
 from attnviz.capture.wrap import Forward, wrap_forward
@@ -93,7 +93,7 @@ class _Heard:
         g, x = self._kept(g, "g"), self._kept(x, "x")
         # With gradients on, the operation takes the canonical g, so that gradients of the record's g exist.
         y = apply(func, self.site, g, x, args) if edited or grad else func(*args, **kwargs)
-        if self.keeps:
+        if self.keeps and not _in_backward():
             seen = self._kept(y, "y")
             for site, listener in self.keeps:
                 if listener.keep is not None:
@@ -106,7 +106,7 @@ class _Heard:
         scores, x = scores.clone() if "g" in self.site.overwritten else scores, self._kept(x, "x")
         y = func(*args, **kwargs)
         seen = self._kept(y, "y")
-        for site, listener in self.keeps:
+        for site, listener in () if _in_backward() else self.keeps:
             if listener.distil is not None:
                 listener.distil(site, scores, x, seen)
         return y
@@ -114,6 +114,11 @@ class _Heard:
     def _kept(self, value: Any, name: str) -> Any:
         """A copy where the model overwrites the value later."""
         return value.clone() if name in self.site.overwritten and isinstance(value, Tensor) else value
+
+
+def _in_backward() -> bool:
+    """Whether a backward pass is running: what happens again for a checkpoint was seen before."""
+    return bool(torch._C._current_graph_task_id() != -1)
 
 
 def apply(func: Callable[..., Any], site: Site, g: Tensor, x: Operand, args: Sequence[Any]) -> Tensor:
@@ -131,7 +136,7 @@ class _Ear(TorchFunctionMode):
         self._sites = sites
         self._operations = operations
         self._counts: Counter[str] = Counter()
-        self._adapters = ADAPTERS.entries()
+        self._adapters = adapters()
         self._wanted = {heard.also for heard in sites.values()} - {None}
         self._seen: dict[Key, Sequence[Any]] = {}
 
@@ -167,7 +172,8 @@ class _Ear(TorchFunctionMode):
             return heard.run(func, args, kwargs, self._seen.get(heard.also, ()) if heard.also else ())
 
 
-_POST = "_attnviz_post"
+# Not an attribute of the module: a copy of a module that is listened to has no post.
+_POSTS: dict[int, Post] = {}
 _CHANGING_POSTS = threading.RLock()
 
 
@@ -184,15 +190,15 @@ class Post:
         self._users = 0
         self._undo = ExitStack()
         self._undo.enter_context(wrap_forward(module, self._around))
-        self._undo.callback(module.__dict__.pop, _POST)
-        module.__dict__[_POST] = self
+        self._undo.callback(_POSTS.pop, id(module))
+        _POSTS[id(module)] = self
 
     @staticmethod
     @contextmanager
     def of(module: nn.Module) -> Iterator[Post]:
         """The post of ``module``, put up by the first who comes and taken down by the last who leaves."""
         with _CHANGING_POSTS:
-            post: Post = module.__dict__.get(_POST) or Post(module)
+            post = _POSTS.get(id(module)) or Post(module)
             post._users += 1
         try:
             yield post

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from attnviz.capture.adapters import ADAPTERS
+from attnviz.capture.adapters import adapters
 from attnviz.capture.operations import is_getter, name_of
 from attnviz.capture.wrap import wrap_forward
 
@@ -115,7 +115,7 @@ class Tracer(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.graph = Graph()
-        self._adapters = ADAPTERS.entries()
+        self._adapters = adapters()
         self._known: Any = WeakTensorKeyDictionary()
         self._frames: list[tuple[str, Counter[str]]] = [("", Counter())]
         self._storages = 0

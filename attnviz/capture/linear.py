@@ -1,8 +1,8 @@
 r"""Linear attention: :math:`y = \phi(Q) (\phi(K)^\top V)`, keys summed with values before a query sees them.
 
 The model never computes a map, but its result is that of one: :math:`y = g V` with :math:`g = \phi(Q) \phi(K)^\top`.
-The map is computed beside the model and marked as implied. It is that of the product alone: where the model divides by the
-sums of rows afterwards, as with a column of ones in :math:`V`, its rows do not sum to 1.
+The map is computed beside the model and marked as implied. It is that of the product alone: where the model divides by
+the sums of rows afterwards, as with a column of ones in :math:`V`, its rows do not sum to 1.
 
 Source: Katharopoulos et al., ICML 2020, section 3.2; Shen et al., WACV 2021; Cai et al., ICCV 2023 (EfficientViT).
 """

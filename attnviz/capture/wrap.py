@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import types
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -10,9 +12,29 @@ from typing import Any
 import torch
 from torch import nn
 
+from attnviz.capture.adapters import functions_seen
 from attnviz.errors import CaptureError
 
 Forward = Callable[..., Any]
+
+
+class _Wrapped:
+    """A forward with something around it; a copy of the module that is made meanwhile has its own plain forward."""
+
+    def __init__(self, module: nn.Module, original: Forward, run: Forward) -> None:
+        functools.update_wrapper(self, original)  # first, because it takes over attributes
+        self._module, self._original, self._run = module, original, run
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._run(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Forward:
+        copied = memo.get(id(self._module))
+        plain = getattr(type(self._module), "forward", None)
+        is_plain = getattr(self._original, "__func__", None) is plain
+        if plain is not None and copied is not None and is_plain:
+            return types.MethodType(plain, copied)
+        return copy.deepcopy(self._original, memo)
 
 
 @contextmanager
@@ -26,7 +48,7 @@ def wrap_forward(module: nn.Module, around: Callable[[Forward], Forward]) -> Ite
     had = "forward" in attributes
     before = attributes.get("forward")
     original: Forward = module.forward
-    attributes["forward"] = functools.wraps(original)(around(original))
+    attributes["forward"] = _Wrapped(module, original, around(original))
     try:
         yield
     finally:
@@ -42,7 +64,7 @@ def as_inference(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     with ExitStack() as undo:
-        undo.enter_context(torch.random.fork_rng(devices=devices))
+        undo.enter_context(torch.random.fork_rng(devices=devices if torch.cuda.is_available() else []))
         undo.enter_context(torch.no_grad())
         for module, training in modes:
             undo.callback(setattr, module, "training", training)
@@ -69,6 +91,7 @@ def visibly(model: nn.Module) -> Iterator[None]:
     """Run compiled and fused parts of ``model`` as the Python that they stand for."""
     modules = list(model.modules())
     with ExitStack() as undo:
+        undo.enter_context(functions_seen())
         if any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) is not None for m in modules):
             undo.enter_context(torch.compiler.set_stance("force_eager"))
         if any(isinstance(m, nn.MultiheadAttention) for m in modules):

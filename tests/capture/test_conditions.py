@@ -1,0 +1,243 @@
+"""Capture works under the conditions that models run in: other devices, precisions, checkpoints, copies, threads."""
+
+import copy
+import threading
+
+import networks
+import pytest
+import torch
+from borrowed import state_of
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from attnviz.capture import ADAPTERS, adapter, adapters, capture, find_attention
+from attnviz.errors import CaptureError
+from attnviz.intervene import intervene
+
+
+class Mixed(nn.Module):
+    """A gate, fused attention and linear attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cbam, self.linear = networks.build("cbam"), networks.LinearAttention()
+        self.attention = nn.MultiheadAttention(networks.C, 2, batch_first=True)
+
+    def forward(self, x):
+        tokens = self.cbam(x).flatten(2).mT
+        tokens = tokens + self.attention(tokens, tokens, tokens, need_weights=False)[0]
+        return self.linear(tokens.mT.unflatten(2, x.shape[2:]))
+
+
+KINDS = ["channel", "spatial", "pairwise", "pairwise"]
+
+
+@pytest.mark.parametrize("keep", ["full", "rows", "summary"])
+def test_records_of_a_model_on_cuda_are_on_cuda(keep):
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        with torch.device("cuda"):
+            model, x = Mixed().eval(), torch.randn(2, 8, 6, 6)
+        sites = find_attention(model, x)
+        with torch.no_grad(), capture(model, sites, keep=keep) as captured:
+            y = model(x)
+    assert [s.kind.value for s in sites] == KINDS
+    assert y.device.type == "cuda"
+    for record in captured.records:
+        if keep == "summary" and record.site.kind.value == "pairwise":
+            assert {value.device.type for value in record.summary.values()} == {"cuda"}
+        else:
+            assert {t.device.type for t in (record.g, record.x, record.y)} == {"cuda"}
+            assert record.reconstruct().shape == record.y.shape
+    assert sites[2].layout.queries.is_whole
+    assert sites[2].layout.queries.places.device.type == "cpu"
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, *, reentrant: bool) -> None:
+        super().__init__()
+        self.inner, self.reentrant = Mixed(), reentrant
+
+    def forward(self, x):
+        return checkpoint(self.inner, x, use_reentrant=self.reentrant)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("keep", ["full", "rows"])
+def test_what_a_checkpoint_computes_again_gives_no_second_records_and_the_same_gradients(reentrant, keep):
+    torch.manual_seed(0)
+    model, x = Checkpointed(reentrant=reentrant), networks.images().requires_grad_()
+    (plain,) = torch.autograd.grad(model.inner(x).sum(), x)
+    with capture(model, keep=keep) as captured:
+        y = model(x).sum()
+        if reentrant:
+            y.backward()
+        else:
+            assert torch.allclose(torch.autograd.grad(y, x)[0], plain, atol=1e-5)
+    if reentrant:
+        assert torch.allclose(x.grad, plain, atol=1e-5)
+    assert [(r.site.kind.value, r.call) for r in captured.records] == [(kind, 0) for kind in KINDS]
+
+
+def test_an_edit_holds_when_a_checkpoint_computes_again():
+    torch.manual_seed(0)
+    model, x = Checkpointed(reentrant=False), networks.images().requires_grad_()
+    halve = {"*": lambda g: g * 0.5}
+    with intervene(model.inner, halve):
+        (plain,) = torch.autograd.grad(model.inner(x).sum(), x)
+    with intervene(model, halve):
+        (again,) = torch.autograd.grad(model(x).sum(), x)
+    assert torch.allclose(again, plain, atol=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 5e-3), (torch.bfloat16, 3e-2)])
+@pytest.mark.parametrize("keep", ["full", "rows"])
+@torch.no_grad()
+def test_autocast_leaves_outputs_as_they_are_and_records_rebuild_in_its_precision(dtype, tolerance, keep):
+    torch.manual_seed(0)
+    model, x = Mixed().eval(), networks.images()
+    sites = find_attention(model, x)
+    with torch.autocast("cpu", dtype=dtype):
+        plain = model(x)
+        with capture(model, sites, keep=keep) as captured:
+            y = model(x)
+    assert torch.allclose(y, plain, atol=tolerance, rtol=tolerance)
+    assert [r.site.kind.value for r in captured.records] == KINDS
+    assert max(r.verify(tolerance) for r in captured.records) <= tolerance
+
+
+def test_a_copy_made_inside_a_capture_is_a_model_of_its_own():
+    model, x = networks.build("cbam"), networks.images()
+    wrapped = nn.Sequential(model)
+    before = model(x)
+    with capture(wrapped) as captured:
+        wrapped(x)
+        copied = copy.deepcopy(wrapped)
+        with torch.no_grad():
+            for parameter in copied.parameters():
+                parameter.zero_()
+        assert torch.allclose(copied(x), x / 4)  # both gates are sigmoids of nothing
+        assert len(captured.records) == 2
+        assert torch.equal(wrapped(x), before)
+    assert len(captured.records) == 4
+    assert torch.allclose(copied(x), x / 4)
+    with capture(copied) as again:
+        copied(x)
+    assert len(again.records) == 2
+
+
+def test_an_owners_own_forward_is_copied_with_the_model():
+    model = nn.Sequential(networks.build("se"))
+    model[0].forward = lambda x: x + 1
+    x = networks.images()
+    with capture(model):
+        copied = copy.deepcopy(model)
+    assert torch.equal(copied(x), x + 1)
+
+
+def test_threads_that_run_one_model_at_once_keep_their_records_apart_by_value():
+    model = networks.build("se")
+    sites = find_attention(model, networks.images())
+    inputs = [networks.images(seed=seed) for seed in range(8)]
+    with torch.no_grad(), capture(model, sites) as captured:
+        threads = [threading.Thread(target=torch.no_grad()(model), args=(x,)) for x in inputs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(captured.records) == 8
+    assert all(record.verify(1e-6) <= 1e-6 for record in captured.records)
+    assert {float(r.x.sum()) for r in captured.records} == {float(x.sum()) for x in inputs}
+
+
+class Hidden(torch.autograd.Function):
+    """Attention in a kernel that nobody can look into: here NumPy."""
+
+    @staticmethod
+    def forward(ctx, q, k, v):
+        scores = q.detach().numpy() @ k.detach().numpy().swapaxes(-1, -2)
+        return torch.from_numpy(scores).softmax(-1) @ v
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        raise NotImplementedError
+
+
+class Calling(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(networks.C, 3 * networks.C)
+
+    def forward(self, x):
+        return Hidden.apply(*self.qkv(x.flatten(2).mT).chunk(3, -1))
+
+
+@pytest.fixture
+def hidden(monkeypatch):
+    """An adapter for as long as the test runs."""
+    module = adapters
+    monkeypatch.setattr(ADAPTERS, "_entries", dict(ADAPTERS._entries))
+    monkeypatch.setattr(module, "_FUNCTIONS", {})
+
+    @adapter(Hidden)
+    def body(q, k, v):
+        return F.scaled_dot_product_attention(q, k, v, scale=1.0)
+
+    return body
+
+
+@torch.no_grad()
+def test_an_autograd_function_is_seen_through_its_adapter_and_is_as_it_was_afterwards(hidden):
+    torch.manual_seed(0)
+    model, x = Calling(), networks.images()
+    before = state_of(model)
+    plain = model(x)
+    sites = find_attention(model, x)
+    assert [(s.kind.value, s.operation) for s in sites] == [("pairwise", "scaled_dot_product_attention")]
+    with capture(model, sites) as outer, capture(model, sites) as inner:
+        assert torch.allclose(model(x), plain, atol=1e-6)
+    assert len(outer.records) == len(inner.records) == 1
+    q, k, _ = model.qkv(x.flatten(2).mT).chunk(3, -1)
+    assert torch.allclose(outer.records[0].g[:, 0], (q @ k.mT).softmax(-1), atol=1e-6)
+    assert "apply" not in Hidden.__dict__
+    assert state_of(model) == before
+
+
+def test_an_adapter_of_an_operation_is_registered_once(hidden):
+    with pytest.raises(ValueError, match=r"adapter '.*Hidden' is registered already"):
+        adapter(Hidden)(hidden)
+    with pytest.raises(ValueError, match="adapter 'multi_head_attention_forward' is registered already"):
+        adapter("multi_head_attention_forward")(hidden)
+
+
+class Entry:
+    """What an installed package declares."""
+
+    def __init__(self, name, body) -> None:
+        self.name, self.value, self._body = name, "package.adapters:body", body
+
+    def load(self):
+        if isinstance(self._body, Exception):
+            raise self._body
+        return self._body
+
+
+def test_packages_bring_adapters_by_entry_points(monkeypatch):
+    module = adapters
+    monkeypatch.setattr(ADAPTERS, "_entries", dict(ADAPTERS._entries))
+
+    def body(q, k, v):
+        return q
+
+    monkeypatch.setattr(module, "entry_points", lambda group: [Entry("their_attention", body)])
+    module._load_entry_points.cache_clear()
+    assert module.adapters()["their_attention"] is body
+    monkeypatch.setattr(module, "entry_points", lambda group: [Entry("broken", ImportError("no kernel"))])
+    module._load_entry_points.cache_clear()
+    with pytest.raises(
+        CaptureError, match=r"the adapter 'broken' of package.adapters:body cannot be loaded: no kernel"
+    ):
+        module.adapters()
+    monkeypatch.undo()
+    module._load_entry_points.cache_clear()

@@ -1,81 +1,193 @@
-"""What a capture costs: against the plain forward pass, and against peers that extract attention maps.
+"""What a capture costs: time against the plain forward pass and against peers, and memory.
 
-Side by side in one process, the candidates in turn, medians; the ratio to the plain forward is what counts. Sites are
-known before, full maps are kept, one image, no gradients. Peers do what they can: timm's ``AttentionExtract`` finds
-softmax maps by module name after fused attention was switched off, torchlens keeps every activation.
+    python benchmarks/capture.py                    # every model
+    python benchmarks/capture.py --models 'hf:*' --repeats 5
+    python benchmarks/capture.py --memory           # peak memory of each way to keep, ViT-B/16 at 1024 pixels
+    python benchmarks/capture.py --json build/capture.json
 
-    python benchmarks/capture.py [--repeats 15] [--models timm-name …]
+**Time.** Side by side in one process, the candidates of a model in turn, one image, no gradients, sites known before
+and full maps kept. A ratio is the median over turns of a candidate's time over the plain forward's time in the same
+turn, so that what slows the machine down for a while slows both. Peers do what they can:
+
+- *timm*: ``AttentionExtract`` with its defaults, by graph or by hooks, whichever works and is quicker. It finds softmax
+  maps by the names of modules, after fused attention was switched off;
+- *eager*: transformers' ``output_attentions=True``, for which it needs the eager attention implementation;
+- *torchlens*: ``trace``, which keeps every activation. It wraps PyTorch's functions when it is first used, so that it
+  comes last, twice only, and is taken off again before the next model.
+
+All models have random weights of the shapes that they are published with.
+
+**Memory.** Each way to keep runs in a process of its own; its peak resident size is compared with that of the plain
+forward pass. The search for sites runs in it too, as it does for a user.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import fnmatch
+import importlib.util
+import json
+import resource
 import statistics
+import subprocess
+import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-import timm
 import torch
-from timm.utils.attention_extract import AttentionExtract
 from torch import Tensor, nn
 
 from attnviz import capture, find_attention
 
-MODELS = (
+TIMM = (
     "vit_tiny_patch16_224", "deit_small_patch16_224", "vit_base_patch16_224", "swin_tiny_patch4_window7_224",
     "pvt_v2_b0", "cait_xxs24_224", "xcit_nano_12_p8_224", "coat_tiny", "mobilevit_xxs", "twins_svt_small",
     "crossvit_9_240", "davit_tiny", "levit_128s", "convit_tiny", "edgenext_xx_small", "efficientnet_b0",
     "mobilenetv3_large_100", "seresnet50", "ecaresnet26t", "regnety_008", "ese_vovnet19b_dw", "ghostnet_100",
 )  # fmt: skip
+_SMALL = {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536}
+HUGGING: dict[str, tuple[str, dict[str, Any]]] = {
+    "vit_small": ("ViTModel", _SMALL),
+    "deit_small": ("DeiTModel", _SMALL),
+    "dinov2_small": ("Dinov2Model", {"hidden_size": 384, "num_attention_heads": 6, "image_size": 224}),
+    "swin_tiny": ("SwinModel", {}),
+}
+PEERS = ("timm", "eager", "torchlens")
+KEEPS = ("plain", "summary", "rows")
+
+
+@dataclass
+class Row:
+    """What was measured of one model.
+
+    Attributes:
+        name: ``timm:…`` or ``hf:…``.
+        sites: How many there are.
+        plain_ms: Median of the plain forward pass.
+        ratios: For each candidate that can do the model, its time over the plain forward pass.
+    """
+
+    name: str
+    sites: int
+    plain_ms: float
+    ratios: dict[str, float] = field(default_factory=dict)
 
 
 def main() -> None:
-    """Print one line per model, and the medians."""
+    """Print one line per model, then the medians and what was not reached."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--models", nargs="*", default=MODELS)
+    parser.add_argument("--repeats", type=int, default=15, help="turns per model (default: %(default)s)")
+    parser.add_argument("--models", nargs="*", default=["*"], help="shell patterns of names, such as 'timm:vit*'")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--memory", action="store_true", help="measure memory and not time")
+    parser.add_argument("--side", type=int, default=1024, help="pixels, for --memory (default: %(default)s)")
+    parser.add_argument("--json", type=Path, help="also write the numbers here")
+    parser.add_argument("--peak-of", choices=KEEPS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore")
-    print(f"{'model':32}{'sites':>6}{'plain ms':>10}{'attnviz':>9}{'timm':>9}{'torchlens':>11}   (× plain)")
-    ratios: dict[str, list[float]] = {"attnviz": [], "timm": [], "torchlens": []}
-    for name in options.models:
-        sites, times = measure(name, options.repeats)
-        plain = times["plain"]
-        shown = []
-        for peer, values in ratios.items():
-            ratio = times[peer] / plain if peer in times else None
-            shown.append(f"{ratio:.2f}" if ratio else "–")
-            if ratio:
-                values.append(ratio)
-        print(f"{name:32}{sites:6}{1e3 * plain:10.1f}{shown[0]:>9}{shown[1]:>9}{shown[2]:>11}", flush=True)
-    for peer, values in ratios.items():
+    if options.peak_of:
+        print(peak_here(options.peak_of, options.side))
+        return
+    if options.memory:
+        result: Any = memory(options.side, options.threads)
+    else:
+        names = [*(f"timm:{name}" for name in TIMM), *(f"hf:{name}" for name in HUGGING)]
+        chosen = [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in options.models)]
+        result = [vars(row) for row in speed(chosen, options.repeats)]
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps({"threads": options.threads, "torch": torch.__version__, "result": result}))
+
+
+def speed(names: Iterable[str], repeats: int) -> list[Row]:
+    """Measure every model, and print the table as it grows."""
+    missing = [
+        package for package in ("timm", "transformers", "torchlens") if importlib.util.find_spec(package) is None
+    ]
+    if missing:
+        print(f"not installed, and so not compared: {', '.join(missing)}")
+    print(f"{'model':36}{'sites':>6}{'plain ms':>10}{'attnviz':>9}" + "".join(f"{peer:>11}" for peer in PEERS))
+    print(f"{'':52}(times over the plain forward pass)")
+    rows = []
+    for name in names:
+        row = measure(name, repeats)
+        rows.append(row)
+        cells = "".join(f"{row.ratios[peer]:11.2f}" if peer in row.ratios else f"{'–':>11}" for peer in PEERS)
+        print(f"{name:36}{row.sites:6}{row.plain_ms:10.1f}{row.ratios['attnviz']:9.2f}{cells}", flush=True)
+    for who in ("attnviz", *PEERS):
+        values = [row.ratios[who] for row in rows if who in row.ratios]
         if values:
-            print(f"{peer}: median {statistics.median(values):.2f}, worst {max(values):.2f} over {len(values)} models")
+            print(f"{who}: median {statistics.median(values):.2f}, worst {max(values):.2f} over {len(values)} models")
+    slower = [
+        f"{row.name} ({peer})" for row in rows for peer in PEERS if row.ratios.get(peer, 1e9) < row.ratios["attnviz"]
+    ]
+    print(f"a peer is faster on: {', '.join(slower) or 'none'}")
+    return rows
 
 
-def measure(name: str, repeats: int) -> tuple[int, dict[str, float]]:
-    """The number of sites, and median seconds of each candidate that can do the model."""
+def measure(name: str, repeats: int) -> Row:
+    """The candidates that can do a model, in turn."""
+    library, _, model_name = name.partition(":")
+    model, x = (timm_model if library == "timm" else hugging_model)(model_name)
+    with torch.no_grad():
+        sites = find_attention(model, x)
+        candidates: dict[str, Callable[[], object]] = {
+            "plain": lambda: model(x),
+            "attnviz": lambda: captured(model, sites, x),
+        }
+        with contextlib.suppress(Exception):  # the peer cannot do this model
+            if library == "timm":
+                candidates["timm"] = timm_extract(model_name, x)
+            else:
+                candidates["eager"] = eager(model_name, x)
+        times = in_turn(candidates, repeats)
+        with contextlib.suppress(Exception):
+            times["torchlens"] = lens(model, x)
+    plain = times.pop("plain")
+    ratios = {who: statistics.median(t / p for t, p in zip(taken, plain, strict=False)) for who, taken in times.items()}
+    return Row(name, len(sites), 1e3 * statistics.median(plain), ratios)
+
+
+def in_turn(candidates: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each candidate in each turn, after one run of each that does not count."""
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for run in candidates.values():
+        run()
+    for _ in range(repeats):
+        for name, run in candidates.items():
+            start = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - start)
+    return times
+
+
+def timm_model(name: str) -> tuple[nn.Module, Tensor]:
+    """The model and one image of noise."""
+    import timm
+
     torch.manual_seed(0)
     model = timm.create_model(name).eval()
-    x = torch.randn(1, *model.default_cfg["input_size"])
-    sites = find_attention(model, x)
-    candidates: dict[str, Callable[[], object]] = {
-        "plain": lambda: model(x),
-        "attnviz": lambda: captured(model, sites, x),
-    }
-    with contextlib.suppress(Exception):
-        candidates["timm"] = timm_extract(name, x)
-    with contextlib.suppress(Exception):
-        candidates["torchlens"] = lens(model, x)
-    with torch.no_grad():
-        return len(sites), medians(candidates, repeats)
+    return model, torch.randn(1, *model.default_cfg["input_size"])
 
 
-def captured(model: nn.Module, sites: list[object], x: Tensor) -> object:
+def hugging_model(name: str, implementation: str = "sdpa") -> tuple[nn.Module, Tensor]:
+    """The model and one image of noise."""
+    import transformers
+
+    class_name, options = HUGGING[name]
+    model_class = getattr(transformers, class_name)
+    torch.manual_seed(0)
+    config = model_class.config_class(**options, attn_implementation=implementation)
+    return model_class(config).eval(), torch.randn(1, 3, 224, 224)
+
+
+def captured(model: nn.Module, sites: Any, x: Tensor) -> object:
     """The records of one forward call."""
     with capture(model, sites) as seen:
         model(x)
@@ -83,43 +195,73 @@ def captured(model: nn.Module, sites: list[object], x: Tensor) -> object:
 
 
 def timm_extract(name: str, x: Tensor) -> Callable[[], object]:
-    """The extractor of timm by hooks, on the model without fused attention; an error where it finds nothing."""
+    """The extractor of timm, on the model without fused attention; an error where it finds nothing."""
     from timm.layers import set_fused_attn
+    from timm.utils.attention_extract import AttentionExtract
 
+    found: dict[float, Callable[[], object]] = {}
     set_fused_attn(enable=False)
     try:
-        torch.manual_seed(0)
-        model = timm.create_model(name).eval()
+        for method in ("fx", "hook"):
+            with contextlib.suppress(Exception):
+                extract = AttentionExtract(timm_model(name)[0], method=method)
+                if not extract(x):
+                    continue
+                start = time.perf_counter()
+                extract(x)
+                found[time.perf_counter() - start] = lambda extract=extract: extract(x)
     finally:
         set_fused_attn(enable=True)
-    extract = AttentionExtract(model, method="hook")
-    with torch.no_grad():
-        if not extract(x):
-            raise LookupError(f"timm finds no map in {name}")
-    return lambda: extract(x)
+    return found[min(found)]
 
 
-def lens(model: nn.Module, x: Tensor) -> Callable[[], object]:
-    """torchlens, which keeps every activation."""
+def eager(name: str, x: Tensor) -> Callable[[], object]:
+    """The maps of transformers itself; an error where it returns none."""
+    model, _ = hugging_model(name, "eager")
+    if not model(x, output_attentions=True).attentions:
+        raise LookupError(f"transformers returns no map of {name}")
+    return lambda: model(x, output_attentions=True)
+
+
+def lens(model: nn.Module, x: Tensor) -> list[float]:
+    """Seconds of torchlens, after a run that does not count."""
     import torchlens
+    from torchlens.backends.torch.wrappers import unwrap_torch
 
-    torchlens.log_forward_pass(model, x)
-    return lambda: torchlens.log_forward_pass(model, x)
+    try:
+        return in_turn({"torchlens": lambda: torchlens.trace(model, x)}, 2)["torchlens"]
+    finally:
+        unwrap_torch()
 
 
-def medians(candidates: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Seconds of each candidate, taken in turn."""
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    for run in candidates.values():
-        run()
-    for turn in range(repeats):
-        for name, run in candidates.items():
-            if name == "torchlens" and turn > 1:
-                continue  # it takes many times the forward pass, whatever the noise
-            start = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+def memory(side: int, threads: int) -> dict[str, float]:
+    """Peak memory of each way to keep, each in a process of its own."""
+    print(f"ViT-B/16 at {side} pixels, one image, peak resident MiB")
+    peaks: dict[str, float] = {}
+    for keep in KEEPS:
+        command = [sys.executable, __file__, "--peak-of", keep, "--side", str(side), "--threads", str(threads)]
+        peaks[keep] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        print(f"{keep:10}{peaks[keep]:9.0f}{peaks[keep] / peaks['plain']:9.2f} × plain", flush=True)
+    return peaks
+
+
+@torch.no_grad()
+def peak_here(keep: str, side: int) -> float:
+    """The peak of this process after one forward pass, in MiB."""
+    import timm
+
+    torch.manual_seed(0)
+    model = timm.create_model("vit_base_patch16_224", img_size=side).eval()
+    x = torch.randn(1, 3, side, side)
+    if keep == "plain":
+        model(x)
+    else:
+        with capture(model, keep=keep) as seen:  # type: ignore[arg-type]  # one of KEEPS
+            model(x)
+        if len(seen.records) != 12:
+            raise LookupError(f"12 records were wanted, got {len(seen.records)}")
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 if __name__ == "__main__":

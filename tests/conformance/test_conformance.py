@@ -36,6 +36,19 @@ def test_the_list_is_as_long_as_promised():
     assert {entry.attention for entry in ZOO if entry.quick} == {True, False}
 
 
+# No model of these modules has 45 million parameters or fewer.
+TOO_LARGE = {"deepseek_vit", "mobilenetv5", "nasnet", "pnasnet"}
+
+
+def test_every_module_of_timm_is_on_the_list_or_too_large():
+    import timm
+
+    listed = {entry.family for entry in ZOO if entry.library == "timm"}
+    modules = set(timm.list_modules())
+    assert modules - listed == TOO_LARGE
+    assert listed <= modules
+
+
 def test_every_known_miss_names_a_model_of_the_list_and_a_reason():
     names = {entry.name for entry in ZOO}
     assert {model for model, _ in KNOWN_MISSES} <= names

@@ -248,7 +248,7 @@ _TORCHVISION: list[tuple[Any, ...]] = [
     ("video.resnet", "r3d_18", (3, 4, 32, 32), False),
     ("video.resnet", "mc3_18", (3, 4, 32, 32), False),
     ("video.resnet", "r2plus1d_18", (3, 4, 32, 32), False),
-    ("video.s3d", "s3d", (3, 16, 64, 64), False),
+    ("video.s3d", "s3d", (3, 16, 224, 224), False),
     ("video.swin_transformer", "swin3d_t", (3, 4, 64, 64), True),
 ]
 _TRANSFORMERS = (

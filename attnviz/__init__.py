@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from attnviz.capture import Captured, capture, find_attention
     from attnviz.errors import AttnvizError
     from attnviz.explain import explain
-    from attnviz.heatmaps import project
+    from attnviz.heatmaps.project import project
     from attnviz.images import Images, Preprocess, load_images
     from attnviz.intervene import intervene
     from attnviz.models import VisionModel, load_model

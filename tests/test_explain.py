@@ -204,17 +204,19 @@ class TestNotes:
         assert wanted in explanation.notes
 
     def test_what_looks_like_attention_and_was_not_captured_is_told(self, image):
-        class Linear(nn.Module):
+        class Blocks(nn.Module):
             def __init__(self) -> None:
                 super().__init__()
                 self.stem, self.head = nn.Conv2d(3, 6, 4, 4), nn.Linear(6, 2)
 
-            def forward(self, x):
-                q = self.stem(x).flatten(2).mT
-                return self.head((q @ (q.mT @ q)).mean(1))
+            def forward(self, x):  # softmax weights on values with six axes: a form that no recogniser knows
+                x = self.stem(x)
+                weights = torch.softmax(x.mean((2, 3)), dim=1)[..., None, None, None, None]
+                blocks = x.unflatten(2, (2, -1)).unflatten(4, (2, -1))
+                return self.head((weights * blocks).mean((2, 3, 4, 5)))
 
-        text = self.notes(Linear(), image, methods=["saliency"])
-        assert "1 operation that looks like attention was not captured: matmul in (root) (test_explain.py:" in text
+        text = self.notes(Blocks(), image, methods=["saliency"])
+        assert "1 operation that looks like attention was not captured: mul in (root) (test_explain.py:" in text
         assert "`attnviz inspect` says why." in text
 
     def test_a_default_method_that_does_not_apply_is_left_out_and_told(self, image):

@@ -64,12 +64,20 @@ def layout_of(
         The layout; ``None`` where the output holds no positions, or only one.
     """
     if len(shape) == 4:
-        first, last = (shape[2], shape[3]), (shape[1], shape[2])
-        if first in grids[-1:] or (_in_proportion(first, size) and first[0] * first[1] > 1):
-            return FeatureLayout("NCHW", first) if first[0] * first[1] > 1 else None
-        return FeatureLayout("NHWC", last) if _in_proportion(last, size) and last[0] * last[1] > 1 else None
-    if len(shape) != 3:
-        return None
+        return _of_map(shape, size, grids)
+    return _of_tokens(shape, size, grids, fixed) if len(shape) == 3 else None
+
+
+def _of_map(shape: Sequence[int], size: Grid, grids: Sequence[Grid]) -> FeatureLayout | None:
+    first, last = (shape[2], shape[3]), (shape[1], shape[2])
+    if first in grids[-1:] or (_in_proportion(first, size) and first[0] * first[1] > 1):
+        return FeatureLayout("NCHW", first) if first[0] * first[1] > 1 else None
+    return FeatureLayout("NHWC", last) if _in_proportion(last, size) and last[0] * last[1] > 1 else None
+
+
+def _of_tokens(
+    shape: Sequence[int], size: Grid, grids: Sequence[Grid], fixed: Sequence[bool] | None
+) -> FeatureLayout | None:
     start, count = _positions(fixed, shape[1])
     for grid in (*reversed(grids), *_grids(count, size)):
         if grid[0] * grid[1] == count > 1 and _in_proportion(grid, size):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-import attnviz.ops  # noqa: F401  # registers the operator that is counted here
+from attnviz.ops import library  # noqa: F401  # registers the operator that is counted here
 
 _ROUNDS = 5
 _BATCH = 4

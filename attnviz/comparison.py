@@ -1,0 +1,119 @@
+"""What a comparison of maps found, as plain data: every format of its report is written from it and nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+SCHEMA = "attnviz.comparison"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A mean over images.
+
+    Attributes:
+        value: The mean; NaN where no image has a number.
+        low: Lower end of its 95 % interval; NaN below 2 images.
+        high: Upper end.
+        n: How many images have a number.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A column of the matrix.
+
+    Attributes:
+        name: As in its registry.
+        higher_is: ``"better"`` or ``"worse"``.
+        summary: One line that says what it is.
+    """
+
+    name: str
+    higher_is: str
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A map that was compared.
+
+    Attributes:
+        name: Unique: the method or the site, after the model's name where there are several models.
+        model: Whose it is.
+        kind: ``"attention"``, ``"attribution"`` or ``"baseline"``.
+        source: The site or layer that it describes.
+        cells: Metric -> its mean.
+        insertion: Mean probability at each share of :attr:`Comparison.shares`.
+        deletion: The same.
+    """
+
+    name: str
+    model: str
+    kind: str
+    source: str
+    cells: Mapping[str, Cell]
+    insertion: tuple[float, ...] = ()
+    deletion: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Maps by metrics, their agreement, and what that says.
+
+    Attributes:
+        images: Paths, as they were given.
+        targets: For each model, the class that was asked about in each image.
+        metrics: Columns.
+        rows: Maps; baselines last.
+        shares: Which share of the pixels was changed, at each point of the curves.
+        agreement: Measure -> matrix in the order of the rows without baselines, means over the images.
+        lower_is_alike: Measures of agreement that are distances.
+        beside: Measure -> what chance and the middle give: means over pairs.
+        summary: What agrees with what and what was best, in sentences.
+        caveats: What it does not say.
+        settings: How it was made.
+    """
+
+    images: tuple[str, ...]
+    targets: Mapping[str, tuple[str, ...]]
+    metrics: tuple[Metric, ...]
+    rows: tuple[Row, ...]
+    shares: tuple[float, ...]
+    agreement: Mapping[str, tuple[tuple[float, ...], ...]]
+    lower_is_alike: tuple[str, ...]
+    beside: Mapping[str, Mapping[str, float]]
+    summary: tuple[str, ...]
+    caveats: tuple[str, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def compared(self) -> tuple[Row, ...]:
+        """The rows that are no baselines."""
+        return tuple(row for row in self.rows if row.kind != "baseline")
+
+    def as_dict(self) -> dict[str, Any]:
+        """What ``json`` can write; a NaN is ``None``."""
+        content = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {"schema": SCHEMA, "version": VERSION, **{name: _plain(value) for name, value in content.items()}}
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)

@@ -128,7 +128,8 @@ def evaluate(
     results = {name: tally.result(facts, (map_of or {}).get(name)) for name, tally in tallies.items()}
     if fully and one is not None:
         bare = _Bare(trunk)
-        results = {name: replace(r, cost=cost(models[name].network, bare, one)) for name, r in results.items()}
+        networks = {name: model.network if model.attention else bare for name, model in models.items()}
+        results = {name: replace(r, cost=cost(networks[name], bare, one)) for name, r in results.items()}
     control = next((name for name, model in models.items() if not model.attention), None)
     if control is not None:
         for name in set(results) - {control}:

@@ -68,9 +68,9 @@ def test_an_interrupted_evaluation_leaves_no_weights_without_a_card_and_can_go_o
 
 
 def test_a_seed_that_holds_out_what_was_trained_on_is_refused(run, folders):
-    done = run("evaluate", "cbam", "--seed", 1, "--views", 4, *folders)
+    done = run("evaluate", "cbam", "--seed", 2, "--views", 4, *folders)
     assert done.exit_code == 2
-    assert "trained were cbam with 0; --seed 1 was asked for" in done.stderr
+    assert "trained were cbam with 1; --seed 2 was asked for" in done.stderr
 
 
 def test_evaluating_prints_one_row_for_each_model(run, folders):

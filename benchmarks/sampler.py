@@ -114,6 +114,7 @@ def onnx_conv(x: Tensor, offset: Tensor, weight: Tensor, mask: Tensor) -> Call:
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 19)], ir_version=10)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # its threads would slow who comes next
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     feed = {n: t.detach().numpy() for n, t in zip(names, tensors, strict=True)}
     return lambda: session.run(None, feed)

@@ -5,7 +5,7 @@ So the JSON file holds everything that the page and the figure show, and a page 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -100,30 +100,11 @@ class SiteView:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FrameMaps:
-    """One map for each frame of a clip, all on one colour scale.
+class FrameMaps(MapView):
+    """One map for each frame of a clip, all on one colour scale: ``values`` is ``(T, h, w)`` float16.
 
-    Attributes:
-        name: Unique in the report.
-        kind: ``"attention"`` or ``"attribution"``.
-        method: How they came about.
-        source: The site or layer that they describe.
-        values: ``(T, h, w)`` float16, at most :data:`FRAME_PX` a side.
-        low: Value at the colour scale's low end.
-        high: Value at its high end.
-        signed: Whether the scale is centred on 0.
-        clipped: Whether values beyond the ends exist.
+    Attributes of :class:`MapView`; ``h`` and ``w`` are at most :data:`FRAME_PX`.
     """
-
-    name: str
-    kind: str
-    method: str
-    source: str
-    values: Array
-    low: float
-    high: float
-    signed: bool
-    clipped: bool
 
     def of(self, frame: int) -> MapView:
         """The map of one frame."""
@@ -217,20 +198,22 @@ class Document:
         """Measure -> pair of maps -> score, both ways round."""
         names = {view.name for view in self.maps}
         table: dict[str, dict[tuple[str, str], Score]] = {}
-        for score in self.scores:
-            if len(score.subject) == 2 and names.issuperset(score.subject):
-                a, b = score.subject
-                table.setdefault(score.measure, {}).update({(a, b): score, (b, a): score})
+        for (a, b), score in self._of_two(names, names):
+            table.setdefault(score.measure, {}).update({(a, b): score, (b, a): score})
         return table
 
     def measures_of_sites(self) -> dict[str, dict[tuple[str, str], Score]]:
         """Measure -> (site, what of it: ``g``, ``x`` or ``y``) -> score."""
-        names = {site.name for site in self.sites}
         table: dict[str, dict[tuple[str, str], Score]] = {}
-        for score in self.scores:
-            if len(score.subject) == 2 and score.subject[0] in names and score.subject[1] in {"g", "x", "y"}:
-                table.setdefault(score.measure, {})[score.subject[0], score.subject[1]] = score
+        for subject, score in self._of_two({site.name for site in self.sites}, {"g", "x", "y"}):
+            table.setdefault(score.measure, {})[subject] = score
         return table
+
+    def _of_two(self, firsts: Set[str], seconds: Set[str]) -> Iterator[tuple[tuple[str, str], Score]]:
+        """The scores whose subject is a pair of these."""
+        for score in self.scores:
+            if len(score.subject) == 2 and score.subject[0] in firsts and score.subject[1] in seconds:
+                yield (score.subject[0], score.subject[1]), score
 
 
 def colour_range(values: Array, *, kind: str) -> tuple[float, float, bool, bool]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from markupsafe import Markup
 
 from attnviz.records import Score
 from attnviz.report import meanings
@@ -17,7 +16,6 @@ from attnviz.report.document import (
     CLIP_PERCENTILE,
     ClipView,
     Document,
-    FrameMaps,
     MapView,
     SiteView,
     shows_bounded_gate,
@@ -25,6 +23,7 @@ from attnviz.report.document import (
 from attnviz.report.exhibits import Exhibit, Stage
 from attnviz.report.exhibits.base import name_of, stage_of
 from attnviz.report.numbers import number, scale_ends
+from attnviz.report.pages import template
 
 TILE_PX = 224
 FRAME_TILE_PX = 112
@@ -38,16 +37,8 @@ def write(document: Document, path: Path) -> None:
 
 def render(document: Document) -> str:
     """The page."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("attnviz.report"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["number"] = number
-    environment.filters["breaks"] = _breaks
     views = [_view(view, document) for view in document.maps]
-    return environment.get_template("report.html.j2").render(
+    return template("report.html.j2").render(
         document=document,
         picture=jpeg_uri(document.picture),
         views=views,
@@ -66,11 +57,6 @@ def render(document: Document) -> str:
         opacity=round(OPACITY * 100),
         clip_percentile=CLIP_PERCENTILE,
     )
-
-
-def _breaks(path: str) -> Markup:
-    """A dotted path that may be broken after each dot."""
-    return Markup(".<wbr>").join(path.split("."))
 
 
 def _view(view: MapView, document: Document) -> dict[str, Any]:
@@ -232,7 +218,7 @@ def _agreement(document: Document) -> list[dict[str, Any]]:
     return matrices
 
 
-def _title(view: MapView | FrameMaps) -> str:
+def _title(view: MapView) -> str:
     return meanings.method(view.name).title if view.kind == "attribution" else view.name
 
 

@@ -19,7 +19,8 @@ from attnviz.report import FILE_NAMES, archive, describe, page, panel
 from attnviz.report.bands import bands_of, chosen
 from attnviz.report.colours import coloured, levels, lookup, overlay
 from attnviz.report.document import MapView, channel_gates, colour_range
-from attnviz.report.folder import _make_parents, check_folder, folders_for, write_folder
+from attnviz.report.files import make_parents, write_files
+from attnviz.report.folder import check_folder, folders_for, write_folder
 from attnviz.report.numbers import number
 
 
@@ -395,7 +396,23 @@ class TestFolder:
 
     def test_a_folder_that_may_not_be_made_is_named(self):
         with pytest.raises(OutputError, match="/proc/attnviz"):
-            _make_parents(Path("/proc/attnviz"))
+            make_parents(Path("/proc/attnviz"))
+
+    def test_a_folder_that_exists_may_be_another_disk_than_its_parent(self, tmp_path):
+        """What is half done lies on the same disk as what it will replace."""
+        places = []
+
+        def fill(partial):
+            places.append(partial.parent)
+            (partial / "a").mkdir()
+            (partial / "a" / "one").write_text("new")
+
+        (tmp_path / "there" / "a").mkdir(parents=True)
+        write_files(tmp_path / "there", ["a"], fill, "study", overwrite=True)
+        write_files(tmp_path / "fresh", ["a"], fill, "study", overwrite=False)
+        assert places == [tmp_path / "there", tmp_path]
+        assert (tmp_path / "there" / "a" / "one").read_text() == "new"
+        assert [p.name for p in (tmp_path / "there").iterdir()] == ["a"]
 
     def test_folders_are_named_after_images(self):
         names = [str(f) for f in folders_for(["x/cat.png", "y/cat.jpg", "dog.png"], None)]

@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from attnviz.report.pages import Drawn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from attnviz.comparison import Comparison
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Drawn:
-    """A figure with its words.
-
-    Attributes:
-        name: Of its file, without ending.
-        title: What it shows.
-        reading: How to read it.
-        figure: Matplotlib's.
-    """
-
-    name: str
-    title: str
-    reading: str
-    figure: Figure
 
 
 def draw(found: Comparison) -> Iterator[Drawn]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attnviz.report.pages import Drawn
 from attnviz.studies import CausalFinding, Matrix, ModelFinding, SparsityStudy
 
 if TYPE_CHECKING:
@@ -18,22 +19,6 @@ ALL = "all sites"
 _HEIGHT, _WIDTH = 3.2, 5.2
 _MOST_NAMES = 48
 _ORDERS = {"strongest": "#1f7a78", "random": "#8a8a86", "weakest": "#b24c3c"}
-
-
-class Drawn(NamedTuple):
-    """A figure.
-
-    Attributes:
-        name: Of its file, without the ending.
-        title: What it shows.
-        reading: How to read it, and what it does not show.
-        figure: By Matplotlib.
-    """
-
-    name: str
-    title: str
-    reading: str
-    figure: Figure
 
 
 def draw(study: SparsityStudy) -> Iterator[Drawn]:

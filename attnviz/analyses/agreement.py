@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attnviz.analyses.measures import Measure, measure
+from attnviz.analyses.pairs import TOP, WINDOW, ranks, structure, top, unit_range, windows
 from attnviz.registry import Registry
 
 AGREEMENT: Registry[Measure] = Registry("agreement measure", home="attnviz.analyses.agreement")
@@ -49,7 +50,7 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
     tensor([0.8000], dtype=torch.float64)
     """
     a, b = _pair(a, b)
-    x, y = (_ranks(m) for m in (a, b))
+    x, y = (ranks(m) for m in (a, b))
     rho: Tensor = (x * y).sum(dim=1) / (x.norm(dim=1) * y.norm(dim=1))
     return rho.clamp(-1.0, 1.0).masked_fill(_undefined(a, b), math.nan)
 
@@ -85,19 +86,15 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     """
     size = a.shape[1:]
     a, b = _pair(a, b)
-    if min(size) < _WINDOW:
-        raise ValueError(f"ssim looks at windows of {_WINDOW} × {_WINDOW} pixels, got maps of {size[0]} × {size[1]}")
-    x, y = (_unit(m).reshape(-1, 1, *size) for m in (a, b))
-    mean_x, mean_y, xx, yy, xy = _blur(torch.cat([x, y, x * x, y * y, x * y])).chunk(5)
-    var_x, var_y, covariance = xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
-    c1, c2 = 0.01**2, 0.03**2
-    alike = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
-    index = alike / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
+    if min(size) < WINDOW:
+        raise ValueError(f"ssim looks at windows of {WINDOW} × {WINDOW} pixels, got maps of {size[0]} × {size[1]}")
+    x, y = (unit_range(m).reshape(-1, 1, *size) for m in (a, b))
+    index = structure(*windows(torch.cat([x, y, x * x, y * y, x * y])).chunk(5))
     return index.mean(dim=(1, 2, 3)).clamp(-1.0, 1.0).masked_fill(_undefined(a, b), math.nan)
 
 
 @measure(AGREEMENT, higher_is="more alike", low=0.0, high=1.0, nan_when=_NAN)
-def topk_iou(a: Tensor, b: Tensor, *, share: float = 0.2) -> Tensor:
+def topk_iou(a: Tensor, b: Tensor, *, share: float = TOP) -> Tensor:
     r"""Overlap of the strongest pixels of two maps: their intersection over their union.
 
     .. math:: \sum_i \min(t_i, u_i) / \sum_i \max(t_i, u_i)
@@ -124,7 +121,7 @@ def topk_iou(a: Tensor, b: Tensor, *, share: float = 0.2) -> Tensor:
     if not 0 < share <= 1:
         raise ValueError(f"a share is above 0 and at most 1, got {share}")
     a, b = _pair(a, b)
-    t, u = (_top(m, max(1, round(share * m.shape[1]))) for m in (a, b))
+    t, u = (top(m, max(1, round(share * m.shape[1]))) for m in (a, b))
     iou = torch.minimum(t, u).sum(dim=1) / torch.maximum(t, u).sum(dim=1)
     return iou.masked_fill(_undefined(a, b), math.nan)
 
@@ -279,7 +276,6 @@ def centre_distance(a: Tensor, b: Tensor) -> Tensor:
     return (apart / diagonal).clamp(0.0, 1.0).masked_fill(_undefined(a, b), math.nan)
 
 
-_WINDOW = 11
 _FLOW_SIDE = 16
 
 
@@ -325,35 +321,6 @@ def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 def _undefined(a: Tensor, b: Tensor) -> Tensor:
     odd = [(m.amax(dim=1) == m.amin(dim=1)) | ~m.isfinite().all(dim=1) for m in (a, b)]
     return odd[0] | odd[1]
-
-
-def _ranks(flat: Tensor) -> Tensor:
-    """Ranks of each row, centred on 0; equal values share the mean of their ranks."""
-    ordered = flat.sort(dim=1).values
-    below = torch.searchsorted(ordered, flat, right=False)
-    up_to = torch.searchsorted(ordered, flat, right=True)
-    return (below + up_to).double() / 2 - flat.shape[1] / 2
-
-
-def _unit(flat: Tensor) -> Tensor:
-    low = flat.amin(dim=1, keepdim=True)
-    return (flat - low) / (flat.amax(dim=1, keepdim=True) - low)
-
-
-def _blur(images: Tensor) -> Tensor:
-    """Gaussian means in every window inside each image: ``(M, 1, H, W)`` to ``(M, 1, H - 10, W - 10)``."""
-    offsets = torch.arange(_WINDOW, dtype=images.dtype, device=images.device) - _WINDOW // 2
-    weights = torch.exp(-0.5 * (offsets / 1.5) ** 2)
-    weights = weights / weights.sum()
-    return F.conv2d(F.conv2d(images, weights.view(1, 1, -1, 1)), weights.view(1, 1, 1, -1))
-
-
-def _top(flat: Tensor, k: int) -> Tensor:
-    """Membership of each pixel in the ``k`` largest of its row: 1, 0, or an even share among those that tie."""
-    last = flat.topk(k, dim=1).values[:, -1:]
-    above, tied = flat > last, flat == last
-    left = k - above.sum(dim=1, keepdim=True)
-    return above.double() + tied.double() * left / tied.sum(dim=1, keepdim=True)
 
 
 def centre_prior(size: tuple[int, int], spread: float = 0.25) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -23,16 +22,17 @@ def agreement(maps: Sequence[Heatmap]) -> list[Score]:
     from torch.nn.functional import adaptive_avg_pool2d
 
     from attnviz.analyses.agreement import AGREEMENT
+    from attnviz.analyses.pairs import of_pairs, pairs_of
 
-    pairs = list(itertools.combinations(range(len(maps)), 2))
+    pairs = pairs_of(len(maps))
     if not pairs:
         return []
     small = torch.cat([_shrunk(heatmap.values.float().abs(), adaptive_avg_pool2d) for heatmap in maps]).cpu()
-    left, right = (small[[pair[side] for pair in pairs]] for side in (0, 1))
+    found = of_pairs(small[None])
     scores = []
     for name in AGREEMENT:
         measure = AGREEMENT[name]
-        for (i, j), value in zip(pairs, measure(left, right).tolist(), strict=True):
+        for (i, j), value in zip(pairs, found[name][0].tolist(), strict=True):
             why = measure.nan_when if math.isnan(value) else ""
             subject = (maps[i].name, maps[j].name)
             scores.append(Score(name, subject, value, measure.higher_is, measure.low, measure.high, why))

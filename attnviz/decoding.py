@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import struct
 import threading
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def as_picture(image: str | os.PathLike[str] | Picture | np.ndarray[Any, np.dtyp
     return decode(image)
 
 
-def decode(path: str | os.PathLike[str], keep_px: int = 1024) -> Picture:
+def decode(path: str | os.PathLike[str], keep_px: int = 1024, data: bytes | None = None) -> Picture:
     """Read one photograph as upright 8-bit RGB.
 
     Exif rotation is applied; 16-bit, grey, palette and CMYK pixels are converted; transparency is laid on white; of
@@ -83,6 +84,7 @@ def decode(path: str | os.PathLike[str], keep_px: int = 1024) -> Picture:
     Args:
         path: A file in any format that Pillow reads.
         keep_px: A huge picture is never reduced to less than this along its shorter side.
+        data: What the file holds, where it was read already; ``path`` is then a name alone.
 
     Returns:
         The picture, with notes.
@@ -91,15 +93,16 @@ def decode(path: str | os.PathLike[str], keep_px: int = 1024) -> Picture:
         ImageError: missing, empty, truncated, above :data:`MAX_PIXELS`, or no image; one line that names the file.
     """
     name = os.fspath(path)
-    check_file(name)
+    if data is None:
+        check_file(name)
     try:
         with _bomb_limit_lifted():
-            image = Image.open(name)
+            image = Image.open(name if data is None else io.BytesIO(data))
     except UnidentifiedImageError:
         raise ImageError(f"{name}: not an image that can be read (wanted PNG, JPEG, WebP, TIFF, GIF or BMP)") from None
     except _DAMAGE as error:
         raise ImageError(f"{name}: cannot be read as an image: {_line(error)}") from error
-    with image:
+    with image, _one_huge_at_a_time(image):
         return _read(image, name, keep_px)
 
 
@@ -123,7 +126,12 @@ def check_file(name: str, wanted: str = "an image file", error_type: type[ImageE
         raise error_type(f"{name}: the file is empty")
 
 
-_BOMB_LOCK = threading.Lock()
+_BOMB_LOCK, _HUGE_LOCK = threading.Lock(), threading.Lock()
+
+
+def _one_huge_at_a_time(image: Image.Image) -> AbstractContextManager[object]:
+    """Pictures that take more memory than all else are decoded one after the other, whichever threads ask."""
+    return _HUGE_LOCK if image.size[0] * image.size[1] > REDUCE_ABOVE_PIXELS else nullcontext()
 
 
 @contextmanager

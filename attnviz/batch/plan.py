@@ -1,0 +1,247 @@
+"""What a run is asked for, and what was found out before it began: all that its results depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from attnviz.batch.listing import Listing
+from attnviz.errors import DataError, OutputError
+
+SCHEMA = "attnviz.batch"
+VERSION = 1
+DEFAULT_METHODS = ("gradcam", "layercam", "saliency")
+LAST = "last"
+SHARD = 64
+BATCH = 8
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked of the models and the images. Where and by what it is computed plays no part in the results.
+
+    Attributes:
+        models: Names for :func:`attnviz.load_model`.
+        methods: Attribution methods; ``None``: those of :data:`DEFAULT_METHODS` that apply.
+        metrics: Tests of faithfulness, of every map.
+        sites: Shell patterns of the attention sites, with commas; ``"last"``: all are measured, and the last of each
+            kind that has a map is shown.
+        weights: ``"default"``, ``"none"`` or a file.
+        seed: Of everything random.
+        batch: Images that go through a model together.
+        shard_size: Images of one shard.
+        limit: At most so many images.
+    """
+
+    models: tuple[str, ...] = ("cbam",)
+    methods: tuple[str, ...] | None = None
+    metrics: tuple[str, ...] = ()
+    sites: str = LAST
+    weights: str = "default"
+    seed: int = 0
+    batch: int = BATCH
+    shard_size: int = SHARD
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.models:
+            raise DataError("a report is of one model at least")
+        for name, value in (("batch", self.batch), ("shard_size", self.shard_size), ("limit", self.limit)):
+            if value is not None and value < 1:
+                raise DataError(f"{name} is at least 1, got {value}")
+
+    def check(self) -> None:
+        """Tell unknown names before any work.
+
+        Raises:
+            UnknownNameError: no such method or metric.
+        """
+        from attnviz.analyses.faithfulness import FAITHFULNESS
+        from attnviz.attribution import METHODS
+
+        for name in self.methods or ():
+            METHODS[name]
+        for name in self.metrics:
+            FAITHFULNESS[name]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedModel:
+    """What was found out about a model.
+
+    Attributes:
+        name: As asked for.
+        methods: Those that apply to it.
+        notes: What the reader must know.
+        labels: How many classes have names.
+        thumbnails: Whether it sees another part of a photograph than the first model, and has thumbnails of its own.
+    """
+
+    name: str
+    methods: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    labels: int = 0
+    thumbnails: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that the results depend on.
+
+    Attributes:
+        asked: What is asked.
+        images: ``given``, ``digest``, and how many have ``labels``, ``boxes``, ``masks``.
+        total: How many images there are.
+        models: What was found out about each model.
+        versions: Of the libraries that compute.
+        notes: What the reader must know of the listing.
+    """
+
+    asked: Asked
+    images: Mapping[str, Any]
+    total: int
+    models: tuple[PlannedModel, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def shards(self) -> int:
+        """How many there are."""
+        return -(-self.total // self.asked.shard_size)
+
+    def items_of(self, shard: int) -> range:
+        """The numbers of a shard's images."""
+        size = self.asked.shard_size
+        return range(shard * size, min((shard + 1) * size, self.total))
+
+    @property
+    def question(self) -> dict[str, Any]:
+        """What was asked, without what was found out: a run that goes on must have the same."""
+        settings = {key: value for key, value in asdict(self.asked).items() if key in _SETTINGS}
+        return {
+            "schema": SCHEMA,
+            "version": VERSION,
+            "settings": {**settings, **_digest_of(self.asked.weights), "images": dict(self.images)},
+            "methods": list(self.asked.methods or DEFAULT_METHODS),
+            "strict": self.asked.methods is not None,
+            "metrics": list(self.asked.metrics),
+            "names": list(self.asked.models),
+            "total": self.total,
+            "shard_size": self.asked.shard_size,
+            "versions": dict(self.versions),
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of :attr:`question`."""
+        return hashlib.sha256(json.dumps(self.question, sort_keys=True).encode()).hexdigest()
+
+    def as_dict(self) -> dict[str, Any]:
+        """What ``plan.json`` holds."""
+        return {
+            **self.question,
+            "fingerprint": self.fingerprint,
+            "models": [{k: list(v) if isinstance(v, tuple) else v for k, v in asdict(m).items()} for m in self.models],
+            "notes": list(self.notes),
+        }
+
+
+_SETTINGS = ("sites", "weights", "seed", "batch", "limit")
+
+
+def plan_of(asked: Asked, given: Sequence[str], listing: Listing) -> Plan:
+    """The plan of a run, before its models are looked at."""
+    import torch
+
+    from attnviz import __version__
+
+    images = {
+        "given": [str(one) for one in given],
+        "digest": listing.digest,
+        "labels": sum(item.label is not None for item in listing.items),
+        "boxes": sum(bool(item.boxes) for item in listing.items),
+        "masks": sum(item.mask is not None for item in listing.items),
+    }
+    versions = {"attnviz": __version__, "torch": str(torch.__version__)}
+    return Plan(asked, images, len(listing.items), versions=versions, notes=listing.notes)
+
+
+def models_of(found: Mapping[str, Any]) -> tuple[PlannedModel, ...]:
+    """What an earlier run with the same question found out about its models."""
+    models: Sequence[Mapping[str, Any]] = found["models"]
+    return tuple(
+        PlannedModel(
+            name=one["name"],
+            methods=tuple(one["methods"]),
+            notes=tuple(one["notes"]),
+            labels=one["labels"],
+            thumbnails=one["thumbnails"],
+        )
+        for one in models
+    )
+
+
+def parse(text: bytes, where: str) -> dict[str, Any]:
+    """What a ``plan.json`` holds.
+
+    Raises:
+        OutputError: it is none, or of another version.
+    """
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise OutputError(f"{where}: cannot be read as a plan: {error}; --overwrite starts anew") from error
+    got = (found.get("schema"), found.get("version")) if isinstance(found, dict) else (None, None)
+    if got != (SCHEMA, VERSION):
+        raise OutputError(
+            f"{where}: wanted schema {SCHEMA} version {VERSION}, got {got[0]} version {got[1]}; --overwrite starts anew"
+        )
+    return dict(found)
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """In what two questions differ, one line each: key, then and now.
+
+    >>> differences({"settings": {"seed": 0, "batch": 8}}, {"settings": {"seed": 1, "batch": 8}})
+    ['settings.seed was 0 and is 1']
+    """
+    before, after = dict(_flat(then)), dict(_flat(now))
+    lines = []
+    for key in dict.fromkeys((*after, *before)):
+        if before.get(key) != after.get(key):
+            if key.endswith("digest"):
+                lines.append(
+                    f"{key.rpartition('.')[0] or key}: not the same files, labels, boxes or masks in one order"
+                )
+            else:
+                lines.append(f"{key} was {_told(before.get(key))} and is {_told(after.get(key))}")
+    return lines
+
+
+def _flat(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, one in value.items():
+        if isinstance(one, Mapping):
+            yield from _flat(one, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", one
+
+
+def _told(value: Any) -> str:
+    text = ",".join(map(str, value)) or "none" if isinstance(value, list) else "none" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _digest_of(weights: str) -> dict[str, str]:
+    path = Path(weights)
+    if weights in {"default", "none"} or not path.is_file():
+        return {}
+    state = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(_CHUNK_BYTES):
+            state.update(part)
+    return {"weights_sha256": state.hexdigest()}

@@ -91,8 +91,10 @@ class _Heard:
         if edited and grad and not g.requires_grad:
             g = g.detach().requires_grad_()  # a constant g still has a gradient
         g, x = self._kept(g, "g"), self._kept(x, "x")
-        # With gradients on, the operation takes the canonical g, so that gradients of the record's g exist.
-        y = apply(func, self.site, g, x, args) if edited or grad else func(*args, **kwargs)
+        # With gradients on, the operation takes the canonical g, so that gradients of the record's g exist; and where
+        # a fused operation keeps its g to itself, g x is cheaper than computing g twice.
+        own = edited or grad or (scores is not None and bool(self.keeps))
+        y = apply(func, self.site, g, x, args) if own else func(*args, **kwargs)
         if self.keeps and not _in_backward():
             seen = self._kept(y, "y")
             for site, listener in self.keeps:

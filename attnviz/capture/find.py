@@ -20,7 +20,7 @@ from attnviz.capture.memory import KEEPS, Keep
 from attnviz.capture.places import Places
 from attnviz.capture.recognise import RECOGNISERS, Finding
 from attnviz.capture.witness import Unclaimed, unclaimed_of
-from attnviz.capture.wrap import as_inference, check_visible, visibly
+from attnviz.capture.wrap import as_inference, visibly
 from attnviz.errors import CaptureError
 from attnviz.layout import Layout
 from attnviz.records import Kind, Site
@@ -48,7 +48,6 @@ def trace(model: nn.Module, *inputs: Any, **kwargs: Any) -> Graph:
         CaptureError: the model holds parts whose operations cannot be seen.
     """
     check_module(model)
-    check_visible(model)
     tracer = Tracer()
     with ExitStack() as undo:
         undo.enter_context(hushed())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from attnviz.capture.memory import KEEPS, Keep, available_bytes, choose
 from attnviz.capture.scores import Scores
 from attnviz.capture.statistics import STATISTICS, blocks_of, summarise
 from attnviz.capture.witness import Unclaimed
-from attnviz.capture.wrap import check_visible, visibly
+from attnviz.capture.wrap import visibly
 from attnviz.errors import CaptureError, NoAttentionError, UnknownNameError
 from attnviz.records import Kind, Operand, Record, Site
 
@@ -115,13 +115,15 @@ def capture(
     """Keep what every site does in each forward call of ``model`` inside the ``with`` block.
 
     Outputs, gradients and the model are those of the plain model: records hold the tensors that the model computed,
-    with their autograd history, and copies only where the model overwrites them in place.
+    with their autograd history, and copies only where the model overwrites them in place. Outputs are the same to the
+    bit, but for ``"full"`` where PyTorch's fused attention keeps its map to itself, and while gradients are on: there
+    the output is ``f(g, x)`` of the record, the same to rounding.
 
     A pairwise map has a number for every pair of tokens: 9 GiB for one image of 1024 pixels in ViT-B/16. ``keep``
     says how much of it a record holds; other kinds are kept whole in any case.
 
     ==============  ====================================================================================================
-    ``"full"``      the map, ``record.g``
+    ``"full"``      the map, ``record.g``; a fused operation is replaced by ``g x``, which costs what it costs unfused
     ``"rows"``      queries and keys where PyTorch's fused attention computes the map inside, and the map where the
                     model itself computes it; ``record.rows(queries)`` are the same numbers, and ``record.g``,
                     ``reconstruct`` and ``verify`` work, building the map of one record while they run
@@ -182,22 +184,21 @@ def listening(
         CaptureError: the model holds parts whose operations cannot be seen, or has no module that a site names.
     """
     check_module(model)
-    check_visible(model)
     with ExitStack() as undo:
-        undo.enter_context(visibly(model))
+        modules = undo.enter_context(visibly(model))
 
         def find(*args: Any, **kwargs: Any) -> None:
-            _station(model, start(find_attention(model, *args, **kwargs)), listener, undo)
+            """As the sites were not given."""
+            _station(modules, start(find_attention(model, *args, **kwargs)), listener, undo)
 
         if sites is None:
             undo.enter_context(undo.enter_context(Post.of(model)).before_first(find))
         else:
-            _station(model, start(Sites.of(sites)), listener, undo)
+            _station(modules, start(Sites.of(sites)), listener, undo)
         yield
 
 
-def _station(model: nn.Module, sites: Iterable[Site], listener: Listener, undo: ExitStack) -> None:
-    modules = dict(model.named_modules())
+def _station(modules: Mapping[str, nn.Module], sites: Iterable[Site], listener: Listener, undo: ExitStack) -> None:
     by_module: defaultdict[str, dict[tuple[str, int], Site]] = defaultdict(dict)
     for site in sites:
         if site.module not in modules:

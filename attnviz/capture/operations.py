@@ -1,5 +1,6 @@
 """The vocabulary of operations: what each does to positions and channels, by its PyTorch name."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -92,6 +93,7 @@ _CHANNELS_FIRST = (
 _CHANNELS_LAST = ("linear", "layer_norm", "rms_norm", "embedding")
 
 
+@functools.lru_cache(maxsize=2048)
 def name_of(func: Callable[..., Any]) -> str:
     """The operation's name, one for all spellings: ``*``, ``*=``, ``torch.mul`` and ``Tensor.mul_`` are ``"mul"``.
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from attnviz.capture.axes import Meaning, parts_of
 from attnviz.capture.graph import Graph, Node
@@ -97,7 +98,8 @@ class Einsum:
 class FusedAttention:
     """``f(g, x) = g x`` where PyTorch's fused operator computes ``g`` inside: ``softmax(s Q Kᵀ + M)``.
 
-    The model's own output comes from the fused operator, bit for bit; ``g`` is computed beside it.
+    Whoever keeps ``g`` has the output ``g x``, which agrees with the fused operator's to rounding and costs what the
+    same attention costs without fusing; where rows or a summary are kept, the fused operator itself runs.
 
     Attributes:
         heads: How many heads one leading axis ``(N · heads, Q, K)`` holds; ``None`` where heads have their own axis.
@@ -106,9 +108,10 @@ class FusedAttention:
     heads: int | None = None
 
     def read(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """``g`` as ``(N, heads, Q, K)`` and the values ``x``."""
+        """``g`` as ``(N, heads, Q, K)``, after dropout where there is any, and the values ``x``."""
         scores, value = self.scores(args, kwargs)
-        return scores.rows(), value
+        dropout = kwargs.get("dropout_p", args[4] if len(args) > 4 else 0.0)
+        return F.dropout(scores.rows(), dropout) if dropout else scores.rows(), value
 
     def scores(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Scores, Tensor]:
         """What the rows of ``g`` are built from, and the values ``x``."""

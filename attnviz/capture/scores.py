@@ -50,15 +50,14 @@ class Scores:
     def shape(self) -> tuple[int, int, int, int]:
         """``(N, heads, Q, K)`` of the map."""
         shared = self.query.ndim > 2 and 1 != self.key.shape[-3] != self.query.shape[-3] != 1
-        lead = list(
-            self.query.shape[:-2] if shared else torch.broadcast_shapes(self.query.shape[:-2], self.key.shape[:-2])
-        )
+        of_queries, of_keys = self.query.shape[:-2], self.key.shape[:-2]
+        lead = of_queries if shared or of_queries == of_keys else torch.broadcast_shapes(of_queries, of_keys)
         heads = lead[-1] if len(lead) > 1 else (self.heads or 1)
         return math.prod(lead) // heads, heads, self.query.shape[-2], self.key.shape[-2]
 
     def rows(self, queries: Index = slice(None)) -> Tensor:
         """The rows of some queries: ``(N, heads, R, K)``, which sum to 1; NaN for a query that sees no key."""
-        return canonical(self._scores(_several(queries, self.shape[2], "queries")).softmax(-1), self.heads)
+        return canonical(self._scores(_several(queries, self.query.shape[-2], "queries")).softmax(-1), self.heads)
 
     def log_sum_exp(self) -> Tensor:
         r""":math:`\ell_q` of every query: ``(N, heads, Q)``, from blocks of rows."""
@@ -74,7 +73,7 @@ class Scores:
             keys: Which keys.
             log_sum_exp: From :meth:`log_sum_exp`, which runs over all keys.
         """
-        keys = _several(keys, self.shape[3], "keys")
+        keys = _several(keys, self.key.shape[-2], "keys")
         scores = canonical(self._scores(slice(None), keys), self.heads)
         return torch.exp(scores - log_sum_exp[..., None])
 
@@ -95,7 +94,8 @@ class Scores:
         return Scores(self.query.detach(), self.key.detach(), mask, self.scale, self.causal, self.heads)
 
     def _scores(self, queries: slice | Tensor, keys: slice | Tensor = slice(None)) -> Tensor:
-        query, key = self.query[..., queries, :], self.key[..., keys, :]
+        query = self.query if _is_all(queries) else self.query[..., queries, :]
+        key = self.key if _is_all(keys) else self.key[..., keys, :]
         if query.ndim > 2 and 1 != key.shape[-3] != query.shape[-3] != 1:
             key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
         scores = (query * (query.shape[-1] ** -0.5 if self.scale is None else self.scale)) @ key.mT
@@ -125,6 +125,10 @@ def canonical(g: Tensor, heads: int | None) -> Tensor:
     if g.ndim == 2:
         return g[None, None]
     return g.flatten(0, g.ndim - 4)
+
+
+def _is_all(index: slice | Tensor) -> bool:
+    return isinstance(index, slice) and index == slice(None)
 
 
 def _several(index: Index, size: int, what: str) -> slice | Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -72,29 +72,28 @@ def as_inference(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def check_visible(model: nn.Module) -> None:
-    """Refuse what runs outside Python, where no operation can be seen.
+@contextmanager
+def visibly(model: nn.Module) -> Iterator[Mapping[str, nn.Module]]:
+    """Run compiled and fused parts of ``model`` as the Python that they stand for.
+
+    Yields:
+        Every module by its path.
 
     Raises:
-        CaptureError: the model is, or holds, a scripted module.
+        CaptureError: the model is, or holds, a scripted module, which runs outside Python.
     """
-    for path, module in model.named_modules():
+    modules = dict(model.named_modules())
+    for path, module in modules.items():
         if isinstance(module, torch.jit.ScriptModule):
             raise CaptureError(
                 f"{path or type(model).__name__}: a scripted module runs outside Python and its operations "
                 "cannot be seen; use the model it was made from"
             )
-
-
-@contextmanager
-def visibly(model: nn.Module) -> Iterator[None]:
-    """Run compiled and fused parts of ``model`` as the Python that they stand for."""
-    modules = list(model.modules())
     with ExitStack() as undo:
         undo.enter_context(functions_seen())
-        if any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) is not None for m in modules):
+        if any("_orig_mod" in m._modules or m.__dict__.get("_compiled_call_impl") for m in modules.values()):
             undo.enter_context(torch.compiler.set_stance("force_eager"))
-        if any(isinstance(m, nn.MultiheadAttention) for m in modules):
+        if any(isinstance(m, nn.MultiheadAttention) for m in modules.values()):
             undo.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
             torch.backends.mha.set_fastpath_enabled(False)
-        yield
+        yield modules

@@ -60,9 +60,12 @@ def test_rows_and_columns_are_those_of_the_whole_map(case, monkeypatch):
     monkeypatch.setattr(scores, "BLOCK_NUMBERS", 64)  # one or two rows a block
     options, sizes = CASES[case]
     model, x = Fused(**options), operands(**sizes)
-    (full,), plain = captured_by(model, x, "full")
-    (rows,), y = captured_by(model, x, "rows")
-    assert torch.equal(y, plain)
+    (full,), through_g = captured_by(model, x, "full")
+    (rows,), fused = captured_by(model, x, "rows")
+    plain = model(*x)
+    assert torch.equal(fused, plain)  # the fused operator itself ran
+    assert torch.allclose(through_g, plain, rtol=1e-5, atol=1e-6)
+    assert full.verify(0) == 0  # and here g x in its place
     assert isinstance(rows, RowsRecord)
     assert rows.shape == full.shape == (2, 4, 5, 7)
     assert torch.equal(rows.g, full.g)
@@ -70,6 +73,16 @@ def test_rows_and_columns_are_those_of_the_whole_map(case, monkeypatch):
         assert torch.allclose(rows.rows(queries), full.rows(queries), atol=1e-6)
     assert torch.allclose(rows.columns([6, 0]), full.g[..., [6, 0]], atol=1e-6)
     assert rows.verify(1e-6) <= 1e-6
+
+
+def test_dropout_inside_the_fused_operator_is_part_of_the_map():
+    x = operands(q=40, k=50)
+    (record,), y = captured_by(Fused(dropout_p=0.5), x, "full")
+    whole = captured_by(Fused(), x, "full")[0][0].g
+    kept = record.g != 0
+    assert 0.4 < kept.float().mean() < 0.6
+    assert torch.allclose(record.g[kept], 2 * whole[kept])
+    assert torch.equal(record.reconstruct(), y)
 
 
 @settings(max_examples=30, deadline=None)

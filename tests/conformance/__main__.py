@@ -80,8 +80,9 @@ def summary(results: list[Result]) -> str:
         f"{len(results)} models of {len(families)} families, {sum(f[0] == 'timm' for f in families)} of them timm's",
         f"recall {found / max(named, 1):.1%}: {found} of {named} modules; {unexplained} unexplained",
         f"precision: {sum(bool(r.false_sites) for r in plain)} of {len(plain)} networks without attention have a site",
-        f"outputs: {sum(r.difference == 0 for r in results)} of {len(results)} bit-identical, worst "
-        f"{max((r.difference for r in results), default=0):.0e}",
+        f"outputs: {sum(r.difference == 0 for r in results)} of {len(results)} bit-identical, and "
+        f"{sum((r.rows_difference if r.fused else r.difference) == 0 for r in results)} where rows "
+        f"are kept; worst {max((r.difference for r in results), default=0):.0e}",
         f"f(g, x): worst {max((r.reconstruction for r in results), default=0):.0e}, "
         f"{sum(len(r.unproved) for r in results)} records unproved",
         f"left behind: {sum(len(r.left) for r in results)}; conforming models: "

@@ -37,6 +37,15 @@ from attnviz.cli.training_options import cache_folder, folders_of_pictures, prog
 )
 @click.option("--epochs", type=click.IntRange(min=1), default=4, show_default=True)
 @click.option("--batch", type=click.IntRange(min=2), default=32, show_default=True)
+@click.option("--optimizer", default="adamw", show_default=True, help="adamw, sgd or sam.")
+@click.option("--weight-decay", type=click.FloatRange(min=0), default=0.0, show_default=True)
+@click.option(
+    "--patches",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="At most how many parts of each photograph serve as objects too, in every other scene.",
+)
 @click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=5e-3, show_default=True)
 @click.option(
     "--held-out-views", type=click.IntRange(min=2), default=1600, show_default=True, help="Views to evaluate on."
@@ -56,6 +65,9 @@ def command(
     plain_weight: float,
     epochs: int,
     batch: int,
+    optimizer: str,
+    weight_decay: float,
+    patches: int,
     learning_rate: float,
     held_out_views: int,
     seed: int,
@@ -81,8 +93,8 @@ def command(
     arguments = click.get_current_context().params
     plan = Plan(
         model,
-        DataRecipe(views, plain_share, seed, frames=MODELS[model].frames),
-        TrainRecipe(epochs, batch, learning_rate, plain_weight, seed),
+        DataRecipe(views, plain_share, seed, frames=MODELS[model].frames, patches=patches),
+        TrainRecipe(epochs, batch, learning_rate, plain_weight, seed, optimizer, weight_decay),
         held_out_views,
         out,
         cache,

@@ -18,10 +18,10 @@ from attnviz.models.mechanism import MODELS
 from attnviz.models.trunk import EfficientNetLite0, fold_norms
 from attnviz.records import Site
 from attnviz.training.cost import Cost, cost
-from attnviz.training.features import Teacher, as_input, chunks
+from attnviz.training.features import Teacher, chunks
 from attnviz.training.figures import Figure, Numbers, resampled
 from attnviz.training.maps import energy, feature_norms, maps_of, pointing, weigh_places
-from attnviz.training.scenes import View
+from attnviz.training.scenes import View, as_input
 from attnviz.training.trainer import divergence
 
 SURE = 0.5  # the teacher is sure of an object from this probability on

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from torch import Tensor
 
 from attnviz.models.trunk import CLASSES, INPUT_SIZE_PX, EfficientNetLite0, fold_norms
 from attnviz.training.files import write_json
-from attnviz.training.scenes import View, alone, make_views
-from attnviz.training.sources import Sources, split
+from attnviz.training.patches import cut_patches
+from attnviz.training.scenes import View, alone, as_input, make_views
+from attnviz.training.sources import Source, Sources, split
 
 BATCH = 64
 Progress = Callable[[int, int], None]
@@ -33,6 +34,7 @@ class DataRecipe:
         seed: Of the split, and of every random choice in a view.
         held_out: Whether the views show held-out objects and photographs.
         frames: Frames of each view, a clip; ``None`` for single images.
+        patches: At most how many parts of each photograph serve as objects too, in every other scene.
     """
 
     views: int
@@ -40,15 +42,16 @@ class DataRecipe:
     seed: int = 0
     held_out: bool = False
     frames: int | None = None
+    patches: int = 0
 
     def kinds(self) -> list[str]:
         """What each view is, in a seeded order."""
         plain = np.random.default_rng((self.seed, 7)).random(self.views) < self.plain_share
         return ["plain" if is_plain else "scene" for is_plain in plain]
 
-    def make(self, sources: Sources, start: int = 0) -> Iterator[View]:
+    def make(self, sources: Sources, start: int = 0, patches: Sequence[Source] = ()) -> Iterator[View]:
         """The views from the ``start``-th on; held-out ones share no object, photograph or seed with the others."""
-        chosen = split(sources, self.seed, held_out=self.held_out)
+        chosen = replace(split(sources, self.seed, held_out=self.held_out), patches=tuple(patches))
         return make_views(chosen, self.kinds(), 2 * self.seed + self.held_out, start, self.frames)
 
 
@@ -93,14 +96,6 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.scene)
-
-
-def as_input(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
-    """``(N, 224, 224, 3)`` uint8 to the trunk's ``(N, 3, 224, 224)``, channels last in memory: it is faster so.
-
-    Clips, ``(N, T, 224, 224, 3)``, become ``(N, T, 3, 224, 224)``.
-    """
-    return torch.from_numpy(pixels.astype(np.float32)).div_(127.5).sub_(1).movedim(-1, -3)
 
 
 def chunks(views: Iterator[View], size: int = BATCH) -> Iterator[list[View]]:
@@ -164,7 +159,11 @@ def _fill(
     fold_norms(trunk)
     trunk.to(memory_format=torch.channels_last)
     teacher = Teacher(trunk)
-    for chunk in chunks(recipe.make(sources, done)):
+    patches: Sequence[Source] = ()
+    if recipe.patches:
+        photographs = split(sources, recipe.seed, held_out=recipe.held_out).photographs
+        patches = cut_patches(photographs, trunk, recipe.patches, recipe.seed)
+    for chunk in chunks(recipe.make(sources, done, patches)):
         start, done = done, done + len(chunk)
         x = as_input(np.stack([view.pixels for view in chunk]))
         features = trunk.before(x.flatten(0, -4), stage)

@@ -79,9 +79,9 @@ def train(plan: Plan, sources: Sources, told: Stage) -> Evaluation:
     weights: dict[str, torch.Tensor] = {}
     if MODELS[plan.model].attends:
         weights = _learn(plan, sources, told)
-    choice = replace(plan.data, views=_CHOICE_VIEWS, plain_share=0.5)
+    choice = replace(plan.data, views=_CHOICE_VIEWS, plain_share=0.5, patches=0)
     chosen = measure({plan.model: weights}, sources, choice, told, fully=False)
-    held_out = replace(plan.data, views=plan.held_out_views, plain_share=0.5, held_out=True)
+    held_out = replace(plan.data, views=plan.held_out_views, plain_share=0.5, held_out=True, patches=0)
     (measured,) = measure({plan.model: weights}, sources, held_out, told, {plan.model: chosen[0].map_of})
     if weights:
         _write(weights_path, lambda path: save_file(weights, path))

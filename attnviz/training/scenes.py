@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 from attnviz.training.sources import Pixels, Source, Sources
 
@@ -44,25 +46,39 @@ class View:
     mirrored: bool = False
 
 
+def as_input(pixels: Pixels) -> Tensor:
+    """``(N, 224, 224, 3)`` uint8 to the trunk's ``(N, 3, 224, 224)``, channels last in memory: it is faster so.
+
+    Clips, ``(N, T, 224, 224, 3)``, become ``(N, T, 3, 224, 224)``.
+    """
+    return torch.from_numpy(pixels.astype(np.float32)).div_(127.5).sub_(1).movedim(-1, -3)
+
+
 def make_views(
     sources: Sources, kinds: Sequence[str], seed: int, start: int = 0, frames: int | None = None
 ) -> Iterator[View]:
     """One view for each entry of ``kinds``, ``"scene"`` or ``"plain"``, from the ``start``-th on.
 
-    The ``i``-th depends on ``seed`` and ``i`` alone. Each object and each photograph is used about equally often.
+    The ``i``-th depends on ``seed`` and ``i`` alone. Each object and each photograph is used about equally often; where
+    there are patches, every other scene shows one in place of an object.
     """
     for index, kind in list(enumerate(kinds))[start:]:
         random = np.random.default_rng((seed, index))
         photograph = _in_turn(sources.photographs, index, seed)
         if frames is not None:
-            thing = _in_turn(sources.objects, index, seed + 1) if kind == "scene" else None
+            thing = _thing(sources, index, seed) if kind == "scene" else None
             yield compose_clip(thing, photograph, random, frames)
         elif kind == "plain":
             crop = random_crop(photograph.pixels, random)
             yield View("plain", crop, np.zeros((SIDE_PX, SIDE_PX), np.bool_), photograph.name)
         else:
-            thing = _in_turn(sources.objects, index, seed + 1)
+            thing = _thing(sources, index, seed)
             yield compose(thing, photograph, random)
+
+
+def _thing(sources: Sources, index: int, seed: int) -> Source:
+    shows_patch = bool(sources.patches) and np.random.default_rng((seed, 11, index)).random() < 0.5
+    return _in_turn(sources.patches if shows_patch else sources.objects, index, seed + 1)
 
 
 def _in_turn(pictures: tuple[Source, ...], index: int, seed: int) -> Source:
@@ -126,10 +142,11 @@ def _paste(pasted: Pixels, scene: Pixels, place: Place, light: float) -> tuple[P
 
 def alone(cut: Pixels) -> Pixels:
     """What the teacher sees: the object in the middle of a grey square, in three sizes, ``(3, 224, 224, 3)``."""
-    return np.stack([_on_grey(cut, share) for share in _ALONE_SHARES])
+    return np.stack([on_grey(cut, share) for share in _ALONE_SHARES])
 
 
-def _on_grey(cut: Pixels, share: float) -> Pixels:
+def on_grey(cut: Pixels, share: float = 0.9) -> Pixels:
+    """The object in the middle of a grey square, ``(224, 224, 3)``; its longest side is ``share`` of the square's."""
     fitted = Image.fromarray(_fit(cut, share))
     square = Image.new("RGB", (SIDE_PX, SIDE_PX), (_GREY, _GREY, _GREY))
     square.paste(fitted, ((SIDE_PX - fitted.width) // 2, (SIDE_PX - fitted.height) // 2), fitted)

@@ -63,10 +63,11 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Objects and photographs, either to train on or held out."""
+    """Objects and photographs, to train on or held out; and patches, parts of photographs that serve as objects too."""
 
     objects: tuple[Source, ...]
     photographs: tuple[Source, ...]
+    patches: tuple[Source, ...] = ()
 
 
 def find_sources(objects: Path | None = None, photographs: Path | None = None) -> Sources:

@@ -17,6 +17,7 @@ from attnviz.models.builtin import Attended, attend
 from attnviz.models.trunk import fold_norms, pretrained_trunk
 from attnviz.training.features import Features
 from attnviz.training.files import write_atomically
+from attnviz.training.optimizers import OPTIMIZERS
 
 _KEEP_EVERY = 50  # steps between checkpoints
 _WARM_UP = 20  # steps over which the learning rate rises
@@ -32,9 +33,11 @@ class TrainRecipe:
     Attributes:
         epochs: Rounds through all views.
         batch: Views per step.
-        learning_rate: AdamW's, after a short rise and down to 0 along a cosine.
+        learning_rate: After a short rise; it goes down to 0 along a cosine.
         plain_weight: What a plain photograph counts, a scene counting 1.
         seed: Of the initial values and of the order.
+        optimizer: A name in :data:`~attnviz.training.optimizers.OPTIMIZERS`.
+        weight_decay: Its.
     """
 
     epochs: int = 4
@@ -42,6 +45,8 @@ class TrainRecipe:
     learning_rate: float = 5e-3
     plain_weight: float = 1.0
     seed: int = 0
+    optimizer: str = "adamw"
+    weight_decay: float = 0.0
 
 
 def student(name: str, seed: int) -> Attended:
@@ -85,6 +90,7 @@ class Trainer:
 
     Raises:
         DataError: fewer views than one batch.
+        UnknownNameError: no such model or optimizer.
     """
 
     def __init__(self, name: str, recipe: TrainRecipe, features: Features, checkpoint: Path) -> None:
@@ -101,7 +107,9 @@ class Trainer:
             **asdict(recipe),
         }
         self._parameters = self.attended.parameters()
-        self._optimizer = torch.optim.AdamW(self._parameters, lr=recipe.learning_rate, weight_decay=0.0)
+        self._optimizer = OPTIMIZERS[recipe.optimizer](
+            self._parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
         self.steps = recipe.epochs * (len(features) // recipe.batch)
         self.step = 0
         self._take_up()
@@ -131,16 +139,19 @@ class Trainer:
             features = features.contiguous(memory_format=torch.channels_last)
         answers = torch.from_numpy(self._features.answers[batch]).float()
         scene = torch.from_numpy(self._features.scene[batch])
-        logits = self.attended.from_features(features)
         weight = torch.where(scene, 1.0, self.recipe.plain_weight)
-        loss = (divergence(answers, logits) * weight).mean()
-        for parameter, gradient in zip(self._parameters, torch.autograd.grad(loss, self._parameters), strict=True):
-            parameter.grad = gradient
-        torch.nn.utils.clip_grad_norm_(self._parameters, _LARGEST_NORM)
+
+        def gradients() -> float:
+            """Leave them in ``.grad``; gives the loss."""
+            loss = (divergence(answers, self.attended.from_features(features)) * weight).mean()
+            for parameter, gradient in zip(self._parameters, torch.autograd.grad(loss, self._parameters), strict=True):
+                parameter.grad = gradient
+            torch.nn.utils.clip_grad_norm_(self._parameters, _LARGEST_NORM)
+            return float(loss.detach())
+
         for group in self._optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate * self._schedule()
-        self._optimizer.step()
-        return float(loss.detach())
+        return float(self._optimizer.step(gradients))  # type: ignore[arg-type]  # a closure was given
 
     def _schedule(self) -> float:
         rise = min(1.0, (self.step + 1) / _WARM_UP)

@@ -57,7 +57,8 @@ def test_chance_is_the_share_of_the_scene_that_is_object(results, views):
 
 
 def test_the_divergence_is_from_the_teacher_looking_at_the_object_alone(results, views):
-    from attnviz.training.features import Teacher, as_input
+    from attnviz.training.features import Teacher
+    from attnviz.training.scenes import as_input
 
     trunk, values = pretrained_trunk(), []
     teacher = Teacher(trunk)

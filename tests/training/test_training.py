@@ -9,8 +9,8 @@ import torch
 from attnviz.errors import DataError
 from attnviz.models import MODELS, attend
 from attnviz.models.trunk import pretrained_trunk
-from attnviz.training.features import DataRecipe, Features, Teacher, as_input, prepare
-from attnviz.training.scenes import alone
+from attnviz.training.features import DataRecipe, Features, Teacher, prepare
+from attnviz.training.scenes import alone, as_input
 from attnviz.training.trainer import Trainer, TrainRecipe, divergence, student
 
 ATTENDING = [name for name in MODELS if MODELS[name].attends]

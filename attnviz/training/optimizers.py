@@ -1,0 +1,64 @@
+"""Optimizers by name; each is built from parameters, ``lr`` and ``weight_decay``, and takes a step from a closure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from attnviz.registry import Registry
+
+OPTIMIZERS: Registry[Callable[..., torch.optim.Optimizer]] = Registry("optimizer")
+OPTIMIZERS.register("adamw")(torch.optim.AdamW)
+OPTIMIZERS.register("sgd")(partial(torch.optim.SGD, momentum=0.9, nesterov=True))
+
+
+@OPTIMIZERS.register("sam")
+class SAM(torch.optim.AdamW):
+    r"""Sharpness-aware minimisation: AdamW with the gradient where the loss nearby is worst.
+
+    .. math:: \nabla L(w + \hat\epsilon), \quad \hat\epsilon = \rho\,\nabla L(w) / \lVert\nabla L(w)\rVert_2
+
+    Each step computes the gradients twice. The paper steps with SGD.
+
+    Args:
+        params: The parameters.
+        radius: ``ρ``.
+        others: AdamW's.
+
+    Source: Foret, Kleiner, Mobahi and Neyshabur, "Sharpness-Aware Minimization for Efficiently Improving
+    Generalization", ICLR 2021, section 2, https://arxiv.org/abs/2010.01412.
+    """
+
+    def __init__(self, params: Any, radius: float = 0.05, **others: Any) -> None:
+        super().__init__(params, **others)
+        self.radius = radius
+
+    def step(self, closure: Callable[[], float] | None = None) -> float:  # type: ignore[override]  # it needs one
+        """One step.
+
+        Args:
+            closure: Leaves the gradients at the parameters' present values in ``.grad``, and gives the loss.
+
+        Raises:
+            ValueError: no closure.
+        """
+        if closure is None:
+            raise ValueError("SAM needs a closure that computes the gradients: it does so twice in a step")
+        loss = closure()
+        moved = [
+            parameter for group in self.param_groups for parameter in group["params"] if parameter.grad is not None
+        ]
+        kept = [parameter.detach().clone() for parameter in moved]
+        norm = torch.stack([parameter.grad.norm() for parameter in moved]).norm().clamp_min(1e-12)
+        with torch.no_grad():
+            for parameter in moved:
+                parameter.add_(parameter.grad, alpha=float(self.radius / norm))
+        closure()
+        with torch.no_grad():
+            for parameter, value in zip(moved, kept, strict=True):
+                parameter.copy_(value)
+        super().step()
+        return loss

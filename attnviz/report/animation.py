@@ -37,7 +37,7 @@ def write(document: Document, path: Path) -> None:
 
 def animated(clip: ClipView) -> bytes:
     """The animation: each frame, its map over it, and under both the weights of all frames."""
-    images = [Image.fromarray(_picture(clip, frame)) for frame in range(len(clip.frames))]
+    images = [Image.fromarray(picture_of(clip, frame)) for frame in range(len(clip.frames))]
     buffer = io.BytesIO()
     durations = _durations_ms(clip.seconds)
     images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)
@@ -54,7 +54,8 @@ def _durations_ms(seconds: tuple[float, ...]) -> list[int]:
     return [int(min(_SLOWEST_MS, max(_QUICKEST_MS, step))) for step in [*steps, steps[-1]]][: len(seconds)]
 
 
-def _picture(clip: ClipView, frame: int) -> Array:
+def picture_of(clip: ClipView, frame: int) -> Array:
+    """One picture of the animation, RGB."""
     side = _SIDE if len(clip.frames) <= _MANY else _SMALL_SIDE
     seen = cv2.resize(clip.frames[frame], (side, side), interpolation=cv2.INTER_AREA)
     maps = clip.best()

@@ -24,7 +24,12 @@ OPACITY = 0.5
 
 def colour_map(view: MapView) -> Colormap:
     """The Matplotlib colour map of a map."""
-    return _colour_map("vlag" if view.signed else "viridis" if view.kind == "attention" else "inferno")
+    return _colour_map(palette(view))
+
+
+def palette(view: MapView) -> str:
+    """The name of a map's colour map."""
+    return "vlag" if view.signed else "viridis" if view.kind == "attention" else "inferno"
 
 
 @cache
@@ -107,12 +112,23 @@ def jpeg_uri(picture: Array, quality: int = 88) -> str:
 
 def map_uri(view: MapView) -> str:
     """A map as a PNG ``data:`` address in its colours."""
+    return _png_uri(levels(view), lookup(view))
+
+
+def grey_uri(values: Array) -> str:
+    """Bytes ``(H, W)`` uint8 as a grey PNG ``data:`` address: exact, packed, and unpacked by every browser."""
+    return _png_uri(values, None)
+
+
+def _png_uri(values: Array, table: Array | None) -> str:
     from io import BytesIO
 
     from PIL import Image
 
-    image = Image.fromarray(levels(view)).convert("P")
-    image.putpalette(lookup(view).tobytes())
+    image = Image.fromarray(values)
+    if table is not None:
+        image = image.convert("P")
+        image.putpalette(table.tobytes())
     buffer = BytesIO()
     image.save(buffer, "PNG", compress_level=6)
     return data_uri(buffer.getvalue(), "image/png")

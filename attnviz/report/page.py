@@ -10,20 +10,19 @@ import cv2
 
 from attnviz.records import Score
 from attnviz.report import meanings
-from attnviz.report.animation import animated
-from attnviz.report.colours import OPACITY, data_uri, gradient_css, jpeg_uri, map_uri, overlay
+from attnviz.report.animation import animated, picture_of
+from attnviz.report.colours import OPACITY, data_uri, gradient_css, jpeg_uri, overlay
 from attnviz.report.document import (
     CLIP_PERCENTILE,
     ClipView,
     Document,
-    MapView,
     SiteView,
-    shows_bounded_gate,
 )
 from attnviz.report.exhibits import Exhibit, Stage
 from attnviz.report.exhibits.base import name_of, stage_of
 from attnviz.report.numbers import number, scale_ends
 from attnviz.report.pages import template
+from attnviz.report.viewing import GROUPS, palettes, title_of, views_of
 
 TILE_PX = 224
 FRAME_TILE_PX = 112
@@ -37,13 +36,14 @@ def write(document: Document, path: Path) -> None:
 
 def render(document: Document) -> str:
     """The page."""
-    views = [_view(view, document) for view in document.maps]
+    views = views_of(document)
     return template("report.html.j2").render(
         document=document,
         picture=jpeg_uri(document.picture),
         views=views,
         first=_first(views),
-        groups=_groups(views),
+        groups=_groups(document, views),
+        data=_data(document, views),
         sites=[_site(site, document) for site in document.sites],
         site_measures=[meanings.measure(name, "") for name in document.measures_of_sites()],
         site_rows=_site_rows(document),
@@ -59,41 +59,15 @@ def render(document: Document) -> str:
     )
 
 
-def _view(view: MapView, document: Document) -> dict[str, Any]:
-    meaning = meanings.method(view.name)
-    attribution = view.kind == "attribution"
-    site = next((site for site in document.sites if site.name == view.name), None)
-    about = meaning if attribution or site is None else meanings.kind(site.kind)
-    low, middle, high = scale_ends(view)
+def _data(document: Document, views: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the page's scripts read."""
+    first = _first(views)
     return {
-        "name": view.name,
-        "title": _title(view),
-        "subtitle": _subtitle(view, site, about.title),
-        "kind": view.kind,
-        "weighs": "" if attribution or site is None else site.kind,
-        "uri": map_uri(view),
-        "tile": jpeg_uri(overlay(_tile_picture(document), view), 84),
-        "gradient": gradient_css(view),
-        "low": low,
-        "middle": middle,
-        "high": high,
-        "means": about.means,
-        "not_means": about.not_means,
-        "projection": "" if attribution else view.method,
+        "views": views,
+        "first": first["name"] if first else "",
+        "palettes": palettes(document.maps),
+        "groups": GROUPS,
     }
-
-
-def _subtitle(view: MapView, site: SiteView | None, kind: str) -> str:
-    """What a map describes, and how much of a gate's range its colours span."""
-    if view.kind == "attribution":
-        return "at the pixels" if view.source in {"", "input"} else f"at {view.source}"
-    if shows_bounded_gate(view, site):
-        return f"{kind}; the colours span {number(view.low)} to {number(view.high)} of its 0 to 1"
-    return kind
-
-
-def _tile_picture(document: Document) -> Any:
-    return cv2.resize(document.picture, (TILE_PX, TILE_PX), interpolation=cv2.INTER_AREA)
 
 
 def _first(views: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -102,9 +76,13 @@ def _first(views: list[dict[str, Any]]) -> dict[str, Any] | None:
     return next(iter(spatial[::-1] or [view for view in views if view["kind"] == "attribution"] or views), None)
 
 
-def _groups(views: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
-    titles = {"attention": "Attention g(x)", "attribution": "Attribution"}
-    groups = [(title, [view for view in views if view["kind"] == kind]) for kind, title in titles.items()]
+def _groups(document: Document, views: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """The maps of each kind, each with a small picture of it laid over the photograph."""
+    picture = cv2.resize(document.picture, (TILE_PX, TILE_PX), interpolation=cv2.INTER_AREA)
+    tiles = [
+        facts | {"tile": jpeg_uri(overlay(picture, view), 84)} for facts, view in zip(views, document.maps, strict=True)
+    ]
+    groups = [(title, [tile for tile in tiles if tile["kind"] == kind]) for kind, title in GROUPS.items()]
     return [(title, members) for title, members in groups if members]
 
 
@@ -160,11 +138,11 @@ def _kinds(document: Document) -> list[dict[str, Any]]:
     """Each kind of attention, in the order of the forward pass, with what its sites put on display."""
     stage = stage_of(document)
     kinds: dict[str, dict[str, Any]] = {}
-    for site in document.sites:
+    for place, site in enumerate(document.sites, 1):
         if site.exhibits:
             kind = kinds.setdefault(site.kind, {"name": site.kind, "meaning": meanings.kind(site.kind), "sites": []})
             shown = [_exhibit(exhibit, stage) for exhibit in site.exhibits]
-            kind["sites"].append({**_site(site, document), "exhibits": shown})
+            kind["sites"].append({**_site(site, document), "id": f"site-{place}", "exhibits": shown})
     return list(kinds.values())
 
 
@@ -181,7 +159,8 @@ def _clip(clip: ClipView) -> dict[str, Any]:
     best = clip.best()
     return {
         "gif": data_uri(animated(clip), "image/gif"),
-        "animated": "" if best is None else _title(best),
+        "still": jpeg_uri(picture_of(clip, clip.shown)),
+        "animated": "" if best is None else title_of(best),
         "total": clip.total,
         "names": names,
         "shown": clip.shown,
@@ -190,7 +169,7 @@ def _clip(clip: ClipView) -> dict[str, Any]:
         "frames": [jpeg_uri(frame, 80) for frame in small],
         "rows": [
             {
-                "title": _title(maps),
+                "title": title_of(maps),
                 "kind": maps.kind,
                 "uris": [jpeg_uri(overlay(frame, maps.of(at), 0.6), 78) for at, frame in enumerate(small)],
                 "gradient": gradient_css(maps.of(0)),
@@ -208,7 +187,7 @@ def _agreement(document: Document) -> list[dict[str, Any]]:
         any_score = next(iter(scores.values()))
         rows = [
             {
-                "title": _title(a),
+                "title": title_of(a),
                 "cells": [None if a is b else _cell(scores.get((a.name, b.name))) for b in document.maps],
             }
             for a in document.maps
@@ -216,10 +195,6 @@ def _agreement(document: Document) -> list[dict[str, Any]]:
         meaning = meanings.measure(measure, any_score.higher_is)
         matrices.append({"id": measure, "meaning": meaning, "rows": rows, "low": any_score.low, "high": any_score.high})
     return matrices
-
-
-def _title(view: MapView) -> str:
-    return meanings.method(view.name).title if view.kind == "attribution" else view.name
 
 
 def _glossary(document: Document) -> list[tuple[str, list[meanings.Meaning]]]:

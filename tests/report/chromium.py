@@ -33,10 +33,30 @@ class Reader:
         tab.on("console", lambda message: self.troubles.append(message.text))
         tab.on("pageerror", lambda error: self.troubles.append(str(error)))
         tab.on("request", lambda request: self.requests.append(request.url))
+        tab.set_default_timeout(10_000)
         tab.goto(address)
 
     def style(self, selector, name):
         return self.tab.eval_on_selector(selector, f"e => getComputedStyle(e).{name}")
+
+    @property
+    def title(self):
+        """Of the map that is shown."""
+        return self.told("title")
+
+    def told(self, part, side="a"):
+        """What the viewer says of a map."""
+        return self.tab.text_content(f'[data-side="{side}"] [data-part="{part}"]')
+
+    def show(self, mode):
+        """One map, side by side, or swipe."""
+        self.tab.check(f'input[name="mode"][value="{mode}"]', force=True)
+
+    def faults(self):
+        """What axe-core finds wrong, as short lines."""
+        axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed").Axe()
+        found = axe.run(self.tab).response["violations"]
+        return [f"{one['id']}: {one['help']}: {one['nodes'][0]['html'][:200]}" for one in found]
 
     def choose(self, name):
         self.tab.check(f'input[name="map"][value="{name}"]', force=True)

@@ -69,8 +69,12 @@ def address(explanation, tmp_path_factory):
 
 @pytest.fixture
 def reader(browser, address, request):
-    context = browser.new_context(**getattr(request, "param", {}))
-    yield Reader(context.new_page(), address)
+    params = getattr(request, "param", {})
+    context = browser.new_context(**params)
+    one = Reader(context.new_page(), address)
+    if params.get("java_script_enabled", True):
+        one.tab.wait_for_function("document.querySelectorAll('.chooses[data-ready=yes]').length === 2")
+    yield one
     context.close()
 
 
@@ -204,6 +208,32 @@ def test_every_control_has_an_accessible_name(reader):
     assert reader.tab.get_by_role("button", name="Choose an output position on the photograph").count() == 1
     assert reader.tab.get_by_role("combobox", name="Heads").count() == 1
     assert reader.tab.get_by_role("checkbox").count() == 2
+
+
+@pytest.mark.parametrize(
+    ("reader", "label"),
+    [({"reduced_motion": "no-preference"}, "Stop the animation"), ({"reduced_motion": "reduce"}, "Play the animation")],
+    indirect=["reader"],
+)
+def test_an_animation_can_be_stopped_and_stands_still_for_those_who_asked_for_calm(reader, label):
+    def kind():
+        return reader.tab.get_attribute(".film img", "src").partition(";")[0]
+
+    moving = label.startswith("Stop")
+    assert reader.tab.text_content(".film button") == label
+    assert kind() == ("data:image/gif" if moving else "data:image/jpeg")
+    reader.tab.click(".film button")
+    assert kind() == ("data:image/jpeg" if moving else "data:image/gif")
+
+
+def test_axe_finds_nothing_in_exhibits(reader):
+    reader.tab.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    assert reader.faults() == []
+
+
+def test_pointing_at_an_exhibit_marks_the_same_place_on_the_maps(reader):
+    reader.tab.locator('[data-exhibit="queries"] .pad').hover(position={"x": 50, "y": 50})
+    assert not reader.tab.eval_on_selector("#stage .mark", "e => e.hidden")
 
 
 def test_a_clip_is_shown_frame_by_frame_with_an_animation(reader):

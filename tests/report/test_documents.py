@@ -22,6 +22,7 @@ from attnviz.report.document import MapView, channel_gates, colour_range
 from attnviz.report.files import make_parents, write_files
 from attnviz.report.folder import check_folder, folders_for, write_folder
 from attnviz.report.numbers import number
+from attnviz.report.viewing import scale_of, views_of
 
 
 def view(values, kind="attention"):
@@ -203,7 +204,7 @@ class TestPage:
         audit = Audit()
         audit.feed(text)
         assert audit.addresses
-        assert all(address.startswith("data:") for address in audit.addresses)
+        assert all(address.startswith(("data:", "#")) for address in audit.addresses)
         assert not re.findall(r"url\((?!data:)|@import|https?://(?!www\.w3\.org)", text)
         assert "default-src 'none'" in text
 
@@ -238,7 +239,8 @@ class TestPage:
     def test_it_shows_every_map_every_site_every_note_and_the_target(self, document):
         text = page.render(document)
         assert text.count("data-map=") == len(document.maps)
-        assert text.count('<input type="radio"') == len(document.maps)
+        data = json.loads(re.search(r'<script type="application/json" id="data">(.+?)</script>', text)[1])
+        assert [view["name"] for view in data["views"]] == [view.name for view in document.maps]
         assert "tiger cat <small>p = 0.39</small>" in text
         assert document.notes[0] in text
         for site in document.sites:
@@ -264,17 +266,23 @@ class TestPage:
         view, site = document.maps[1], document.sites[1]
         assert (view.name, site.squash, site.kind) == (site.name, "sigmoid", "spatial")
         wanted = f"spatial gate; the colours span {number(view.low)} to {number(view.high)} of its 0 to 1"
-        assert page._view(view, document)["subtitle"] == wanted
+        assert views_of(document)[1]["subtitle"] == wanted
         headers = [header for header, _ in bands_of(document)]
         assert [" between 0 and 1, each colour scale" in header for header in headers] == [False, False, True]
         unbounded = replace(document, sites=tuple(replace(one, squash=None) for one in document.sites))
-        assert page._view(view, unbounded)["subtitle"] == "spatial gate"
+        assert views_of(unbounded)[1]["subtitle"] == "spatial gate"
+
+    def test_a_step_of_a_scale_becomes_a_number_again(self, document):
+        scale = scale_of(view([[-1.0, 2.0]]))
+        assert (scale["from"], scale["to"], scale["signed"], scale["clipped"]) == (-2.0, 2.0, True, False)
+        assert scale["palette"] == "vlag"
+        assert (scale["low"], scale["middle"], scale["high"]) == ("−2", "0", "2")
 
     def test_an_explanation_without_attention_or_attribution_has_a_page(self, explanation):
         bare = replace(explanation, records=(), heatmaps=(), scores=(), notes=(), settings={})
         text = page.render(describe(bare))
         assert "tiger cat" in text
-        assert 'id="overlay"' not in text
+        assert "Map of" not in text.split("<script")[0]
 
     def test_a_measure_that_nobody_described_speaks_for_itself(self, explanation):
         odd = replace(explanation.scores[1], measure="my_measure", higher_is="odder")

@@ -173,10 +173,10 @@ class TestPairwise:
     def test_many_sites_share_the_room_of_the_page(self):
         tokens = Tokens((1, 14, 14), torch.arange(-1, 196)[None])
         g = torch.rand(1, 12, 197, 197)
-        for others in (0, 11, 47):
+        for others, queries, sheets in ((0, 197, 13), (11, 197, 13), (47, 50, 13), (99, 197, 1)):
             one, _ = self.queries(g, tokens, others=others)
-            assert (others + 1) * one.maps.size < 1.1 * PAGE_VALUES
-            assert len(one.names) >= 50
+            assert (len(one.names), len(one.sheets)) == (queries, sheets)
+            assert (others + 1) * one.maps.size < PAGE_VALUES
         assert "The 12 heads are shown by their mean" in one.caption
 
     def test_learned_queries_are_numbered(self):

@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from attnviz.report.colours import jpeg_uri, lookup, overlay
+from attnviz.report.colours import grey_uri, jpeg_uri, lookup, overlay
 from attnviz.report.document import Array, MapView
 from attnviz.report.exhibits.base import EXHIBITS, Stage, Still, packed, steps
 from attnviz.report.exhibits.pictures import STILL_PX
@@ -53,10 +53,11 @@ class Queries:
         return int(np.square(self.spots - 0.5).sum(1).argmin())
 
     def view(self, stage: Stage) -> dict[str, Any]:
-        """Maps in 8 bits, each from 0 to its own largest value, and the first of them as a picture."""
+        """Maps in 8 bits, each from 0 to its own largest value, as rows of a grey PNG; the first also as a picture."""
         high = self.maps.max((2, 3)).astype(np.float32)
         lost = [name for name, spot in zip(self.names, self.spots, strict=True) if np.isnan(spot[0])]
         picture = cv2.resize(stage.picture, (_FIRST_PX, _FIRST_PX), interpolation=cv2.INTER_AREA)
+        flat = steps(self.maps, 0.0, high[:, :, None, None]).reshape(high.size, -1)
         return {
             "names": list(self.names),
             "sheets": list(self.sheets),
@@ -64,7 +65,7 @@ class Queries:
             "first": self.first,
             "fallback": jpeg_uri(overlay(picture, self._map(0, self.first), 0.6), 80),
             "shape": [int(n) for n in self.maps.shape],
-            "maps": packed(steps(self.maps, 0.0, high[:, :, None, None])),
+            "maps": grey_uri(flat),
             "high": packed(high),
             "nowhere": packed(self.nowhere.astype(np.float32)),
             "spots": packed(np.nan_to_num(self.spots, nan=-1.0).astype(np.float32)),

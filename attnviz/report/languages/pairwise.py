@@ -12,10 +12,16 @@ from attnviz.report.document import Array
 from attnviz.report.exhibits import Exhibit, Pictures, Queries
 from attnviz.report.languages.base import SMALL_PX, Scene, array, language, small
 
-PAGE_VALUES = 1_200_000
-"""Numbers that all pairwise sites of a page share, one byte each: more queries, then heads, as far as they last."""
+PAGE_VALUES = 6_400_000
+"""Numbers that all pairwise sites of a page share, one byte each before they are packed.
+
+Enough for every query and head of a ViT-B/16 at 224 pixels.
+"""
 
 MOST_QUERIES = 256
+FEWEST_QUERIES = 49
+"""Queries are thinned to this many, 7 × 7, to make room for heads; where that is not enough, heads go."""
+
 MOST_TOKENS = 4
 _MATRIX_PX = 96
 
@@ -104,10 +110,11 @@ def _queries(record: Record, scene: Scene, maps: Array, nowhere: Array) -> Queri
     places = maps.shape[2] * maps.shape[3]
     everywhere = layout.queries.places.numpy()
     grid = layout.queries.grid
-    indices, spots = _offered(everywhere, grid, min(MOST_QUERIES, room // places))
+    heads, tokens = maps.shape[1], min(MOST_TOKENS, int((everywhere[0] == -1).sum()))
+    most = [room // places // sheets - tokens for sheets in (1, heads + 1)]
+    shown = heads if heads > 1 and most[1] >= FEWEST_QUERIES else 0
+    indices, spots = _offered(everywhere, grid, min(MOST_QUERIES, most[shown > 0]))
     maps, nowhere = maps[indices].transpose(1, 0, 2, 3), nowhere[indices].T
-    heads = len(maps)
-    shown = heads if 1 < heads < room // (len(indices) * places) else 0
     left = len(np.unique(everywhere[everywhere >= 0])) - int((~np.isnan(spots[:, 0])).sum())
     return Queries(
         title="What each query takes from where",

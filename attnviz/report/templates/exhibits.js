@@ -1,9 +1,7 @@
 "use strict";
 (() => {
-  const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  const as = (Type, text) => new Type(bytes(text).buffer);
+  const as = (Type, text) => new Type(unpacked(text).buffer);
   const share = (value) => (value >= 0.995 ? value.toFixed(2) : value.toPrecision(2));
-  const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
   // A pad is a photograph to choose a place on, by pointer or by arrow keys.
   const pad = (figure, { onPlace, onArrow }) => {
@@ -23,10 +21,11 @@
     return button;
   };
 
-  const queries = (figure) => {
+  const queries = async (figure) => {
     const data = figure.dataset;
     const [, count, rows, columns] = data.shape.split(",").map(Number);
-    const maps = bytes(data.maps), colours = bytes(data.colours);
+    const grey = (await pixels(data.maps)).data, colours = unpacked(data.colours);
+    const maps = Uint8Array.from({ length: grey.length / 4 }, (_, at) => grey[4 * at]);
     const high = as(Float32Array, data.high), nowhere = as(Float32Array, data.nowhere), spots = as(Float32Array, data.spots);
     const now = figure.querySelector(".now"), names = now.dataset.names.split("|");
     const canvas = figure.querySelector("canvas"), spot = figure.querySelector(".spot"), select = figure.querySelector("select");
@@ -96,7 +95,7 @@
       const [rows, columns] = row.dataset.grid.split(",").map(Number);
       return {
         rows, columns, count: Number(row.dataset.count), shown: row.querySelector("input"),
-        places: as(Uint16Array, row.dataset.points), weights: bytes(row.dataset.weights),
+        places: as(Uint16Array, row.dataset.points), weights: unpacked(row.dataset.weights),
       };
     });
     const canvas = figure.querySelector("canvas"), now = figure.querySelector(".now");
@@ -119,6 +118,14 @@
         return spots;
       });
     };
+    // A disc, a square, a triangle: layers differ by more than their colour.
+    const shape = (depth, x, y, size) => {
+      brush.beginPath();
+      if (depth % 3 === 0) brush.arc(x, y, size, 0, 7);
+      else if (depth % 3 === 1) brush.rect(x - size, y - size, 2 * size, 2 * size);
+      else for (const [across, down] of [[0, -1.3], [1.2, 1], [-1.2, 1]]) brush.lineTo(x + across * size, y + down * size);
+      brush.closePath();
+    };
     const draw = () => {
       const found = follow();
       brush.clearRect(0, 0, side, side);
@@ -128,8 +135,7 @@
         brush.strokeStyle = "rgb(0 0 0 / 0.55)";
         for (const [x, y, weight] of found[depth]) {
           if (weight < 0.02) continue;
-          brush.beginPath();
-          brush.arc(x * side, y * side, (9 - 2.5 * depth) * Math.sqrt(weight) + 1, 0, 7);
+          shape(depth, x * side, y * side, (9 - 2 * depth) * Math.sqrt(weight) + 1);
           brush.fill();
           if (depth === 0) brush.stroke();
         }
@@ -169,12 +175,14 @@
   const makers = { queries, points };
   for (const figure of document.querySelectorAll(".chooses")) {
     const details = figure.closest("details");
-    const start = () => {
+    const start = async () => {
       if (!details.open || figure.dataset.ready) return;
+      figure.dataset.ready = "soon";
+      await makers[figure.dataset.exhibit](figure);
       figure.dataset.ready = "yes";
-      makers[figure.dataset.exhibit](figure);
     };
     details.addEventListener("toggle", start);
     start();
   }
+  for (const picture of document.querySelectorAll(".exhibit .linked")) cursor.link(picture);
 })();

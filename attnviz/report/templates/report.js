@@ -1,56 +1,49 @@
 "use strict";
 (() => {
-  const by = (id) => document.getElementById(id);
-  const theme = by("theme");
-  const isDark = () => {
-    const chosen = document.documentElement.dataset.theme;
-    return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  };
-  const label = () => {
-    theme.textContent = isDark() ? "Light" : "Dark";
-    theme.setAttribute("aria-label", `Use ${isDark() ? "light" : "dark"} colours`);
-    theme.setAttribute("aria-pressed", String(isDark()));
-  };
-  theme.addEventListener("click", () => {
-    document.documentElement.dataset.theme = isDark() ? "light" : "dark";
-    label();
+  const data = JSON.parse(by("data").textContent);
+  const photo = document.querySelector("#stage .photo");
+  const other = data.views.filter(({ name }) => name !== data.first);
+  viewer.show({
+    ...data,
+    photo: photo.src,
+    alt: photo.alt,
+    groups: Object.entries(data.groups)
+      .map(([kind, title]) => [title, data.views.filter((view) => view.kind === kind)])
+      .filter(([, views]) => views.length),
+    other: (other.find(({ kind }) => kind === "attribution") || other[0] || { name: "" }).name,
   });
-  label();
-
-  const overlay = by("overlay");
-  if (!overlay) return;
-  const slider = by("opacity");
-  const fade = () => {
-    by("stage").style.setProperty("--opacity", slider.value / 100);
-    by("opacity-value").textContent = `${slider.value} %`;
-  };
-  slider.addEventListener("input", fade);
-  fade();
-
-  const inputs = [...document.querySelectorAll('input[name="map"]')];
-  const show = (input) => {
-    const view = input.dataset;
-    overlay.src = view.uri;
-    overlay.alt = `Map of ${view.title}`;
-    by("ramp").style.background = view.gradient;
-    for (const end of ["low", "middle", "high"]) by(end).textContent = view[end];
-    by("scale-box").setAttribute("aria-label", `Colour scale from ${view.low} to ${view.high}`);
-    by("caption-title").textContent = view.title;
-    by("caption-subtitle").textContent = view.subtitle;
-    by("caption-means").textContent = view.means;
-    by("caption-not").textContent = view.not;
-  };
-  for (const input of inputs) input.addEventListener("change", () => show(input));
-  for (const button of document.querySelectorAll("button[data-map]")) {
-    button.addEventListener("click", () => {
-      const input = inputs.find((one) => one.value === button.dataset.map);
-      input.checked = true;
-      show(input);
+  for (const tile of document.querySelectorAll("button[data-map]")) {
+    cursor.link(tile.querySelector(".linked"));
+    tile.addEventListener("click", () => {
+      viewer.choose(tile.dataset.map);
       const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
       by("title").scrollIntoView({ behavior: calm ? "auto" : "smooth" });
-      input.focus({ preventScroll: true });
+      document.querySelector('input[name="map"]:checked').focus({ preventScroll: true });
     });
   }
-  const checked = inputs.find((one) => one.checked);
-  if (checked) show(checked);
+
+  // A link to a site opens it.
+  const reveal = () => {
+    const details = location.hash.length > 1 && by(decodeURIComponent(location.hash.slice(1)));
+    if (details && details.tagName === "DETAILS") details.open = true;
+  };
+  addEventListener("hashchange", reveal);
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest('a[href^="#"]');
+    const details = link && by(link.getAttribute("href").slice(1));
+    if (details && details.tagName === "DETAILS") details.open = true;
+  });
+  reveal();
+
+  // An animation stands still for those who asked for calm, and for everyone at the press of a button.
+  for (const film of document.querySelectorAll(".film img")) {
+    const button = film.closest(".film").querySelector("button"), moving = film.src;
+    const run = (running) => {
+      film.src = running ? moving : film.dataset.still;
+      button.textContent = running ? "Stop the animation" : "Play the animation";
+      button.hidden = false;
+    };
+    button.addEventListener("click", () => run(film.src !== moving));
+    run(!matchMedia("(prefers-reduced-motion: reduce)").matches);
+  }
 })();

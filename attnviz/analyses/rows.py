@@ -93,6 +93,17 @@ def competing(record: Record, images: int) -> Tensor | None:
     return g.flatten(1)[:, None]
 
 
+def groups_of(record: Record, images: int) -> Tensor | None:
+    """What competes, of any kind of attention: :func:`competing`, and of a pairwise map the rows that stand for all.
+
+    Returns:
+        ``(N, groups, n)``; ``None`` for sampling points, which are no weights.
+    """
+    if is_pairwise(record):
+        return sampled(maps_of(record, images, WATCHED), MEASURED).flatten(1, 2)
+    return competing(record, images)
+
+
 def places(record: Record, images: int) -> Tensor | None:
     """How strongly each place is attended to: ``(N, rows, columns)``; ``None`` where ``g`` has no places.
 

@@ -3,3 +3,10 @@
 A run is a folder. Its :class:`~attnviz.batch.plan.Plan` is written first; a shard is a pure function of the plan, and
 is there or is not there, so that any engine may compute it, and an interrupted run goes on where it was.
 """
+
+from attnviz.batch.listing import Item, Listing, list_images
+from attnviz.batch.plan import Asked, Plan
+from attnviz.batch.run import Outcome, run
+from attnviz.batch.store import Store
+
+__all__ = ["Asked", "Item", "Listing", "Outcome", "Plan", "Store", "list_images", "run"]

@@ -79,14 +79,12 @@ class PlannedModel:
         methods: Those that apply to it.
         notes: What the reader must know.
         labels: How many classes have names.
-        thumbnails: Whether it sees another part of a photograph than the first model, and has thumbnails of its own.
     """
 
     name: str
     methods: tuple[str, ...]
     notes: tuple[str, ...] = ()
     labels: int = 0
-    thumbnails: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +93,9 @@ class Plan:
 
     Attributes:
         asked: What is asked.
-        images: ``given``, ``digest``, and how many have ``labels``, ``boxes``, ``masks``.
+        images: ``digest``, and how many have ``labels``, ``boxes``, ``masks``.
         total: How many images there are.
+        given: Folders, lists and files as they were named, which may be in several ways.
         models: What was found out about each model.
         versions: Of the libraries that compute.
         notes: What the reader must know of the listing.
@@ -105,6 +104,7 @@ class Plan:
     asked: Asked
     images: Mapping[str, Any]
     total: int
+    given: tuple[str, ...] = ()
     models: tuple[PlannedModel, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -143,8 +143,10 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         """What ``plan.json`` holds."""
+        question = self.question
+        question["settings"]["images"]["given"] = list(self.given)
         return {
-            **self.question,
+            **question,
             "fingerprint": self.fingerprint,
             "models": [{k: list(v) if isinstance(v, tuple) else v for k, v in asdict(m).items()} for m in self.models],
             "notes": list(self.notes),
@@ -161,14 +163,13 @@ def plan_of(asked: Asked, given: Sequence[str], listing: Listing) -> Plan:
     from attnviz import __version__
 
     images = {
-        "given": [str(one) for one in given],
         "digest": listing.digest,
         "labels": sum(item.label is not None for item in listing.items),
         "boxes": sum(bool(item.boxes) for item in listing.items),
         "masks": sum(item.mask is not None for item in listing.items),
     }
     versions = {"attnviz": __version__, "torch": str(torch.__version__)}
-    return Plan(asked, images, len(listing.items), versions=versions, notes=listing.notes)
+    return Plan(asked, images, len(listing.items), tuple(map(str, given)), versions=versions, notes=listing.notes)
 
 
 def models_of(found: Mapping[str, Any]) -> tuple[PlannedModel, ...]:
@@ -180,7 +181,6 @@ def models_of(found: Mapping[str, Any]) -> tuple[PlannedModel, ...]:
             methods=tuple(one["methods"]),
             notes=tuple(one["notes"]),
             labels=one["labels"],
-            thumbnails=one["thumbnails"],
         )
         for one in models
     )

@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Measure how sparse attention looks over many images, and how sparse it may be.",
     ),
     "compare": ("attnviz.cli.compare", "Compare maps: which agree with which, and which of them to believe."),
+    "report": ("attnviz.cli.report", "Report on a folder or a list of images, on this machine or on a cluster."),
     "inspect": ("attnviz.cli.inspect", "List a model's attention sites, and prove them."),
     "models": ("attnviz.cli.models", "List the models, with their evaluation figures."),
     "train": ("attnviz.cli.train", "Train the attention of a built-in model."),

@@ -1,0 +1,156 @@
+"""A run's results in other formats: CSV, JSON, and the page as PDF."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from attnviz.batch.plan import Plan
+from attnviz.batch.store import Store
+from attnviz.batch.summary import Summary
+from attnviz.errors import OutputError
+
+FORMATS = ("csv", "json", "pdf")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+_PDF_SECONDS = 180
+
+
+def export(store: Store, plan: Plan, summary: Summary, formats: tuple[str, ...]) -> list[str]:
+    """Write the formats that are asked for, in the run's folder.
+
+    Args:
+        store: The run, complete.
+        plan: Its plan.
+        summary: Its summary.
+        formats: Of :data:`FORMATS`: ``measures.csv`` and ``answers.csv``, ``report.json``, ``report.pdf``.
+
+    Returns:
+        Paths or URLs of the files.
+
+    Raises:
+        OutputError: a file cannot be written; no Chromium, or no page, for a PDF.
+    """
+    files = []
+    if "csv" in formats:
+        files += [_stream(store, f"{table}.csv", _csv(store, table)) for table in ("measures", "answers")]
+    if "json" in formats:
+        files.append(_stream(store, "report.json", _json(store, plan, summary)))
+    if "pdf" in formats:
+        files.append(_pdf(store))
+    return files
+
+
+def _stream(store: Store, name: str, parts: Iterator[bytes]) -> str:
+    """Write a file part by part, so that it need not fit into memory where the folder is local."""
+    if not store.folder.is_local:
+        store.folder.write(name, b"".join(parts))
+        return store.folder.path(name)
+    path = Path(store.folder.path(name))
+    beside = path.with_name(f".{name}.partial")
+    try:
+        with beside.open("wb") as file:
+            for part in parts:
+                file.write(part)
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    return str(path)
+
+
+def _csv(store: Store, table: str) -> Iterator[bytes]:
+    from pyarrow import csv
+
+    first = True
+    for rows in store.all(table):
+        flat = rows.drop_columns(["top"]) if "top" in rows.column_names else rows
+        sink = io.BytesIO()
+        csv.write_csv(flat, sink, csv.WriteOptions(include_header=first))
+        first = False
+        yield sink.getvalue()
+
+
+def _json(store: Store, plan: Plan, summary: Summary) -> Iterator[bytes]:
+    """``{"schema", "version", "plan", "summary", "images": [...]}``: an image on each line."""
+
+    def text(value: Any) -> str:
+        return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+
+    head = {"schema": "attnviz.report", "version": 1, "plan": plan.as_dict(), "summary": summary.as_dict()}
+    yield (text(head)[:-1] + ', "images": [').encode("utf-8", "replace")
+    first = True
+    for shard in sorted(store.done()):
+        measures: dict[tuple[int, str], list[Mapping[str, Any]]] = {}
+        for row in store.get("measures", shard).to_pylist():
+            kept = {key: row[key] for key in ("kind", "subject", "other", "measure", "value", "why")}
+            measures.setdefault((row["item"], row["model"]), []).append(kept)
+        answers = store.get("answers", shard).to_pylist()
+        for item, of_models in groupby(answers, key=lambda row: (row["item"], row["image"], row["label"])):
+            models = [
+                {**{k: v for k, v in row.items() if k not in {"item", "image", "label"}},
+                 "measures": measures.get((row["item"], row["model"]), [])}
+                for row in of_models
+            ]  # fmt: skip
+            line = text(dict(zip(("item", "image", "label", "models"), (*item, models), strict=True)))
+            yield (("\n" if first else ",\n") + line).encode("utf-8", "replace")
+            first = False
+    yield b"\n]}\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def browser(which: Callable[[str], str | None] = shutil.which) -> str:
+    """The Chromium on this machine, or the one that ``CHROME`` names.
+
+    Raises:
+        OutputError: there is none.
+    """
+    named = os.environ.get("CHROME")
+    found = next(filter(None, map(which, (*([named] if named else []), *BROWSERS))), None)
+    if found is None:
+        raise OutputError(
+            "a PDF is printed by Chromium, and there is none on this machine: install chromium, or name one by the "
+            "environment variable CHROME"
+        )
+    return found
+
+
+def _pdf(store: Store) -> str:
+    if not store.folder.is_local:
+        raise OutputError(f"{store.folder.root}: a PDF is printed from a local folder; copy the run first")
+    page, target = (Path(store.folder.path(name)).absolute() for name in ("index.html", "report.pdf"))
+    if not page.is_file():
+        raise OutputError(f"{page}: there is no page to print")
+    chromium = browser()
+    with tempfile.TemporaryDirectory() as profile:
+        made = Path(profile) / "report.pdf"
+        words = [
+            chromium, "--headless", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+            "--allow-file-access-from-files", "--virtual-time-budget=10000", "--no-pdf-header-footer",
+            f"--user-data-dir={profile}/profile", f"--print-to-pdf={made}", page.as_uri(),
+        ]  # fmt: skip
+        if hasattr(os, "geteuid") and os.geteuid() == 0:
+            words.insert(1, "--no-sandbox")  # which root cannot have
+        try:
+            subprocess.run(words, check=True, capture_output=True, timeout=_PDF_SECONDS)  # noqa: S603
+            if not made.is_file():
+                raise OutputError(f"{target}: {chromium} printed nothing")
+            store.folder.write("report.pdf", made.read_bytes())
+        except (subprocess.SubprocessError, OSError) as error:
+            raise OutputError(f"{target}: {chromium} could not print it: {type(error).__name__}") from error
+    return str(target)

@@ -1,0 +1,181 @@
+"""A run's folder: the plan, the listing, and one file of each table for every shard, whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attnviz.batch.files import Folder, is_partial
+from attnviz.batch.items import shown
+from attnviz.batch.listing import Listing
+from attnviz.batch.plan import Plan, differences, models_of, parse
+from attnviz.batch.schemas import LAST, TABLES, part, schemas, shard_of
+from attnviz.errors import OutputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PLAN, LOG = "plan.json", "log.jsonl"
+_BINARY = frozenset({"values", "jpeg"})
+
+OURS = (
+    PLAN, LOG, "items", *TABLES, "details", "index.html", "image.html", "page", "report.json", "report.pdf",
+    "measures.csv", "answers.csv",
+)  # fmt: skip
+"""All that a run may write into its folder: what ``--overwrite`` takes away, and nothing else."""
+
+
+class Store:
+    """A run's folder. Picklable: every worker writes the shards that it computed.
+
+    Args:
+        root: A local path, or a URL that pyarrow or fsspec can write to.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.folder = Folder(str(root))
+
+    def begin(self, plan: Plan, *, overwrite: bool) -> Plan:
+        """Find the run that is there, or make room for a new one; nothing is written yet.
+
+        Returns:
+            The plan, with what an earlier run with the same question found out about the models.
+
+        Raises:
+            OutputError: the folder cannot be written, or holds another run, which is told by the keys that differ, or
+                files of something else that have our names.
+        """
+        self._check()
+        if overwrite:
+            for name in OURS:
+                self.folder.remove(name)
+            return plan
+        if not self.folder.exists(PLAN):
+            taken = [name for name in self.folder.names() if name in OURS and name != LOG]
+            if taken:
+                raise OutputError(
+                    f"{self.folder.root}: holds {', '.join(taken)} and no plan.json; --overwrite replaces "
+                    f"{'them' if len(taken) > 1 else 'it'}"
+                )
+            return plan
+        found = parse(self.folder.read(PLAN), self.folder.path(PLAN))
+        found["settings"]["images"].pop("given", None)
+        different = differences({key: found.get(key) for key in plan.question}, plan.question)
+        if different:
+            raise OutputError(
+                f"{self.folder.root}: holds a run that was asked for otherwise: {'; '.join(different)}. The same "
+                "settings go on with it, another --out keeps both, --overwrite starts anew"
+            )
+        return replace(plan, models=models_of(found))
+
+    def _check(self) -> None:
+        """Tell before the work that a local folder cannot be written."""
+        if not self.folder.is_local:
+            return
+        path = Path(self.folder.root)
+        if path.exists() and not path.is_dir():
+            raise OutputError(f"{path}: is a file, wanted a folder for the report")
+        parent = path
+        while not parent.exists() and parent != parent.parent:
+            parent = parent.parent
+        if not parent.is_dir():
+            raise OutputError(f"{path}: cannot be made, {parent} is a file")
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise OutputError(f"{path}: cannot be written, no permission in {parent}")
+
+    def open(self, plan: Plan, listing: Listing) -> None:
+        """Write the plan, unless it is there, and then the listing.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        if not self.folder.exists(PLAN):
+            text = json.dumps(plan.as_dict(), ensure_ascii=False, indent=1)
+            self.folder.write(PLAN, shown(text).encode() + b"\n")
+        name = f"items/{part(0)}"
+        if not self.folder.exists(name):
+            self.folder.write(name, packed(_items(listing)))
+
+    def done(self) -> set[int]:
+        """Shards that are there: those with answers, which are written last."""
+        found = (shard_of(name) for name in self.folder.names(LAST))
+        return {number for number in found if number is not None}
+
+    def put(self, shard: int, tables: Mapping[str, pa.Table]) -> None:
+        """Write a shard: its answers last, so that they tell that it is whole.
+
+        Raises:
+            OutputError: the disk is full, or the folder cannot be written; the shard is then computed again.
+        """
+        for name in TABLES:
+            self.folder.write(f"{name}/{part(shard)}", packed(tables[name]))
+
+    def get(self, table: str, shard: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """One table of a shard.
+
+        Raises:
+            OutputError: it is not there or damaged.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        name = f"{table}/{part(shard)}"
+        data = self.folder.read(name)
+        try:
+            return pq.read_table(pa.BufferReader(data), columns=None if columns is None else list(columns))
+        except (pa.ArrowException, OSError) as error:
+            raise OutputError(f"{self.folder.path(name)}: damaged: {' '.join(str(error).split())}") from error
+
+    def all(self, table: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """One table, shard by shard, of the shards that are done; memory holds one."""
+        for shard in sorted(self.done()):
+            yield self.get(table, shard, columns)
+
+    def log(self, event: str, **values: Any) -> None:
+        """Note what happened, with the time; no part of the results.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        self.folder.append(LOG, json.dumps({"time": round(time.time(), 3), "event": event, **values}))
+
+    def tidy(self) -> None:
+        """Take away what interrupted writers left behind; called when no shard is missing."""
+        for table in ("", "items", *TABLES):
+            for name in self.folder.names(table):
+                if is_partial(name):
+                    self.folder.remove(f"{table}/{name}" if table else name)
+
+
+def packed(table: pa.Table) -> bytes:
+    """A table as the bytes of a Parquet file: the same bytes for the same rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    texts = [field.name for field in table.schema if field.type == pa.string()]
+    plain = [field.name for field in table.schema if field.name in _BINARY]
+    pq.write_table(
+        table, sink, compression="zstd", use_dictionary=texts,
+        write_statistics=[name for name in table.schema.names if name not in plain and name != "top"],
+    )  # fmt: skip
+    return bytes(sink.getvalue())
+
+
+def _items(listing: Listing) -> pa.Table:
+    import pyarrow as pa
+
+    rows = [
+        {
+            "item": item.number, "path": shown(item.path), "label": item.label and shown(item.label),
+            "boxes": [list(box) for box in item.boxes] or None, "mask": item.mask and shown(item.mask),
+            "same_as": None,
+        }
+        for item in listing.items
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=schemas()["items"])

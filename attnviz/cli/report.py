@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attnviz.cli.explain import CommaList
+from attnviz.cli.main import INTERRUPTED
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -142,7 +143,7 @@ def command(
         tuple(dict.fromkeys(models)), methods, tuple(metrics), sites, weights, seed, batch, shard_size, limit
     )  # fmt: skip
     works = None if engine == "local" else _ray(address, actors, gpus, cpus, device, workers)
-    with _progress(shown=not quiet) as told:
+    with _progress(shown=not quiet) as told, _resumable(out):
         outcome = run(
             given, out, asked, device=device, workers=workers, overwrite=overwrite, engine=works, told=told
         )  # fmt: skip
@@ -258,6 +259,28 @@ def _show_lists(console: Console, summary: Summary) -> None:
 def _one_line(path: str) -> str:
     """A path without what would change the terminal."""
     return "".join(char if char.isprintable() else "�" for char in path)
+
+
+@contextmanager
+def _resumable(out: str) -> Iterator[None]:
+    """An interruption says what is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        from attnviz.batch import Store
+        from attnviz.batch.plan import parse
+
+        store = Store(out)
+        if store.folder.exists("plan.json"):
+            plan = parse(store.folder.read("plan.json"), store.folder.path("plan.json"))
+            shards = -(-plan["total"] // plan["shard_size"])
+            click.echo(
+                f"Interrupted: the images of {len(store.done())} of {shards} shards are kept; the same command goes on "
+                "from there.",
+                err=True,
+            )
+            raise click.exceptions.Exit(INTERRUPTED) from None
+        raise
 
 
 @contextmanager

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from attnviz.training.evaluation import Evaluation
     from attnviz.training.figures import Figure
+    from attnviz.training.labelled import Accuracy
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -59,9 +62,25 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
         yield told
 
 
+def accuracy_table(results: Sequence[Accuracy]) -> str:
+    """How right each model is on photographs with labels, each with its 95 % interval."""
+    from rich.table import Table
+
+    table = Table(
+        title="Held-out photographs",
+        caption=f"{results[0].top1.n} photographs; below each figure its 95 % interval. none has a classifier alone.",
+        caption_justify="left",
+    )
+    for column in ("model", "parameters", "top-1", "top-5", "top-1 less none's"):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for one in results:
+        gain = "–" if one.gain is None else _cell(one.gain)
+        table.add_row(one.model, f"{one.parameters:,}", _cell(one.top1), _cell(one.top5), gain)
+    return _in_text(table)
+
+
 def shown_table(results: Sequence[Evaluation]) -> str:
     """The figures as a table for the terminal, each with its 95 % interval."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title="Held-out scenes and photographs", caption=_caption(results), caption_justify="left")
@@ -81,8 +100,13 @@ def shown_table(results: Sequence[Evaluation]) -> str:
             *costs,
         )
         table.add_row(name, *cells, result.map_of, end_section=True)
-    width = None if os.environ.get("COLUMNS") else 150
-    console = Console(width=width)
+    return _in_text(table)
+
+
+def _in_text(table: Table) -> str:
+    from rich.console import Console
+
+    console = Console(width=None if os.environ.get("COLUMNS") else 150)
     with console.capture() as captured:
         console.print(table)
     return captured.get()

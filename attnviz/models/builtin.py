@@ -16,7 +16,7 @@ from attnviz.models.labels import imagenet_labels
 from attnviz.models.mechanism import MODELS, Staged
 from attnviz.models.trunk import INPUT_SIZE_PX, EfficientNetLite0, pretrained_trunk
 from attnviz.models.vision import VisionModel
-from attnviz.models.weights_file import fit_weights, read_weights
+from attnviz.models.weights_file import fit_weights, read_labels, read_weights
 
 PREPROCESS = Preprocess(size_px=INPUT_SIZE_PX, resize_px=INPUT_SIZE_PX + 32)
 RANDOM_NOTE = "The weights are random: the maps show the architecture, not something learned."
@@ -61,19 +61,29 @@ class Attended:
         return [parameter for name, parameter in self.network.named_parameters() if name in wanted]
 
 
-def attend(name: str, trunk: EfficientNetLite0, seed: int = 0) -> Attended:
+def attend(name: str, trunk: EfficientNetLite0, seed: int = 0, classes: int | None = None) -> Attended:
     """Put a mechanism into a trunk; its random initial values depend on ``seed`` alone.
+
+    Args:
+        name: The mechanism.
+        trunk: Changed in place.
+        seed: Of the initial values.
+        classes: How many classes a new classifier tells apart, which then counts as the attention's; ``None`` leaves
+            ImageNet's.
 
     Raises:
         UnknownNameError: no such mechanism.
     """
     mechanism = MODELS[name]
-    trunk_tensors = {id(tensor) for tensor in trunk.state_dict(keep_vars=True).values()}
+    of_trunk = list(trunk.state_dict(keep_vars=True).values())  # kept alive, so that no other tensor gets their ids
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if classes is not None:
+            trunk.classifier = nn.Linear(trunk.classifier.in_features, classes)
         network = mechanism.install(trunk)
     state = network.state_dict(keep_vars=True)
-    attention = tuple(key for key, tensor in state.items() if id(tensor) not in trunk_tensors)
+    known = set(map(id, of_trunk))
+    attention = tuple(key for key, tensor in state.items() if id(tensor) not in known)
     return Attended(network.eval(), trunk, mechanism.first_stage, attention)
 
 
@@ -103,7 +113,8 @@ def load_builtin(name: str, weights: str | Path = "default", seed: int = 0) -> V
 
     Args:
         name: A name in :data:`MODELS`.
-        weights: ``"default"``, the shipped ones; ``"none"``, random ones; or a file of the attention's tensors.
+        weights: ``"default"``, the shipped ones; ``"none"``, random ones; or a file of the attention's tensors, which
+            may hold a classifier with classes of its own.
         seed: Of the random weights.
 
     Raises:
@@ -117,10 +128,11 @@ def load_builtin(name: str, weights: str | Path = "default", seed: int = 0) -> V
             trunk = EfficientNetLite0().eval()
         network, notes = attend(name, trunk, seed).network, (RANDOM_NOTE,)
         return VisionModel(network, PREPROCESS, imagenet_labels(), name, notes, frames=frames)
-    attended = attend(name, pretrained_trunk(), seed)
+    labels = None if weights == "default" else read_labels(weights)
+    attended = attend(name, pretrained_trunk(), seed, None if labels is None else len(labels))
     if weights != "default" or attended.attention:
         path = shipped_weights(name) if weights == "default" else Path(weights)
         if not attended.attention:
             raise WeightsError(f"{path}: the model {name!r} has no attention, so no weights of its own")
         attended.load(read_shipped(name) if weights == "default" else read_weights(path), path)
-    return VisionModel(attended.network, PREPROCESS, imagenet_labels(), name, frames=frames)
+    return VisionModel(attended.network, PREPROCESS, labels or imagenet_labels(), name, frames=frames)

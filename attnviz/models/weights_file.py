@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from attnviz.errors import WeightsError
+
+LABELS = "labels"
+"""Under this name the metadata of a ``.safetensors`` file hold the classes of the classifier in it, as a JSON list."""
+
+
+def read_labels(path: str | Path) -> tuple[str, ...] | None:
+    """The names of the classes that a file of weights holds; ``None`` where it holds none.
+
+    Raises:
+        WeightsError: the file is damaged.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors" or not path.is_file():
+        return None
+    try:
+        with safe_open(path, "pt") as content:
+            labels = json.loads((content.metadata() or {}).get(LABELS, "null"))
+    except Exception as error:  # as in read_weights
+        raise WeightsError(f"{path}: damaged, or no file of weights ({type(error).__name__})") from error
+    if labels is None:
+        return None
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise WeightsError(f"{path}: wanted a list of names of classes, got {str(labels)[:60]}")
+    return tuple(labels)
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:

@@ -49,9 +49,9 @@ class TrainRecipe:
     weight_decay: float = 0.0
 
 
-def student(name: str, seed: int) -> Attended:
-    """The pretrained trunk, folded and frozen, with a mechanism that may learn."""
-    attended = attend(name, pretrained_trunk(), seed)
+def student(name: str, seed: int, classes: int | None = None) -> Attended:
+    """The pretrained trunk, folded and frozen, with a mechanism that may learn, and a new classifier if asked for."""
+    attended = attend(name, pretrained_trunk(), seed, classes)
     attended.network.requires_grad_(False)  # noqa: FBT003  # torch's name for it is not the same everywhere
     for parameter in attended.parameters():
         parameter.requires_grad_()
@@ -87,16 +87,19 @@ class Trainer:
         features: What to train on.
         checkpoint: Where the state is kept between steps; an earlier run's state is taken up if its model, its
             data and its recipe are the same.
+        classes: How many classes a new classifier tells apart; ``None`` keeps the trunk's.
 
     Raises:
         DataError: fewer views than one batch.
         UnknownNameError: no such model or optimizer.
     """
 
-    def __init__(self, name: str, recipe: TrainRecipe, features: Features, checkpoint: Path) -> None:
+    def __init__(
+        self, name: str, recipe: TrainRecipe, features: Features, checkpoint: Path, classes: int | None = None
+    ) -> None:
         if len(features) < recipe.batch:
             raise DataError(f"{name}: {len(features)} views are fewer than one batch of {recipe.batch}")
-        self.attended = student(name, recipe.seed)
+        self.attended = student(name, recipe.seed, classes)
         self.recipe, self._features, self._checkpoint = recipe, features, checkpoint
         shapes = {name: list(tensor.shape) for name, tensor in self.attended.state().items()}
         self._identity = {
@@ -151,7 +154,7 @@ class Trainer:
 
         for group in self._optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate * self._schedule()
-        return float(self._optimizer.step(gradients))  # type: ignore[arg-type]  # a closure was given
+        return float(self._optimizer.step(gradients))
 
     def _schedule(self) -> float:
         rise = min(1.0, (self.step + 1) / _WARM_UP)

@@ -6,6 +6,7 @@ computes it again, and the result is the same, since a shard is a pure function 
 
 from __future__ import annotations
 
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ TRIES = 4
 """So many workers may be lost over one shard before the shard is blamed."""
 
 _TICK_SECONDS = 1.0
+_ANSWER_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +59,17 @@ class Looker:
         """Whether the models are loaded: they are, once this is answered."""
         return True
 
-    def look(self, shard: int, items: Sequence[Item]) -> tuple[int, float]:
-        """Compute and store a shard; its number and how many seconds that took."""
+    def look(self, shard: int, items: Sequence[Item]) -> tuple[str, float]:
+        """Compute and store a shard; the machine on which, and how many seconds that took."""
+        import ray
+
         from attnviz.batch.compute import compute
         from attnviz.batch.reading import reader
 
         start = time.perf_counter()
         with reader(self._workers) as pool:
             self._store.put(shard, compute(items, self._eyes, pool))
-        return shard, time.perf_counter() - start
+        return ray.get_runtime_context().get_node_id(), time.perf_counter() - start
 
 
 class RayEngine:
@@ -136,7 +140,7 @@ class RayEngine:
                     continue
                 shard, actor = running.pop(ref)
                 try:
-                    seconds = self._ray.get(ref)[1]
+                    machine, seconds = self._ray.get(ref)
                 except self._ray.exceptions.RayActorError as error:
                     pool.replace(actor)
                     lost[shard] = lost.get(shard, 0) + 1
@@ -151,8 +155,9 @@ class RayEngine:
                 except self._ray.exceptions.RayTaskError as error:
                     raise _ours(error) from error
                 pool.give(actor)
-                store.log("shard", shard=shard, images=len(plan.items_of(shard)), seconds=round(seconds, 3))
-                told(len(plan.items_of(shard)))
+                images = len(plan.items_of(shard))
+                store.log("shard", shard=shard, images=images, seconds=round(seconds, 3), machine=machine)
+                told(images)
 
     @contextmanager
     def _connected(self) -> Iterator[None]:
@@ -161,6 +166,7 @@ class RayEngine:
         if ray.is_initialized():
             yield
             return
+        _check_reachable(self._cluster.address)
         try:
             ray.init(
                 address=self._cluster.address, log_to_driver=False, include_dashboard=None, logging_level="error",
@@ -185,6 +191,21 @@ class RayEngine:
             have = "; ".join(f"{m.get('CPU', 0):g} CPU, {m.get('GPU', 0):g} GPU" for m in machines)
             raise DeviceError(f"no machine of the cluster has {cpus:g} CPU and {gpus:g} GPU for an actor: {have}")
         return self._cluster.actors or room, cpus
+
+
+def _check_reachable(address: str | None) -> None:
+    """Tell at once what Ray tells after minutes: that nobody answers there.
+
+    Raises:
+        DeviceError: nobody does.
+    """
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
+    except OSError as error:
+        raise DeviceError(f"no Ray cluster at {address}: {error.strerror or error}") from error
 
 
 def _fits(machine: dict[str, float], cpus: float, gpus: float) -> int:

@@ -1,5 +1,6 @@
 """A small network with a channel gate and a spatial gate, as a user might bring one."""
 
+import time
 from dataclasses import replace
 
 import torch
@@ -73,6 +74,16 @@ class Clips(nn.Module):
 
 def clips() -> VisionModel:
     return replace(make(Clips), frames=4)
+
+
+class Slow(Gated):
+    def forward(self, x):
+        time.sleep(0.08)
+        return super().forward(x)
+
+
+def slow() -> VisionModel:
+    return make(Slow)
 
 
 def tokens() -> VisionModel:

@@ -190,7 +190,7 @@ def process(options: argparse.Namespace, photos: Path, out: Path, engine: str) -
         *(["--threads", str(options.threads)] if options.threads else []),
     ]  # fmt: skip
     start = time.perf_counter()
-    done = subprocess.run(words, check=True, capture_output=True, text=True, cwd=HOUSE)
+    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, cwd=HOUSE)
     return {**json.loads(done.stdout.splitlines()[-1]), "seconds": time.perf_counter() - start}
 
 

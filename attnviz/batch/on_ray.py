@@ -106,16 +106,14 @@ class RayEngine:
             actor = self._ray.remote(Looker).options(
                 num_cpus=cpus, num_gpus=self._cluster.gpus, max_restarts=0, max_concurrency=1
             )
-            plan_ref = self._ray.put((store, plan))
-            held = _Pool(self._ray, lambda: self._start(actor, plan_ref, cpus), min(count, len(todo)))
+            # GPUs are had by request: without one an actor does not take that of another.
+            device = "cpu" if self._device == "auto" and not self._cluster.gpus else self._device
+            words = (store, plan, device, self._workers, max(1, int(cpus)))
+            held = _Pool(self._ray, lambda: actor.remote(*words), min(count, len(todo)))
             try:
                 self._work(held, store, plan, items, deque(todo), told)
             finally:
                 held.close()
-
-    def _start(self, actor: Any, held: Any, cpus: float) -> Any:
-        store, plan = self._ray.get(held)
-        return actor.remote(store, plan, self._device, self._workers, max(1, int(cpus)))
 
     def _work(
         self,

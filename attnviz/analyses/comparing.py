@@ -21,7 +21,7 @@ from attnviz.attribution import METHODS
 from attnviz.capture import capture, find_attention
 from attnviz.comparison import Cell, Comparison, Metric, Row
 from attnviz.errors import AttributionError, CaptureError, DataError, TargetError
-from attnviz.heatmaps import project
+from attnviz.heatmaps import project, together
 
 if TYPE_CHECKING:
     from attnviz.models import VisionModel
@@ -178,8 +178,12 @@ def _attention(name: str, subject: Subject, sites: str) -> tuple[list[_Map], lis
             continue
         key = record.site.kind.value if sites == "last" else record.name
         maps[key] = _Map(record.name, name, "attention", record.name, values.to(x.dtype))
+    joined = [
+        _Map(one.source, name, "attention", one.source, one.values.to(x.dtype))
+        for one in together(captured.records, size)
+    ]
     reasons = [] if sites == "last" and maps else without[:3]
-    return list(maps.values()), reasons
+    return [*maps.values(), *joined], reasons
 
 
 def _baselines(name: str, subject: Subject, seed: int) -> list[_Map]:

@@ -5,6 +5,7 @@ and says how its result becomes a map, and ``@method("name")`` enters it in :dat
 Captum is imported when a method is first used.
 """
 
+from attnviz.attribution.attention import attention_slopes, gradient_rollout, legrad
 from attnviz.attribution.cam import (
     cam,
     eigencam,
@@ -40,6 +41,7 @@ __all__ = [
     "Method",
     "Plan",
     "ablationcam",
+    "attention_slopes",
     "attribute",
     "cam",
     "completeness_gap",
@@ -50,6 +52,7 @@ __all__ = [
     "find_layer",
     "gradcam",
     "gradcam_plus_plus",
+    "gradient_rollout",
     "gradient_shap",
     "guided_backprop",
     "guided_gradcam",
@@ -58,6 +61,7 @@ __all__ = [
     "integrated_gradients",
     "kernel_shap",
     "layercam",
+    "legrad",
     "lime",
     "lrp",
     "method",

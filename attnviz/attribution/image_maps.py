@@ -16,27 +16,28 @@ from attnviz.errors import AttributionError
 
 
 class ImageAttribution(Attribution):  # type: ignore[misc]  # captum has no types
-    """A map of the image that needs answers of the model and no gradients, as Captum's tools call it.
+    """A map of the image that is ours, as Captum's tools call it.
 
     Args:
         logits: The model.
-        explain: From images ``(n, C, H, W)`` and classes ``(n,)`` to maps ``(n, H, W)``.
+        explain: From images ``(n, C, H, W)`` and classes ``(n,)`` to maps ``(n, h, w)``.
+        gradients: Whether it follows gradients, and does not only ask for answers.
     """
 
-    def __init__(self, logits: Logits, explain: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def __init__(self, logits: Logits, explain: Callable[[Tensor, Tensor], Tensor], *, gradients: bool = False) -> None:
         super().__init__(logits)
-        self._explain = explain
+        self._explain, self._gradients = explain, gradients
 
     @log_usage()  # type: ignore[untyped-decorator]  # Captum's noise tunnel calls what it wraps
     def attribute(self, inputs: Tensor, target: int | Tensor | Sequence[int] = 0, **_unused: Any) -> Tensor:
-        """The maps, ``(n, 1, H, W)``.
+        """The maps, ``(n, 1, h, w)``.
 
         Args:
             inputs: Images ``(n, C, H, W)``.
             target: A class for all of them, or one for each.
         """
         targets = as_targets(target, len(inputs)).to(inputs.device)
-        with torch.no_grad():
+        with torch.set_grad_enabled(self._gradients):
             return self._explain(inputs.detach(), targets)[:, None]
 
 

@@ -6,6 +6,7 @@ and applies them, and a recogniser registered in :data:`RECOGNISERS`. Nothing el
 
 from attnviz.capture import aggregation as aggregation
 from attnviz.capture.adapters import ADAPTERS, adapter
+from attnviz.capture.alike import same_tokens
 from attnviz.capture.find import Sites, find_attention
 from attnviz.capture.gates import Gate
 from attnviz.capture.kept import RowsRecord, SummaryRecord
@@ -41,4 +42,5 @@ __all__ = [
     "adapter",
     "capture",
     "find_attention",
+    "same_tokens",
 ]

@@ -27,7 +27,7 @@ class Watched:
         target: The class to explain.
         frame: The frame that stands for a clip; 0 for a photograph.
         records: What every site did in that frame, or in the clip as a whole.
-        maps: One for each site, and one for all spatial gates together: ``(1, H, W)``, or ``(T, H, W)`` by frame.
+        maps: One for each site, and those of several sites together: ``(1, H, W)``, or ``(T, H, W)`` by frame.
         by_frame: Probability of the target in each frame, where frames are seen one by one.
         unheard: Sites that the model did not reach.
         without: Why a record has no map.
@@ -140,9 +140,8 @@ def _capture(module: nn.Module, x: Tensor, sites: list[Site]) -> tuple[Tensor, l
 
 
 def _project(records: Sequence[Record], size: tuple[int, int]) -> tuple[list[Heatmap], list[str]]:
-    """The maps, that of all spatial gates together where there are several, and why a record has none."""
-    from attnviz.heatmaps import joint, project
-    from attnviz.heatmaps.joint import votes
+    """The maps, those of several sites together last, and why a record has none."""
+    from attnviz.heatmaps import project, together
 
     maps, without = [], []
     for record in records:
@@ -150,9 +149,7 @@ def _project(records: Sequence[Record], size: tuple[int, int]) -> tuple[list[Hea
             maps.append(replace(project(record, size=size), source=record.name))
         except CaptureError as error:
             without.append(str(error))
-    if sum(map(votes, records)) > 1:
-        maps.append(joint(records, size))
-    return maps, without
+    return [*maps, *together(records, size)], without
 
 
 def _weightiest(records: Sequence[Record], frames: int) -> int:

@@ -7,5 +7,18 @@ A new projection joins by one function, from a record to a map at the record's o
 from attnviz.heatmaps import gates, pairwise, sampling
 from attnviz.heatmaps.joint import joint
 from attnviz.heatmaps.project import PROJECTIONS, Projection, project, projection
+from attnviz.heatmaps.rollout import rollout
+from attnviz.heatmaps.together import together
 
-__all__ = ["PROJECTIONS", "Projection", "gates", "joint", "pairwise", "project", "projection", "sampling"]
+__all__ = [
+    "PROJECTIONS",
+    "Projection",
+    "gates",
+    "joint",
+    "pairwise",
+    "project",
+    "projection",
+    "rollout",
+    "sampling",
+    "together",
+]

@@ -83,6 +83,21 @@ METHODS: dict[str, Meaning] = {
         "The gradient averaged over noisy copies of the photograph: saliency with its noise smoothed away.",
         "An explanation of this exact photograph alone: it describes its noisy neighbourhood.",
     ),
+    "gradient_rollout": Meaning(
+        "Gradient rollout",
+        "How much of what speaks for the target class reaches the class token through the attention of all layers.",
+        "Everything that carries the answer: values, MLPs and normalisation are left out.",
+    ),
+    "legrad": Meaning(
+        "LeGrad",
+        "Where the target's score would rise if the place received more attention, over all layers.",
+        "What the model attends to: it is a slope, and may be high where there is little attention.",
+    ),
+    "attention of all layers together": Meaning(
+        "rollout",
+        "How much of each place reaches the class token, or all tokens, if layers were attention and shortcuts alone.",
+        "Importance for the target class; values, MLPs and normalisation are left out.",
+    ),
     "spatial gates together": Meaning(
         "spatial gates together",
         "All spatial gates as votes: at each place, the sum of their log-odds. Above 0 they are rather open together.",
@@ -90,7 +105,7 @@ METHODS: dict[str, Meaning] = {
     ),
 }
 
-JOINED = {"joint-log-odds": "spatial"}
+JOINED = {"joint-log-odds": "spatial", "rollout": "pairwise"}
 """Maps of several sites at once, and the kind that they are shown with."""
 
 KINDS: dict[str, Meaning] = {

@@ -39,6 +39,23 @@ class Chain(Stem):
         return self.head(self.drop(self.flatten(x)))
 
 
+class Attentive(Stem):
+    """The same network with self-attention between positions before they are averaged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query_key_value = nn.Linear(8, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.conv2(self.relu(self.norm(self.conv1(x)))))
+        query, key, value = self.query_key_value(x.flatten(2).mT).chunk(3, -1)
+        x = (query @ key.mT).softmax(-1) @ value
+        return self.head(self.drop(x.mean(1)))
+
+
+ATTENTIVE = {"gradient_rollout", "legrad"}
+"""Methods that explain by the attention that a model has."""
+
 CHAINS = {"deeplift"}
 """Methods that follow chains of modules alone."""
 
@@ -60,7 +77,8 @@ def stem(request: pytest.FixtureRequest) -> Stem:
     """A small CNN; of the kind that the method of a test can follow."""
     torch.manual_seed(1)
     call = getattr(request.node, "callspec", None)
-    model = Chain() if call is not None and call.params.get("method") in CHAINS else Stem()
+    method = None if call is None else call.params.get("method")
+    model = Chain() if method in CHAINS else Attentive() if method in ATTENTIVE else Stem()
     model.norm.running_mean.copy_(torch.randn(6))
     return model.eval()
 

@@ -41,6 +41,8 @@ REFUSED = {  # a method that does not apply says so, and is never replaced by an
     ("deeplift", "EfficientNet"): "the shares sum to",
     ("lrp", "MobileNetV3"): "no rule follows Hard",
     ("lrp", "EfficientNet"): "no rule follows Hardtanh",
+    **{(method, name): "the model has no pairwise attention"
+       for method in ("gradient_rollout", "legrad") for name in ("ResNet", "MobileNetV3", "EfficientNet")},
 }  # fmt: skip
 CLASSLESS = {"eigencam"}  # the same map for every target
 GRADIENT_FREE = {"occlusion", "feature_ablation", "lime", "kernel_shap", "rise"}
@@ -146,7 +148,7 @@ def explode(*_: Any) -> None:
 
 
 BREAKS: dict[str, tuple[Callable[[Any], Any], int, type[Exception], str]] = {
-    "bad target": (lambda _m: None, 5, TargetError, r"^(Stem|Chain) has 5 classes, 0 to 4; got 5$"),
+    "bad target": (lambda _m: None, 5, TargetError, r"^(Stem|Chain|Attentive) has 5 classes, 0 to 4; got 5$"),
     "raising model": (lambda m: m.relu.register_forward_hook(explode), 0, RuntimeError, "the model's own trouble"),
     "huge weights": (
         lambda m: m.head.weight.data.fill_(torch.inf),
@@ -158,7 +160,7 @@ BREAKS: dict[str, tuple[Callable[[Any], Any], int, type[Exception], str]] = {
         lambda m: setattr(m.head, "forward", lambda x: x[:, :, None]),
         0,
         AttributionError,
-        r": wanted logits \(\d+, classes\) from (Stem|Chain), got shape \(\d+, 8, 1\)$",
+        r": wanted logits \(\d+, classes\) from (Stem|Chain|Attentive), got shape \(\d+, 8, 1\)$",
     ),
     "cut gradient": (
         lambda m: setattr(m.head, "forward", lambda x: x.detach() * m.head.bias.sum()),

@@ -1,13 +1,13 @@
-"""Attention followed through layers: a slow twin of the paper, slopes against autograd, and refusals."""
+"""Attention followed through layers: a slow twin of the paper, and refusals."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from attnviz.analyses.slopes import attention_slopes
-from attnviz.capture import capture, find_attention
+from attnviz.capture import capture
 from attnviz.errors import CaptureError
-from attnviz.heatmaps.rollout import chain, gradient_rollout, legrad, rollout
+from attnviz.heatmaps import rollout, together
+from attnviz.heatmaps.rollout import chain
 
 
 @pytest.fixture(scope="module")
@@ -67,38 +67,6 @@ def test_rows_sum_to_one_where_dividing_columns_would_not(vit: nn.Module, x: Ten
     torch.testing.assert_close(chain(maps).sum(-1), torch.ones(2, 25))
 
 
-def test_slopes_are_those_of_the_attention_that_the_model_uses(vit: nn.Module, x: Tensor) -> None:
-    sites = find_attention(vit, x)
-    records, slopes = attention_slopes(vit, x, 2, sites)
-    assert [tuple(s.shape) for s in slopes] == [(2, 3, 25, 25)] * 3
-    from attnviz.intervene import intervene
-
-    step = torch.zeros_like(slopes[1])
-    step[0, 1, 0, 5] = 1e-2
-    with torch.no_grad():
-        plain = vit(x)[0, 2]
-        with intervene(vit, {sites[1].name: lambda g: g + step}, sites):
-            moved = vit(x)[0, 2]
-    assert float((moved - plain) / 1e-2) == pytest.approx(float(slopes[1][0, 1, 0, 5]), rel=0.05, abs=1e-4)
-    assert all(parameter.grad is None for parameter in vit.parameters())
-    assert len(records) == 3
-
-
-def test_gradient_rollout_and_legrad_are_the_papers(vit: nn.Module, x: Tensor) -> None:
-    records, slopes = attention_slopes(vit, x, 1, find_attention(vit, x))
-    relevance = torch.eye(25).expand(2, 25, 25)
-    for record, g in zip(records, slopes, strict=True):
-        relevance = relevance + torch.einsum(
-            "nqj,njk->nqk", torch.stack([(g[:, h] * record.g[:, h]).clamp_min(0) for h in range(3)]).mean(0), relevance
-        )
-    wanted = relevance[:, 0, 1:].reshape(2, 4, 6).detach()
-    torch.testing.assert_close(gradient_rollout(records, slopes, (4, 6)).values, wanted)
-    mean = torch.stack([g.clamp_min(0).mean((1, 2))[:, 1:].reshape(2, 4, 6) for g in slopes]).mean(0)
-    found = legrad(records, slopes, (4, 6))
-    torch.testing.assert_close(found.values, mean)
-    assert found.kind == "attribution"
-
-
 def test_layers_of_different_tokens_are_refused() -> None:
     timm = pytest.importorskip("timm")
     torch.manual_seed(0)
@@ -109,7 +77,8 @@ def test_layers_of_different_tokens_are_refused() -> None:
         rollout([], (8, 8))
 
 
-def test_slopes_of_another_shape_are_refused(vit: nn.Module, x: Tensor) -> None:
-    records = records_of(vit, x)
-    with pytest.raises(CaptureError, match="wanted slopes of the shape of g"):
-        legrad(records, [record.g[:1] for record in records], (4, 6))
+def test_what_several_sites_say_together_is_shown_where_they_can_be_followed(vit: nn.Module, x: Tensor) -> None:
+    (found,) = together(records_of(vit, x), (8, 12))
+    assert (found.method, tuple(found.values.shape)) == ("rollout", (2, 8, 12))
+    assert together(records_of(vit, x)[:1], (8, 12)) == []  # one layer is its own map
+    assert together([], (8, 12)) == []

@@ -1,0 +1,135 @@
+"""What the attention itself says for a class: maps ``g`` weighted by the slopes of the logit there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from attnviz.attribution.methods import Plan, method, passes_at_once
+from attnviz.attribution.targets import Logits
+from attnviz.capture import capture, find_attention, same_tokens
+from attnviz.errors import AttributionError, CaptureError
+from attnviz.records import Kind, Record, Site
+
+ROLLED = "attention of all layers together"
+
+
+@method("gradient_rollout")
+def gradient_rollout(logits: Logits, x: Tensor, *, query: int = 0) -> Plan:
+    r"""Gradient-weighted rollout: how much of what speaks for the class reaches a token, through all layers.
+
+    .. math:: R_l = R_{l-1} + \bar A_l R_{l-1}, \quad \bar A_l = \tfrac{1}{h} \sum_h (G_l \odot A_l)^+, \quad R_0 = I
+
+    ``A`` is a layer's attention, :math:`G = \partial s / \partial A`; the token's own shortcut is left out of the map.
+
+    Args:
+        logits: The model.
+        x: Images.
+        query: Which token is followed, where there is a class token; without one the mean over all tokens is.
+
+    Raises:
+        AttributionError: the model has no self-attention over the same tokens in every layer (windows, reduced keys and
+            hierarchies have none).
+
+    Source: Chefer et al., ICCV 2021, equations 5 and 6.
+    """
+
+    def explain(records: Sequence[Record], slopes: Sequence[Tensor]) -> Tensor:
+        tokens = same_tokens(records)
+        eye = torch.eye(records[0].g.shape[-1], dtype=slopes[0].dtype, device=slopes[0].device)
+        relevance = eye.expand(len(slopes[0]), -1, -1)
+        for record, slope in zip(records, slopes, strict=True):
+            relevance = relevance + (record.g.detach() * slope).clamp_min(0).mean(dim=1) @ relevance
+        relevance = relevance - eye
+        row = relevance[:, query] if tokens.prefix else relevance.mean(dim=1)
+        return tokens.lay(row[:, None], empty=0.0)[:, 0]
+
+    return _plan(logits, x, explain)
+
+
+@method("legrad")
+def legrad(logits: Logits, x: Tensor) -> Plan:
+    r"""LeGrad: how the logit would rise with the attention that a place receives, over all layers.
+
+    .. math:: M = \frac{1}{L} \sum_l \frac{1}{h Q} \sum_{h, q} (G_l)^+_{h q \cdot}
+
+    Here ``s`` is the model's own logit for every layer; in the paper each layer has its own, from its tokens.
+
+    Args:
+        logits: The model.
+        x: Images.
+
+    Raises:
+        AttributionError: the model has no pairwise attention whose keys stand on the image plane.
+
+    Source: Bousselham et al., ICCV 2025 (arXiv 2404.03214), section 3.2.
+    """
+
+    def explain(records: Sequence[Record], slopes: Sequence[Tensor]) -> Tensor:
+        planes = []
+        for record, slope in zip(records, slopes, strict=True):
+            layout = record.site.layout
+            if layout is None or layout.keys is None:
+                raise CaptureError(f"{record.site.name}: the keys of this attention stand on no known image plane")
+            planes.append(layout.keys.lay(layout.split(slope.clamp_min(0)).mean((2, 3)), empty=0.0).mean(1))
+        size = max(tuple(plane.shape[1:]) for plane in planes)
+        resized = [
+            torch.nn.functional.interpolate(plane[:, None], size, mode="bilinear", align_corners=False)
+            for plane in planes
+        ]
+        return torch.stack(resized).mean(0)[:, 0]
+
+    return _plan(logits, x, explain)
+
+
+def attention_slopes(
+    logits: Logits, x: Tensor, targets: Tensor, sites: Sequence[Site]
+) -> tuple[list[Record], list[Tensor]]:
+    r"""The records of one forward pass and, for each, the slopes of the class's logit.
+
+    .. math:: G = \partial s / \partial g
+
+    Args:
+        logits: The model, borrowed.
+        x: Images ``(n, C, H, W)``.
+        targets: A class for each.
+        sites: From ``find_attention``.
+
+    Returns:
+        Records, and a slope of the shape of each ``g``.
+
+    Raises:
+        CaptureError: a site that the logits do not depend on.
+    """
+    images = x.detach().clone().requires_grad_()  # so that every g has a history, and with it a slope
+    with torch.enable_grad(), capture(logits.module, sites) as captured:
+        score = logits(images).gather(1, targets[:, None]).sum()
+    records = captured.records
+    slopes = torch.autograd.grad(score, [record.g for record in records], allow_unused=True) if records else ()
+    for record, slope in zip(records, slopes, strict=True):
+        if slope is None:
+            raise CaptureError(f"{record.site.name}: the logits do not depend on this attention")
+    return records, [slope for slope in slopes if slope is not None]
+
+
+def _plan(logits: Logits, x: Tensor, explain: Callable[[Sequence[Record], Sequence[Tensor]], Tensor]) -> Plan:
+    from attnviz.attribution.image_maps import ImageAttribution
+
+    sites = [site for site in find_attention(logits.module, x[:1]) if site.kind is Kind.PAIRWISE]
+    if not sites:
+        raise AttributionError("the model has no pairwise attention")
+
+    def explained(images: Tensor, targets: Tensor) -> Tensor:
+        try:
+            return explain(*attention_slopes(logits, images, targets, sites))
+        except CaptureError as error:
+            raise AttributionError(str(error)) from error
+
+    return Plan(
+        attribution=ImageAttribution(logits, explained, gradients=True),
+        reduce=lambda values: values[:, 0],
+        source=ROLLED,
+        images_at_once=passes_at_once(x),
+    )

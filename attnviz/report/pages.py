@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from attnviz.report.colours import data_uri
 from attnviz.report.files import write_files
+from attnviz.report.names import visible
 from attnviz.report.numbers import number
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def template(name: str) -> Template:
     )  # fmt: skip
     environment.filters["number"] = number
     environment.filters["breaks"] = breaks
+    environment.filters["visible"] = visible
     return environment.get_template(name)
 
 

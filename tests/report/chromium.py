@@ -52,10 +52,18 @@ class Reader:
         """One map, side by side, or swipe."""
         self.tab.check(f'input[name="mode"][value="{mode}"]', force=True)
 
+    def until(self, expression):
+        """Wait for it, without `eval`, which a strict page forbids."""
+        for _ in range(200):
+            if self.tab.evaluate(expression):
+                return
+            self.tab.wait_for_timeout(50)
+        raise AssertionError(f"never: {expression}")
+
     def faults(self):
         """What axe-core finds wrong, as short lines."""
         axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed").Axe()
-        found = axe.run(self.tab).response["violations"]
+        found = axe.run(self.tab, options={"preload": False}).response["violations"]
         return [f"{one['id']}: {one['help']}: {one['nodes'][0]['html'][:200]}" for one in found]
 
     def choose(self, name):

@@ -104,6 +104,7 @@ const viewer = (() => {
 
   const fill = (side, view) => {
     side.view = view;
+    if (view.photo) side.photo.src = view.photo;
     side.overlay.hidden = !view.uri;
     if (view.uri) side.overlay.src = view.uri;
     side.overlay.alt = view.uri ? `Map of ${view.title}` : "";
@@ -177,7 +178,7 @@ const viewer = (() => {
     input.value = view.name;
     face.className = "face";
     at.className = "at";
-    write(name, view.title);
+    write(name, view.short || view.title);
     face.append(name, at);
     label.append(input, face);
     input.addEventListener("change", () => choose("a", view.name));
@@ -267,5 +268,5 @@ const viewer = (() => {
     cursor.set(cursor.place ? [cursor.place[0] + across * step, cursor.place[1] + down * step] : [0.5, 0.5], true);
   });
   stages.addEventListener("pointerenter", () => readout.removeAttribute("aria-live"));
-  return { show, setMode, choose: (name) => rows.find(({ input }) => input.value === name)?.input.click(), get mode() { return mode; } };
+  return { show, setMode, choose: (name) => rows.find(({ input }) => input.value === name)?.input.click(), get mode() { return mode; }, get shown() { return { a: sides.a.view?.name, b: sides.b.view?.name }; } };
 })();

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from attnviz.batch.eye import Eye, open_eye
-from attnviz.batch.items import Item
 from attnviz.batch.looking import Looked, look_at
 from attnviz.batch.plan import Asked, PlannedModel
-from attnviz.batch.reading import Read, Unread, Ways, read_ahead
+from attnviz.batch.reading import Read, Unread, Ways
 from attnviz.batch.tables import Builder
 
 if TYPE_CHECKING:
@@ -29,49 +27,49 @@ def open_eyes(asked: Asked, device: str = "auto", planned: Sequence[PlannedModel
     return tuple(open_eye(name, asked, device, known.get(name)) for name in asked.models)
 
 
+def ways_of(eyes: Sequence[Eye]) -> Ways:
+    """How images are to be shown to models."""
+    return Ways.among([eye.vision.preprocess for eye in eyes])
+
+
 def compute(
-    items: Sequence[Item],
-    eyes: Sequence[Eye],
-    pool: ThreadPoolExecutor | None = None,
-    told: Callable[[int], object] = lambda _images: None,
+    images: Iterable[Read | Unread], eyes: Sequence[Eye], told: Callable[[int], object] = lambda _images: None
 ) -> dict[str, pa.Table]:
     """The tables of one shard.
 
-    Batches are those of its images that can be read, in their order: the same wherever and however often a shard is
+    Batches are those of its images that could be read, in their order: the same wherever and however often a shard is
     computed.
 
     Args:
-        items: The shard's images.
+        images: The shard's images, read in the :func:`ways_of` the models, as they come.
         eyes: The models.
-        pool: Threads that read; without them images are read in turn.
         told: Told how many images are done, each time that some are.
 
     Returns:
         ``measures``, ``maps``, ``thumbnails`` and ``answers``.
     """
-    ways = Ways.among([eye.vision.preprocess for eye in eyes])
-    size = eyes[0].asked.batch
+    ways = ways_of(eyes)
     builder = Builder([eye.vision for eye in eyes], [eye.planned.name for eye in eyes])
 
     def readable() -> Iterator[Read]:
-        for one in read_ahead(items, ways, pool, 2 * size):
+        for one in images:
             if isinstance(one, Read):
                 yield one
             else:
                 builder.failed(one)
                 told(1)
 
-    for batch in _batches(readable(), size):
+    for batch in _batches(readable(), eyes[0].asked.batch):
         for one in batch:
             builder.pictured(one, ways.pictured)
         for number, eye in enumerate(eyes):
-            for images, found in _look(eye, batch, ways.of[number]):
+            for looked, found in _look(eye, batch, ways.of[number]):
                 if isinstance(found, str):
-                    one = images[0]
+                    one = looked[0]
                     failure = Unread(one.item, found, one.sha256, one.width, one.height)
                     builder.failed(failure, number)
                 else:
-                    builder.looked(number, images, found)
+                    builder.looked(number, looked, found)
         told(len(batch))
     return builder.tables()
 

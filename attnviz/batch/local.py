@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 
-from attnviz.batch.compute import compute
+from attnviz.batch.compute import compute, ways_of
 from attnviz.batch.eye import Eye
 from attnviz.batch.items import Item
 from attnviz.batch.plan import Plan
-from attnviz.batch.reading import reader
+from attnviz.batch.reading import read_ahead, reader
 from attnviz.batch.store import Store
 
 
@@ -33,9 +34,10 @@ def run_locally(
         workers: Threads that read images ahead; 0 reads in turn.
         told: Told how many images are done, each time that some are.
     """
+    wanted = (items[n] for shard in todo for n in plan.items_of(shard))
     with reader(workers) as pool:
+        images = read_ahead(wanted, ways_of(eyes), pool, 2 * plan.asked.batch)  # beyond the end of a shard, too
         for shard in todo:
-            start = time.perf_counter()
-            chosen = [items[n] for n in plan.items_of(shard)]
-            store.put(shard, compute(chosen, eyes, pool, told))
-            store.log("shard", shard=shard, images=len(chosen), seconds=round(time.perf_counter() - start, 3))
+            start, count = time.perf_counter(), len(plan.items_of(shard))
+            store.put(shard, compute(itertools.islice(images, count), eyes, told))
+            store.log("shard", shard=shard, images=count, seconds=round(time.perf_counter() - start, 3))

@@ -63,12 +63,13 @@ class Looker:
         """Compute and store a shard; the machine on which, and how many seconds that took."""
         import ray
 
-        from attnviz.batch.compute import compute
-        from attnviz.batch.reading import reader
+        from attnviz.batch.compute import compute, ways_of
+        from attnviz.batch.reading import read_ahead, reader
 
         start = time.perf_counter()
         with reader(self._workers) as pool:
-            self._store.put(shard, compute(items, self._eyes, pool))
+            images = read_ahead(items, ways_of(self._eyes), pool, 2 * self._eyes[0].asked.batch)
+            self._store.put(shard, compute(images, self._eyes))
         return ray.get_runtime_context().get_node_id(), time.perf_counter() - start
 
 
@@ -167,9 +168,12 @@ class RayEngine:
         _check_reachable(self._cluster.address)
         try:
             ray.init(
-                address=self._cluster.address, log_to_driver=False, include_dashboard=None, logging_level="error",
+                address=self._cluster.address,
+                include_dashboard=None if self._cluster.address else False,
+                log_to_driver=False,
+                logging_level="error",
                 configure_logging=False,
-            )  # fmt: skip
+            )
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise DeviceError(f"no Ray cluster at {self._cluster.address}: {' '.join(str(error).split())}") from error
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -179,7 +179,7 @@ def reader(workers: int) -> Iterator[ThreadPoolExecutor | None]:
 
 
 def read_ahead(
-    items: Sequence[Item], ways: Ways, pool: ThreadPoolExecutor | None, ahead: int
+    items: Iterable[Item], ways: Ways, pool: ThreadPoolExecutor | None = None, ahead: int = 1
 ) -> Iterator[Read | Unread]:
     """All items in their order, at most ``ahead`` of them waiting: memory does not grow with their number."""
     if pool is None:

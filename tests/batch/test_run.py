@@ -15,13 +15,18 @@ from attnviz.analyses.asking import Question
 from attnviz.analyses.faithfulness import FAITHFULNESS
 from attnviz.analyses.localisation import LOCALISATION
 from attnviz.batch import Asked, run
-from attnviz.batch.compute import compute, open_eyes
+from attnviz.batch.compute import compute, open_eyes, ways_of
 from attnviz.batch.items import Item
 from attnviz.batch.looking import look_at
+from attnviz.batch.reading import read_ahead
 from attnviz.batch.summary import summarise
 from attnviz.errors import AttributionError, DataError, OutputError, UnknownNameError
 
 SMALL = Asked(models=(TINY,), batch=2, shard_size=4)
+
+
+def looked(items, eye):
+    return compute(read_ahead(items, ways_of([eye])), [eye])
 
 
 def value(found: list[dict], **keys) -> float:
@@ -117,7 +122,7 @@ def test_a_mask_and_boxes_are_joined_and_another_shape_is_refused(photos, tmp_pa
         Item(1, str(photos / "rocket/3.png"), mask=str(photos / "narrow.png")),
         Item(2, str(photos / "rocket/5.png"), mask=str(photos / "gone.png")),
     ]
-    tables = compute(items, [eye])
+    tables = looked(items, eye)
     found = tables["measures"].to_pylist()
     assert math.isnan(value(found, item=0, subject="saliency", measure="iou"))  # the mask is full
     reasons = [row["reason"] for row in tables["answers"].to_pylist()]
@@ -166,7 +171,7 @@ def test_an_image_that_a_model_or_a_method_cannot_take_is_told_of_that_image(pho
 
     monkeypatch.setattr(type(eye.vision.module), "forward", forward)
     items = [Item(n, str(path)) for n, path in enumerate(sorted(photos.rglob("*.png")))]
-    answers = compute(items, [eye])["answers"].to_pylist()
+    answers = looked(items, eye)["answers"].to_pylist()
     assert {row["reason"] for row in answers} == {"", "the model's answer is no number"}
 
 
@@ -184,7 +189,7 @@ def test_a_method_without_a_map_of_one_image_leaves_the_others(photos, monkeypat
 
     monkeypatch.setattr(type(METHODS["saliency"]), "__call__", call)
     items = [Item(n, str(path)) for n, path in enumerate(sorted(photos.rglob("*.png")))]
-    tables = compute(items, [eye])
+    tables = looked(items, eye)
     found = [row for row in tables["measures"].to_pylist() if row["subject"] == "saliency" and row["measure"] == "gini"]
     without = {row["item"] for row in found if row["why"] == "saliency: 3 values are NaN" and math.isnan(row["value"])}
     assert 0 < len(without) < 6
@@ -336,5 +341,5 @@ def test_a_model_is_left_as_it_was_found(photos) -> None:
 
     (eye,) = open_eyes(replace(SMALL, metrics=("deletion",)))
     before = state_of(eye.vision.module)
-    compute([Item(0, str(photos / "rocket" / "1.png"))], [eye])
+    looked([Item(0, str(photos / "rocket" / "1.png"))], eye)
     assert state_of(eye.vision.module) == before

@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("attnviz.cli.compare", "Compare maps: which agree with which, and which of them to believe."),
     "report": ("attnviz.cli.report", "Report on a folder or a list of images, on this machine or on a cluster."),
     "inspect": ("attnviz.cli.inspect", "List a model's attention sites, and prove them."),
+    "open": ("attnviz.cli.open", "Open a report in the browser."),
     "models": ("attnviz.cli.models", "List the models, with their evaluation figures."),
     "train": ("attnviz.cli.train", "Train the attention of a built-in model."),
     "evaluate": ("attnviz.cli.evaluate", "Evaluate built-in models on held-out scenes and photographs."),

@@ -1,9 +1,12 @@
 """The page of a run in a real browser: filter, sort and search many images; open one, and go on to the next."""
 
+import threading
+
 import pytest
 from chromium import NEEDED, Reader
 from runs import HOSTILE, LABELS, make_run, share_of, state_of, value_of
 
+from attnviz.cli.open import serving
 from attnviz.report.gallery import write
 from attnviz.report.names import visible
 
@@ -201,6 +204,19 @@ class TestOneImage:
         reader.tab.wait_for_selector("#tiles .linked")
         assert reader.tab.text_content("#name") == "00017.jpg"
         context.close()
+
+    def test_it_is_the_same_page_from_a_server(self, browser, folder):
+        with serving(folder, 0) as server:
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+            thread.start()
+            context = browser.new_context()
+            reader = Reader(context.new_page(), f"http://127.0.0.1:{server.server_address[1]}/index.html")
+            reader.tab.click("#cards a[href='#17']")
+            reader.tab.wait_for_selector("#tiles .linked")
+            assert reader.troubles == []
+            context.close()
+            server.shutdown()
+            thread.join()
 
     def test_a_data_file_that_is_gone_is_told(self, browser, tmp_path):
         make_run(tmp_path, 4, shard=4)

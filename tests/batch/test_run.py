@@ -207,6 +207,21 @@ def test_several_models_are_side_by_side_image_by_image(photos, tmp_path) -> Non
     assert {row["model"] for row in rows(tmp_path / "out", "thumbnails")} == {""}  # all see the same part
 
 
+def test_a_model_that_sees_another_part_has_thumbnails_of_its_own(photos, tmp_path) -> None:
+    import io
+
+    from PIL import Image
+
+    run([str(photos)], str(tmp_path / "out"), replace(SMALL, models=(TINY, "tiny_model:narrow", "tiny_model:plain")))
+    found = rows(tmp_path / "out", "thumbnails")
+    assert [(row["item"], row["model"]) for row in found] == [
+        (n, m) for n in range(6) for m in ("", "tiny_model:narrow")
+    ]
+    seen = [np.asarray(Image.open(io.BytesIO(row["jpeg"]))) for row in found[:2]]
+    assert {one.shape for one in seen} == {(found[0]["height"], found[0]["width"], 3)} == {(32, 32, 3)}
+    assert np.abs(seen[0].astype(int) - seen[1]).mean() > 5
+
+
 def test_a_run_that_is_complete_or_begun_goes_on_and_its_files_stay(photos, tmp_path) -> None:
     out = tmp_path / "out"
     run([str(photos)], str(out), SMALL)

@@ -94,6 +94,11 @@ def build() -> VisionModel:
     return make(Gated)
 
 
+def narrow() -> VisionModel:
+    """Sees a smaller part of each photograph."""
+    return replace(make(Gated), preprocess=Preprocess(32, 64))
+
+
 def plain() -> VisionModel:
     return make(Plain)
 

@@ -364,6 +364,7 @@ document.addEventListener("DOMContentLoaded", () => {
     viewer.setMode(mode);
     tell(image, known);
     by("tiles").replaceChildren(...views.map(tile));
+    by("tiles").dataset.of = `#${image.item}`;
     by("tiles-of").hidden = !views.length;
     numbers(known);
     if (cursor.place) cursor.set(cursor.place, true);

@@ -27,6 +27,8 @@ _LIMITS = """\
 - A gate shows what a layer lets through. That is no proof that the class depends on it.
 """
 
+_OPTIMIZERS = {"adamw": "AdamW", "sgd": "SGD", "sam": "SAM"}
+
 _DATA = """\
 Objects: Tux Paint's stamps (Debian `tuxpaint-stamps-default`, GPL-2; training data only, not shipped). Photographs:
 Debian's `opencv-doc`, `gcompris-qt-data` and wallpaper packages, scikit-image and scikit-learn, without the ones that
@@ -99,9 +101,19 @@ def _trained(made: Mapping[str, Any]) -> str:
 Trained on {data["views"]:,} views of {on["objects"]} objects and {on["photographs"]} photographs. {held["objects"]} objects and
 {held["photographs"]} photographs were held out, chosen by a hash of their names and the seed {data["seed"]}.
 {1 - data["plain_share"]:.0%} of the views are scenes: an object pasted, small and off-centre, into a photograph. Their teacher is the
-trunk looking at the object alone, on grey. The others are plain photographs; their teacher is the trunk itself.
+trunk looking at the object alone, on grey. {_patches(data.get("patches", 0))}The others are plain photographs; their teacher is the trunk itself.
 The loss is the KL divergence from the teacher's answer, a plain photograph counting {training["plain_weight"]:g}.
-AdamW, learning rate {training["learning_rate"]:g} along a cosine, {training["epochs"]} epochs in batches of {training["batch"]}, seed {training["seed"]}.
+{_OPTIMIZERS[training.get("optimizer", "adamw")]}, learning rate {training["learning_rate"]:g} along a cosine, weight decay {training.get("weight_decay", 0):g}, {training["epochs"]} epochs in batches of {training["batch"]}, seed {training["seed"]}.
 Only the attention's parameters were trained.
 
 {_DATA}"""  # noqa: E501  # the text is Markdown
+
+
+def _patches(each: int) -> str:
+    """What is said of parts of photographs that serve as objects."""
+    if not each:
+        return ""
+    return (
+        "In every other scene the object is a part of a photograph in which the trunk, shown it alone, sees something: "
+        f"at most {each} of each photograph.\n"
+    )

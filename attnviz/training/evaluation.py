@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from attnviz.analyses.localisation import pointing
 from attnviz.attribution import METHODS
 from attnviz.capture import capture, find_attention
 from attnviz.errors import DataError, UnknownNameError
@@ -20,7 +21,7 @@ from attnviz.records import Site
 from attnviz.training.cost import Cost, cost
 from attnviz.training.features import Teacher, chunks
 from attnviz.training.figures import Figure, Numbers, resampled
-from attnviz.training.maps import energy, feature_norms, maps_of, pointing, weigh_places
+from attnviz.training.maps import energy, feature_norms, maps_of, weigh_places
 from attnviz.training.scenes import View, as_input
 from attnviz.training.trainer import divergence
 

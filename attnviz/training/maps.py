@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attnviz.analyses import localisation
 from attnviz.errors import CaptureError
 from attnviz.heatmaps import PROJECTIONS, joint, project
 from attnviz.heatmaps.joint import JOINT, votes
@@ -91,29 +92,10 @@ def _standardised(values: Tensor) -> Tensor:
     return centred / centred.std((1, 2), keepdim=True).clamp_min(1e-12)
 
 
-def pointing(maps: Tensor, masks: Tensor) -> Tensor:
-    """Whether each map's maximum lies on the object: the pointing game.
-
-    Args:
-        maps: ``(N, H, W)`` or, over frames, ``(N, T)``; any scale. A flat map points nowhere and scores 0.
-        masks: As the maps, bool.
-
-    Returns:
-        ``(N,)``, 1 or 0.
-
-    Source: Zhang et al., Top-down Neural Attention by Excitation Backprop, IJCV 2018, section 4.2; no tolerance.
-
-    >>> pointing(torch.tensor([[[0.0, 2.0]], [[3.0, 1.0]]]), torch.tensor([[[False, True]], [[False, True]]]))
-    tensor([1., 0.])
-    """
-    flat = maps.flatten(1)
-    best = flat.argmax(1, keepdim=True)
-    points = flat.amax(1) > flat.amin(1)
-    return (masks.flatten(1).gather(1, best)[:, 0] & points).float()
-
-
 def energy(maps: Tensor, masks: Tensor) -> Tensor:
     """Share of each map's mass that lies on the object, its least value taken as nothing.
+
+    Unlike the measure of the same name, this is fair to maps of any scale: gates and norms have no zero of their own.
 
     Args:
         maps: ``(N, H, W)`` or ``(N, T)``, any scale. A flat map has no mass: 0.
@@ -122,11 +104,9 @@ def energy(maps: Tensor, masks: Tensor) -> Tensor:
     Returns:
         ``(N,)``, 0 to 1.
 
-    Source: Wang et al., Score-CAM, CVPR workshops 2020, section 4.3, the energy-based pointing game.
-
     >>> energy(torch.tensor([[[1.0, 2.0, 4.0]]]), torch.tensor([[[False, False, True]]]))
-    tensor([0.7500])
+    tensor([0.7500], dtype=torch.float64)
     """
     mass = maps.flatten(1)
     mass = mass - mass.amin(1, keepdim=True)
-    return (mass * masks.flatten(1)).sum(1) / mass.sum(1).clamp_min(torch.finfo(mass.dtype).tiny)
+    return localisation.energy(mass[:, None], masks.flatten(1)[:, None]).nan_to_num(0.0)

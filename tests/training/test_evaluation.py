@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from attnviz.analyses.localisation import pointing
 from attnviz.errors import DataError, UnknownNameError
 from attnviz.heatmaps.joint import JOINT
 from attnviz.models import attend
@@ -14,7 +15,7 @@ from attnviz.training.card import card_text
 from attnviz.training.evaluation import evaluate
 from attnviz.training.features import DataRecipe
 from attnviz.training.figures import resampled
-from attnviz.training.maps import FEATURE_NORM, energy, pointing
+from attnviz.training.maps import FEATURE_NORM, energy
 
 
 def quiet(_):

@@ -14,13 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from attnviz.batch.actors import TRIES, Pool
 from attnviz.batch.items import Item
 from attnviz.batch.plan import Plan
 from attnviz.batch.store import Store
 from attnviz.errors import AttnvizError, DeviceError, OutputError
-
-TRIES = 4
-"""So many workers may be lost over one shard before the shard is blamed."""
 
 _TICK_SECONDS = 1.0
 _ANSWER_SECONDS = 10.0
@@ -110,7 +108,7 @@ class RayEngine:
             # GPUs are had by request: without one an actor does not take that of another.
             device = "cpu" if self._device == "auto" and not self._cluster.gpus else self._device
             words = (store, plan, device, self._workers, max(1, int(cpus)))
-            held = _Pool(self._ray, lambda: actor.remote(*words), min(count, len(todo)))
+            held = Pool(self._ray, lambda: actor.remote(*words), min(count, len(todo)))
             try:
                 self._work(held, store, plan, items, deque(todo), told)
             finally:
@@ -118,7 +116,7 @@ class RayEngine:
 
     def _work(
         self,
-        pool: _Pool,
+        pool: Pool,
         store: Store,
         plan: Plan,
         items: Sequence[Item],
@@ -126,6 +124,7 @@ class RayEngine:
         told: Callable[[int], object],
     ) -> None:
         """Hand shards to actors that are ready; those of a lost actor go back to the front."""
+        trouble = self._ray.exceptions
         running: dict[Any, tuple[int, Any]] = {}
         lost: dict[int, int] = {}
         while waiting or running:
@@ -140,7 +139,7 @@ class RayEngine:
                 shard, actor = running.pop(ref)
                 try:
                     machine, seconds = self._ray.get(ref)
-                except self._ray.exceptions.RayActorError as error:
+                except (trouble.RayActorError, trouble.WorkerCrashedError, trouble.ObjectLostError) as error:
                     pool.replace(actor)
                     lost[shard] = lost.get(shard, 0) + 1
                     store.log("lost", shard=shard, reason=type(error).__name__)
@@ -151,7 +150,7 @@ class RayEngine:
                         ) from error
                     waiting.appendleft(shard)
                     continue
-                except self._ray.exceptions.RayTaskError as error:
+                except trouble.RayTaskError as error:
                     raise _ours(error) from error
                 pool.give(actor)
                 images = len(plan.items_of(shard))
@@ -224,66 +223,3 @@ def _ours(error: Any) -> AttnvizError:
     if isinstance(cause, AttnvizError):
         return cause
     return OutputError(f"a worker failed: {' '.join(str(cause or error).split())[:500]}")
-
-
-class _Pool:
-    """Actors: those that start, and those that have nothing to do.
-
-    An actor works only once its models are loaded: one for which the cluster has no room yet holds no shard back.
-    """
-
-    def __init__(self, ray: Any, start: Callable[[], Any], count: int) -> None:
-        self._ray, self._start = ray, start
-        self._actors: list[Any] = []
-        self._idle: list[Any] = []
-        self.starting: dict[Any, Any] = {}
-        self._failed = 0
-        for _ in range(count):
-            self._add()
-
-    def _add(self) -> None:
-        actor = self._start()
-        self._actors.append(actor)
-        self.starting[actor.ready.remote()] = actor
-
-    def take(self) -> Any:
-        """An actor that has nothing to do; ``None`` where there is none."""
-        return self._idle.pop() if self._idle else None
-
-    def give(self, actor: Any) -> None:
-        """An actor has nothing to do."""
-        self._idle.append(actor)
-
-    def started(self, ref: Any) -> None:
-        """An actor has loaded its models, or was lost over it.
-
-        Raises:
-            AttnvizError: the models cannot be loaded there.
-        """
-        actor = self.starting.pop(ref)
-        try:
-            self._ray.get(ref)
-        except self._ray.exceptions.RayActorError as error:
-            cause = getattr(error, "cause", None) or getattr(error, "__cause__", None)
-            self._failed += 1
-            if "creation" in str(error) or self._failed >= TRIES:
-                raise OutputError(f"a worker could not load the models: {_last_line(error)}") from (cause or error)
-            self.replace(actor)
-            return
-        self._failed = 0
-        self.give(actor)
-
-    def replace(self, actor: Any) -> None:
-        """An actor was lost: another one starts, where and as soon as there is room."""
-        self._actors.remove(actor)
-        self._add()
-
-    def close(self) -> None:
-        """End all actors."""
-        for actor in self._actors:
-            self._ray.kill(actor)
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__

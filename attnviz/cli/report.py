@@ -14,15 +14,11 @@ from attnviz.cli.explain import CommaList
 from attnviz.cli.main import INTERRUPTED
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from attnviz.batch import Outcome
     from attnviz.batch.run import Engine
     from attnviz.batch.summary import Summary
 
 FORMATS = ("csv", "json", "pdf")
-_SHOWN = 5
-_WIDTH = 120
 
 
 class Names(CommaList):
@@ -151,7 +147,9 @@ def command(
     if as_json:
         click.echo(json.dumps(_for_machines(outcome, summary, files), ensure_ascii=False))
     elif not quiet:
-        _show(outcome, summary, files)
+        from attnviz.cli.show_report import show
+
+        show(outcome, summary, files)
 
 
 def _ray(address: str | None, actors: int | None, gpus: float, cpus: float | None, device: str, workers: int) -> Engine:
@@ -176,19 +174,11 @@ def _finish(
     files = []
     if store.folder.is_local:
         told("write the report", 0, 0)
-        files += _page(store.folder.root)
+        from attnviz.report import gallery
+
+        files.append(str(gallery.write(store.folder.root)))
     told("export", 0, 0)
     return summary, files + export(store, plan, summary, formats)
-
-
-def _page(folder: str) -> list[str]:
-    """Write the page of the whole run, and name it."""
-    from importlib import import_module
-    from importlib.util import find_spec
-
-    if find_spec("attnviz.report.gallery") is None:
-        return []
-    return [str(import_module("attnviz.report.gallery").write(folder))]
 
 
 def _for_machines(outcome: Outcome, summary: Summary, files: list[str]) -> dict[str, Any]:
@@ -203,62 +193,6 @@ def _for_machines(outcome: Outcome, summary: Summary, files: list[str]) -> dict[
         "summary": summary.as_dict(),
         "files": files,
     }
-
-
-def _show(outcome: Outcome, summary: Summary, files: list[str]) -> None:
-    """Counts, failures with reasons, the strangest images, and where everything lies."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=_WIDTH)
-    done = f"{outcome.computed} images were looked at in {outcome.seconds:.0f} s ({outcome.rate:.1f} a second)"
-    there = f"; {outcome.before} were there already" if outcome.before else ""
-    console.print(Text(f"{done}{there}." if outcome.computed else f"All {outcome.before} images were there already."))
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("model")
-    for head in ("images", "failed", "correct", "mean probability", "mean agreement"):
-        table.add_column(head, justify="right")
-    for one in summary.models:
-        means = [mean for (kind, _, _, name), (mean, _) in one.means.items() if (kind, name) == ("pair", "spearman")]
-        agreed = f"{sum(means) / len(means):.2f}" if means else "–"
-        correct = f"{one.correct} of {one.labelled}" if one.labelled else "–"
-        sure = f"{one.probability:.2f}" if one.ok else "–"
-        table.add_row(Text(one.model), str(one.ok + one.failed), str(one.failed), correct, sure, agreed)
-    console.print(table)
-    _show_lists(console, summary)
-    for planned in outcome.plan.models:
-        for note in planned.notes:
-            console.print(Text(f"note: {planned.name}: {note}", style="yellow"))
-    for note in outcome.plan.notes:
-        console.print(Text(f"note: {note}", style="yellow"))
-    for path in [*files, outcome.store.folder.path("measures")]:
-        console.print(Text(path, style="green"), soft_wrap=True)
-
-
-def _show_lists(console: Console, summary: Summary) -> None:
-    from rich.text import Text
-
-    for reason, count in list(summary.reasons.items())[:_SHOWN]:
-        named = [one.image for one in summary.failures if one.reason == reason]
-        where = f": {_one_line(named[0])}" if named else ""
-        more = f" and {count - 1} more" if count > 1 and named else ""
-        console.print(Text(f"failed, {reason}{where}{more}", style="red"))
-    if summary.copies:
-        pair = f": {', '.join(map(_one_line, summary.duplicates[0][:2]))}" if summary.duplicates else ""
-        console.print(
-            Text(f"{summary.copies} of the files have the same bytes as an earlier one{pair}", style="yellow")
-        )
-    for title, found in (("maps disagree most", summary.disagreements), ("wrong and sure", summary.wrong)):
-        for one in found[:_SHOWN]:
-            console.print(Text(f"{title}: {_one_line(one.image)}: {one.what} ({one.model})"))
-
-
-def _one_line(path: str) -> str:
-    """A path without what would change the terminal."""
-    return "".join(char if char.isprintable() else "�" for char in path)
 
 
 @contextmanager

@@ -5,8 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from batch_photos import ODD_NAME, bomb, picture
-from conftest import TINY
+from batch_photos import ODD_NAME, TINY, bomb, picture
 
 
 @pytest.fixture

@@ -1,0 +1,66 @@
+"""What a batch report found, in the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from attnviz.batch import Outcome
+    from attnviz.batch.summary import Summary
+
+_SHOWN = 5
+_WIDTH = 120
+
+
+def show(outcome: Outcome, summary: Summary, files: list[str]) -> None:
+    """Counts, failures with reasons, the strangest images, and where everything lies."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_WIDTH)
+    done = f"{outcome.computed} images were looked at in {outcome.seconds:.0f} s ({outcome.rate:.1f} a second)"
+    there = f"; {outcome.before} were there already" if outcome.before else ""
+    console.print(Text(f"{done}{there}." if outcome.computed else f"All {outcome.before} images were there already."))
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("model")
+    for head in ("images", "failed", "correct", "mean probability", "mean agreement"):
+        table.add_column(head, justify="right")
+    for one in summary.models:
+        means = [mean for (kind, _, _, name), (mean, _) in one.means.items() if (kind, name) == ("pair", "spearman")]
+        agreed = f"{sum(means) / len(means):.2f}" if means else "–"
+        correct = f"{one.correct} of {one.labelled}" if one.labelled else "–"
+        sure = f"{one.probability:.2f}" if one.ok else "–"
+        table.add_row(Text(one.model), str(one.ok + one.failed), str(one.failed), correct, sure, agreed)
+    console.print(table)
+    _show_lists(console, summary)
+    for planned in outcome.plan.models:
+        for note in planned.notes:
+            console.print(Text(f"note: {planned.name}: {note}", style="yellow"))
+    for note in outcome.plan.notes:
+        console.print(Text(_one_line(f"note: {note}"), style="yellow"))
+    for path in [*files, outcome.store.folder.path("measures")]:
+        console.print(Text(path, style="green"), soft_wrap=True)
+
+
+def _show_lists(console: Console, summary: Summary) -> None:
+    for reason, count in list(summary.reasons.items())[:_SHOWN]:
+        named = [one.image for one in summary.failures if one.reason == reason]
+        where = f": {named[0]}" if named else ""
+        more = f" and {count - 1} more" if count > 1 and named else ""
+        console.print(Text(_one_line(f"failed, {reason}{where}{more}"), style="red"))
+    if summary.copies:
+        pair = f": {', '.join(map(_one_line, summary.duplicates[0][:2]))}" if summary.duplicates else ""
+        console.print(
+            Text(f"{summary.copies} of the files have the same bytes as an earlier one{pair}", style="yellow")
+        )
+    for title, found in (("maps disagree most", summary.disagreements), ("wrong and sure", summary.wrong)):
+        for one in found[:_SHOWN]:
+            console.print(Text(_one_line(f"{title}: {one.image}: {one.what} ({one.model})")))
+
+
+def _one_line(path: str) -> str:
+    """A path without what would change the terminal."""
+    return "".join(char if char.isprintable() else "�" for char in path)

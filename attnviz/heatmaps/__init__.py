@@ -8,6 +8,7 @@ from attnviz.heatmaps import gates, pairwise, sampling
 from attnviz.heatmaps.joint import joint
 from attnviz.heatmaps.project import PROJECTIONS, Projection, project, projection
 from attnviz.heatmaps.rollout import rollout
+from attnviz.heatmaps.sampling import receptive_field
 from attnviz.heatmaps.together import together
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "pairwise",
     "project",
     "projection",
+    "receptive_field",
     "rollout",
     "sampling",
     "together",

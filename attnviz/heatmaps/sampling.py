@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from attnviz.errors import CaptureError
 from attnviz.heatmaps.project import projection
 from attnviz.ops import bilinear_splat
-from attnviz.records import Kind, Record
+from attnviz.records import Heatmap, Kind, Record
+
+TOGETHER = "sampling of all layers together"
 
 
 def _sampled(record: Record) -> tuple[Tensor, Tensor | None]:
@@ -17,6 +22,51 @@ def _sampled(record: Record) -> tuple[Tensor, Tensor | None]:
         return record.x, None
     parts = dict(zip(getattr(record.site.use, "parts", ("input",)), record.x, strict=False))
     return parts["input"], parts.get("mask")
+
+
+def receptive_field(records: Sequence[Record], size: tuple[int, int]) -> Heatmap:
+    r"""Where the last of several sampling layers reads the first one's input, through all of them.
+
+    .. math:: d_{l-1}(q) = \sum_p d_l(p) \sum_s \bar m_s(p)\, G(q, g_s(p)), \quad
+        \bar m_s = |m_s| / \textstyle\sum_{s'} |m_{s'}|, \quad d_L = 1
+
+    Each output hands what it was given back to the points that it reads, in shares of their modulation; ``G`` is the
+    bilinear kernel. What falls outside is lost. Between two layers the density is brought to the next plane
+    bilinearly. It is the density of one layer, followed through the others as rollout follows attention: weights,
+    shortcuts, and the layers between that read around every place alike, are left out.
+
+    Args:
+        records: Of layers that follow each other, in the order of one forward pass.
+        size: ``(H, W)`` of the map.
+
+    Returns:
+        A heatmap ``(N, H, W)``, 0 or more; 1 where a place is read as often as it would be were all read alike.
+
+    Raises:
+        CaptureError: no record, or one that does not sample a map from a plane.
+
+    Source: ours, after the sampling points through several layers of Dai et al., Deformable Convolutional Networks,
+    ICCV 2017, figure 6.
+    """
+    if not records:
+        raise CaptureError("receptive field: there is no sampling to follow")
+    density: Tensor | None = None
+    for record in reversed(records):
+        (x, mask), points = _sampled(record), record.g.detach().double()
+        if x.ndim != 4 or points.ndim != 5 or len(x) != len(points) or min(points.shape[2:4]) < 2:
+            raise CaptureError(f"{record.site.name}: a receptive field is followed through maps sampled from a plane")
+        weights = torch.ones_like(points[..., 0]) if mask is None else mask.detach().double().abs()
+        shares = weights.reshape(points.shape[:-1])
+        shares = shares / shares.sum(1, keepdim=True).clamp_min(torch.finfo(shares.dtype).tiny)
+        plane = (points.shape[2], points.shape[3])
+        given = torch.ones_like(shares[:, 0]) if density is None else _resized(density, plane)
+        read = bilinear_splat(points, shares * given[:, None], (x.shape[2], x.shape[3]))
+        density = read * (x.shape[2] * x.shape[3] / (plane[0] * plane[1]))  # 1 where all is read alike
+    return Heatmap(_resized(density, size).float(), "receptive-field", TOGETHER, "attention")
+
+
+def _resized(density: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(density[:, None], size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def _density(record: Record, *, weighted: bool) -> Tensor:

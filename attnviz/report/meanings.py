@@ -58,6 +58,61 @@ MEASURES: dict[str, Meaning] = {
         "Share of entries that are small beside the largest.",
         "Computation saved: the model computes these entries all the same.",
     ),
+    "top_mass": Meaning(
+        "Mass of the top tenth",
+        "Share of the strength that the strongest tenth of the entries holds: 0.1 all alike, 1 they hold everything.",
+        "That the other entries can be left out without harm.",
+    ),
+    "margin": Meaning(
+        "Margin",
+        "How far the most probable answer leads: its probability less that of the second.",
+        "That the answer is right. A model may be sure and wrong.",
+    ),
+    "entropy": Meaning(
+        "Entropy of the answer",
+        "How evenly the probabilities are spread over all classes: 0 one class has all, 1 all classes the same.",
+        "How often the model is right when it looks so: probabilities need not be calibrated.",
+    ),
+    "insertion": Meaning(
+        "Insertion",
+        "Mean probability of the class while the map's strongest pixels appear in a blurred image. High is better.",
+        "That the map is the only good one; and a sure answer has a high value whatever the map.",
+    ),
+    "deletion": Meaning(
+        "Deletion",
+        "Mean probability of the class while the map's strongest pixels are taken out first. Low is better.",
+        "Importance alone: holes are something that the model never saw, and may mislead it.",
+    ),
+    "average_drop": Meaning(
+        "Average drop",
+        "Share of the probability that is lost when the image is seen through its map. Low is better.",
+        "That the map is small: one that shows everything loses nothing.",
+    ),
+    "average_increase": Meaning(
+        "Increase of confidence",
+        "How often the answer is more probable when the image is seen through its map. High is better.",
+        "How much it gains.",
+    ),
+    "comprehensiveness": Meaning(
+        "Comprehensiveness",
+        "How much of the probability goes with the strongest pixels. High is better.",
+        "That what is left would not do: there may be two reasons for one answer.",
+    ),
+    "sufficiency": Meaning(
+        "Sufficiency",
+        "How much of the probability is missing when the strongest pixels are all that is left. Low is better.",
+        "That they are needed.",
+    ),
+    "pointing": Meaning(
+        "Pointing game",
+        "Whether the map's strongest place is on the object.",
+        "That the rest of the map is.",
+    ),
+    "energy": Meaning(
+        "Energy on the object",
+        "Share of the map's positive values that is on the object: by chance as large as the object.",
+        "That the model uses it.",
+    ),
 }
 
 METHODS: dict[str, Meaning] = {
@@ -98,6 +153,11 @@ METHODS: dict[str, Meaning] = {
         "How much of each place reaches the class token, or all tokens, if layers were attention and shortcuts alone.",
         "Importance for the target class; values, MLPs and normalisation are left out.",
     ),
+    "sampling of all layers together": Meaning(
+        "receptive field",
+        "How often each place is read through all sampling layers; 1 is what it would be were all places read alike.",
+        "What was made of what was read; weights, shortcuts and the layers between are left out.",
+    ),
     "spatial gates together": Meaning(
         "spatial gates together",
         "All spatial gates as votes: at each place, the sum of their log-odds. Above 0 they are rather open together.",
@@ -105,7 +165,7 @@ METHODS: dict[str, Meaning] = {
     ),
 }
 
-JOINED = {"joint-log-odds": "spatial", "rollout": "pairwise"}
+JOINED = {"joint-log-odds": "spatial", "rollout": "pairwise", "receptive-field": "sampling"}
 """Maps of several sites at once, and the kind that they are shown with."""
 
 KINDS: dict[str, Meaning] = {

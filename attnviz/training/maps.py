@@ -10,8 +10,7 @@ from torch.nn import functional as F
 
 from attnviz.analyses import localisation
 from attnviz.errors import CaptureError
-from attnviz.heatmaps import PROJECTIONS, joint, project
-from attnviz.heatmaps.joint import JOINT, votes
+from attnviz.heatmaps import PROJECTIONS, project, together
 from attnviz.models.mechanism import LATE_BLOCKS
 from attnviz.models.trunk import EfficientNetLite0
 from attnviz.records import Kind, Record, Site
@@ -21,7 +20,7 @@ _NO_PLACES = frozenset({Kind.CHANNEL, Kind.BRANCH})
 
 
 def maps_of(records: Sequence[Record], size: tuple[int, int]) -> dict[str, Tensor]:
-    """Every map that the records of one forward pass have: each projection of each site, and spatial gates together.
+    """Every map that the records of one forward pass have: each projection of each site, and those of several sites.
 
     Args:
         records: What the sites did.
@@ -45,9 +44,7 @@ def maps_of(records: Sequence[Record], size: tuple[int, int]) -> dict[str, Tenso
             except CaptureError:
                 continue  # this record has no image plane for it
             maps[_name(record.site, name)] = found.values
-    if sum(map(votes, records)) > 1:
-        maps[JOINT] = joint(records, size).values
-    return maps
+    return maps | {one.source: one.values for one in together(records, size)}
 
 
 def _name(site: Site, projection: str) -> str:

@@ -18,13 +18,17 @@ def photos(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def report(run, photos):
+def report(run, photos, monkeypatch, request):
+    if not getattr(request, "param", False):  # which is tested by itself
+        monkeypatch.setattr("attnviz.report.gallery.write", lambda folder: Path(folder) / "index.html")
+
     def invoke(*words: str, given: object = photos, pages: int = 0):
         return run("report", given, "--model", TINY, "--out", "out", "--pages", pages, "--batch", 2, *words)
 
     return invoke
 
 
+@pytest.mark.parametrize("report", [True], indirect=True, ids=["with its page"])
 def test_a_folder_gives_tables_and_a_summary_in_words(report, photos) -> None:
     (photos / "espresso" / "bomb.png").write_bytes(bomb())
     shutil.copy(photos / "rocket" / "1.png", photos / "rocket" / "copy.png")
@@ -40,6 +44,8 @@ def test_a_folder_gives_tables_and_a_summary_in_words(report, photos) -> None:
         "out/measures",
     ):
         assert text in result.output
+    assert Path("out/index.html").is_file()
+    assert ODD_NAME not in Path("out/index.html").read_text(encoding="utf-8")
     assert ODD_NAME not in result.output  # a line break in a name breaks no line
     again = report()
     assert "All 6 images were there already." in again.output

@@ -115,7 +115,7 @@ class TestOverview:
         mean = columns.values[columns.where(kind="pair", measure="spearman", subject="")].min(0)
         assert apart[0].item == int(np.nanargmin(mean))
         assert title == "Attributions that matter least"
-        assert told.startswith("Lowest insertion")
+        assert told.startswith("Lowest Insertion")
         assert all(answers.probability[one.model, one.item] >= 0.5 for one in idle)
 
     def test_the_matrix_holds_means_with_intervals(self, run, columns):
@@ -141,6 +141,12 @@ class TestOverview:
         values = [value_of(item, 0, 0) for item in range(1, IMAGES) if ok(item)]
         assert (line["images"], line["median"]) == (str(len(values)), f"{np.median(values):.3g}")
         assert "Medians: answer (m1)" in found["answer-margin"].alternative
+
+    def test_a_failure_of_all_models_is_one(self, run, answers):
+        failures = [item for item in range(IMAGES) if not ok(item)]
+        assert answers.reasons == {"broken <b>file</b>": len(failures)}
+        assert [one["item"] for one in answers.failures] == failures
+        assert answers.failures[0]["models"] == list(run.models)
 
 
 class TestFiles:

@@ -34,8 +34,8 @@ class Answers:
         probability: ``(models, images)`` float32, of the first answer; NaN where there is none.
         label: ``(images,)`` int32 into ``labels``, -1 without one.
         labels: The labels that there are.
-        failures: The first of them: item, image, model, reason.
-        reasons: Reason -> how many images and models.
+        failures: The first of them: item, image, reason, and the models that it is about.
+        reasons: Reason -> how many images.
     """
 
     states: Array
@@ -44,6 +44,18 @@ class Answers:
     labels: list[str] = field(default_factory=list)
     failures: list[dict[str, Any]] = field(default_factory=list)
     reasons: dict[str, int] = field(default_factory=dict)
+    _last: dict[str, Any] = field(default_factory=dict)
+
+    def failed(self, item: int, image: str, model: str, reason: str) -> None:
+        """Note a failure; that of further models for the same reason, which follow each other, is the same one."""
+        if (self._last.get("item"), self._last.get("reason")) == (item, reason):
+            self._last["models"].append(model)
+            return
+        self._last = {"item": item, "image": image, "reason": reason, "models": [model]}
+        if len(self.failures) < MOST_FAILURES:
+            self.failures.append(self._last)
+        counted = reason if reason in self.reasons or len(self.reasons) < MOST_REASONS else OTHER
+        self.reasons[counted] = self.reasons.get(counted, 0) + 1
 
 
 def read_answers(run: Run, page: Path) -> tuple[Answers, list[str]]:
@@ -90,10 +102,7 @@ def _take(
         found.label[item] = codes.setdefault(row["label"], len(codes))
     if row["status"] != "ok":
         found.states[model, item] = FAILED
-        reason = row["reason"] if row["reason"] in found.reasons or len(found.reasons) < MOST_REASONS else OTHER
-        found.reasons[reason] = found.reasons.get(reason, 0) + 1
-        if len(found.failures) < MOST_FAILURES:
-            found.failures.append({key: row[key] for key in ("item", "image", "model", "reason")})
+        found.failed(item, row["image"], row["model"], row["reason"])
         return
     found.probability[model, item] = row["probability"]
     correct = row["correct"]

@@ -42,6 +42,7 @@ class Boxes(NamedTuple):
         group: What it is about: ``"Maps"``.
         title: What it shows.
         reading: How to read it.
+        meaning: What the measure says, and what it does not; empty where nobody described it.
         panels: Model -> rows of name, kind and numbers without NaN.
     """
 
@@ -49,6 +50,7 @@ class Boxes(NamedTuple):
     group: str
     title: str
     reading: str
+    meaning: tuple[str, str]
     panels: dict[str, list[tuple[str, str, Array]]]
 
     @property
@@ -80,15 +82,23 @@ def boxes(run: Run, columns: Columns, answers: Answers) -> Iterator[Boxes]:
         for measure in measures:
             panels = {model: _rows(columns, model, kinds, measure) for model in run.models}
             panels = {model: rows for model, rows in panels.items() if rows}
-            named = meanings.measure(measure, "").title
+            meaning = meanings.measure(measure, "")
+            named, said = (
+                meaning.title,
+                (meaning.means, meaning.not_means) if measure in meanings.MEASURES else ("", ""),
+            )
             if panels:
                 thinned = any(len(rows) == MOST_ROWS for rows in panels.values())
                 what = {"answer": "", "maps": " of each map", "site": " of each site", "pair": " of each pair of maps"}
-                yield Boxes(f"{group}-{measure}", title, f"{named}{what[group]}", _READ + thinned * _THINNED, panels)
+                yield Boxes(
+                    f"{group}-{measure}", title, f"{named}{what[group]}", _READ + thinned * _THINNED, said, panels
+                )
             classes = {model: _classes(columns, model, kinds, measure, labels, answers) for model in panels}
             classes = {model: rows for model, rows in classes.items() if len(rows) > 1}
             if classes:
-                yield Boxes(f"{group}-{measure}-classes", title, f"{named} of each class", _READ_CLASSES, classes)
+                yield Boxes(
+                    f"{group}-{measure}-classes", title, f"{named} of each class", _READ_CLASSES, ("", ""), classes
+                )
 
 
 _READ = "A box holds the middle half of the images, the line in it is the median, whiskers reach to 5 and 95 %. "

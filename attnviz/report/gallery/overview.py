@@ -197,3 +197,8 @@ def _mean(columns: Columns, model: str, kind: str, measure: str) -> Array | None
 def there(answers: Answers) -> int:
     """How many images have an answer, or a failure."""
     return int((answers.states > ABSENT).any(0).sum())
+
+
+def failed(answers: Answers) -> int:
+    """How many images failed with one model at least."""
+    return int((answers.states == FAILED).any(0).sum())

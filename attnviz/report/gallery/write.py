@@ -76,7 +76,7 @@ def _fill(run: Run, page: Path, scratch: Path) -> str:
         there=overview.there(answers),
         rows=overview.model_rows(run, columns, answers),
         answers=answers,
-        failed=sum(answers.reasons.values()),
+        failed=overview.failed(answers),
         surprises=[
             (title, told, list(overview.pictures(run, found)))
             for title, told, found in overview.surprises(run, columns, answers)
@@ -96,7 +96,13 @@ def _figures(run: Run, columns: Columns, answers: Answers, page: Path) -> Iterat
     for number, one in enumerate(boxes(run, columns, answers)):
         file = f"figures/{number:03d}.png"
         width, height = save(one, page / file)
-        facts = {"group": one.group, "title": one.title, "reading": one.reading, "alt": one.alternative}
+        facts = {
+            "group": one.group,
+            "title": one.title,
+            "reading": one.reading,
+            "meaning": one.meaning,
+            "alt": one.alternative,
+        }
         yield facts | {"src": f"{PAGE}/{file}", "table": one.table, "width": width, "height": height}
 
 

@@ -19,7 +19,7 @@
   // On paper nothing can be opened.
   let shut = [];
   addEventListener("beforeprint", () => {
-    shut = [...document.querySelectorAll("details:not([open])")];
+    shut = [...document.querySelectorAll("details:not([open]):not(.drawn details)")];
     for (const details of shut) details.open = true;
   });
   addEventListener("afterprint", () => {

@@ -101,9 +101,9 @@ def compare(
         told(f"{name}: attention", next(done), steps)
         own, left_out = _attention(name, subject, sites)
         for method in methods:
-            told(f"{name}: {method}", next(done), steps)
+            passes = _passes(told, f"{name}: {method}", next(done), steps)
             try:
-                heatmap = METHODS[method](subject.vision, subject.x, classes, seed=seed)
+                heatmap = METHODS[method](subject.vision, subject.x, classes, seed=seed, progress=passes)
             except AttributionError as error:
                 left_out.append(str(error))
                 continue
@@ -135,6 +135,20 @@ def compare(
         summary=summary_of(rows, columns, names, agreement["spearman"], beside["spearman"], len(images)),
         caveats=(*caveats_of(rows, columns, len(images)), *notes),
     )
+
+
+def _passes(told: Told, step: str, at: int, steps: int) -> Callable[[int], None]:
+    """Tell that a step begins, and while it runs how many images have gone through the model for it."""
+    told(step, at, steps)
+    images = 0
+
+    def passed(more: int) -> None:
+        """So many more."""
+        nonlocal images
+        images += more
+        told(f"{step}, {images:,} images through the model", at, steps)
+
+    return passed
 
 
 def _metric(name: str, *, masks: bool) -> Metric:

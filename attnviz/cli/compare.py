@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from attnviz.cli.bars import bar
 from attnviz.cli.explain import CommaList
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def command(
     from attnviz.analyses.comparing import METRICS, compare
     from attnviz.analyses.localisation import LOCALISATION
 
-    with _progress(shown=not quiet) as told:
+    with bar(shown=not quiet) as told:
         subjects = _subjects(images, masks, tuple(dict.fromkeys(models)), weights, device, seed)
         wanted = metrics or (*METRICS, *(LOCALISATION if masks else ()))
         found = compare(
@@ -159,17 +159,3 @@ def _show(found: Comparison, files: Sequence[Path]) -> None:
         console.print(Text(f"note: {text}", style="yellow"))
     for path in files:
         console.print(Text(str(path), style="green"), soft_wrap=True)
-
-
-@contextmanager
-def _progress(*, shown: bool) -> Iterator[Any]:
-    if not shown:
-        yield lambda _step, _done, _total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), BarColumn(24), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("load", total=None)
-        yield lambda step, done, total: bar.update(task, description=step, completed=done, total=total)

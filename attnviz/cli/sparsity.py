@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from attnviz.cli.bars import bar
 from attnviz.cli.explain import CommaList
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def command(
 
     names = known_measures() if measures == ("all",) else measures or DEFAULT_MEASURES
     question = Question(Asked(tuple(names), activations), sites, causal, seed=seed)
-    with _progress(shown=not quiet) as told:
+    with bar(shown=not quiet) as told:
         found = [
             _one(model, paths, question, batch, out, weights, device, seed, told) for model in dict.fromkeys(models)
         ]
@@ -194,29 +194,6 @@ def _versions() -> dict[str, str]:
     from attnviz import __version__
 
     return {"attnviz": __version__, "torch": torch.__version__}
-
-
-@contextmanager
-def _progress(*, shown: bool) -> Iterator[Callable[[str, int, int], None]]:
-    if not shown:
-        yield lambda _part, _done, _total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(24),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("start", total=None)
-
-        def told(part: str, done: int, total: int) -> None:
-            bar.update(task, description=part, completed=done, total=total if total > 1 else None)
-
-        yield told
 
 
 def _show(study: SparsityStudy, files: Sequence[Path]) -> None:

@@ -94,3 +94,25 @@ def read_density(record: Record) -> Tensor:
 def point_density(record: Record) -> Tensor:
     r"""How many sampling points fall on each place, :math:`d(q) = \sum_p G(q, p)`, whatever their weight."""
     return _density(record, weighted=False)
+
+
+@projection(Kind.SAMPLING, "read-energy")
+def read_energy(record: Record) -> Tensor:
+    r"""What is read, :math:`d(q) \sum_c |x_c(q)|`: the density of reading times how active each place is.
+
+    Its pattern is mostly that of the activations, as that of ``channel-energy`` is.
+    """
+    x, _ = _sampled(record)
+    density = _density(record, weighted=True)
+    if len(x) != len(density):
+        raise CaptureError(f"{record.site.name}: reads {len(x)} maps with the points of {len(density)}")
+    return density * x.detach().abs().sum(1).to(density.dtype)
+
+
+@projection(Kind.SAMPLING, "modulation")
+def modulation(record: Record) -> Tensor:
+    r"""How strongly each output reads, :math:`\tfrac{1}{S} \sum_s m_s(p)`: the modulation of its points (DCN v2)."""
+    _, mask = _sampled(record)
+    if mask is None:
+        raise CaptureError(f"{record.site.name}: its points have no modulation")
+    return mask.detach().reshape(record.g.shape[:-1]).mean(1).to(torch.float32)

@@ -111,8 +111,9 @@ def look_at(eye: Eye, x: Tensor, masks: Tensor | None = None, asked: Tensor | No
     logits, records = look(eye.vision, x, eye.sites)
     shares = logits.float().softmax(1)
     targets = shares.argmax(1)
-    maps = [*_attention(eye, records, x), *(_attribution(eye, name, x, targets) for name in eye.planned.methods)]
-    numbers = [*_of_answers(shares), *_of_sites(records, len(x))]
+    maps, numbers = _attention(eye, records, x), [*_of_answers(shares), *_of_sites(records, len(x))]
+    del records  # what sites keep is the most of a forward pass, and nothing more is asked of it
+    maps += [_attribution(eye, name, x, targets) for name in eye.planned.methods]
     small = [_small(one) for one in maps]
     strength = [adaptive_avg_pool2d(one.values.float().abs()[:, None], _size(one.values))[:, 0].cpu() for one in maps]
     numbers += _of_maps(eye, maps, strength, x, targets, masks, asked)

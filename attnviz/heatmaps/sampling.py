@@ -50,7 +50,8 @@ def receptive_field(records: Sequence[Record], size: tuple[int, int]) -> Heatmap
     """
     if not records:
         raise CaptureError("receptive field: there is no sampling to follow")
-    density: Tensor | None = None
+    first = records[-1].g
+    density = torch.ones(len(first), *first.shape[2:4], dtype=torch.float64, device=first.device)
     for record in reversed(records):
         (x, mask), points = _sampled(record), record.g.detach().double()
         if x.ndim != 4 or points.ndim != 5 or len(x) != len(points) or min(points.shape[2:4]) < 2:
@@ -59,7 +60,7 @@ def receptive_field(records: Sequence[Record], size: tuple[int, int]) -> Heatmap
         shares = weights.reshape(points.shape[:-1])
         shares = shares / shares.sum(1, keepdim=True).clamp_min(torch.finfo(shares.dtype).tiny)
         plane = (points.shape[2], points.shape[3])
-        given = torch.ones_like(shares[:, 0]) if density is None else _resized(density, plane)
+        given = _resized(density, plane)
         read = bilinear_splat(points, shares * given[:, None], (x.shape[2], x.shape[3]))
         density = read * (x.shape[2] * x.shape[3] / (plane[0] * plane[1]))  # 1 where all is read alike
     return Heatmap(_resized(density, size).float(), "receptive-field", TOGETHER, "attention")

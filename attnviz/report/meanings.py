@@ -138,6 +138,111 @@ METHODS: dict[str, Meaning] = {
         "The gradient averaged over noisy copies of the photograph: saliency with its noise smoothed away.",
         "An explanation of this exact photograph alone: it describes its noisy neighbourhood.",
     ),
+    "cam": Meaning(
+        "CAM",
+        "Where the last feature maps hold what the class's own weights look for.",
+        "Fine detail: it is as coarse as those feature maps.",
+    ),
+    "gradcam++": Meaning(
+        "Grad-CAM++",
+        "As Grad-CAM, with places weighted so that several or small objects count as much as one large one.",
+        "A count of objects, or fine detail.",
+    ),
+    "hirescam": Meaning(
+        "HiResCAM",
+        "Features times the class's gradient, place by place: only places that the score used are shown.",
+        "Fine detail: it is as coarse as the feature maps.",
+    ),
+    "xgradcam": Meaning(
+        "XGrad-CAM",
+        "Where the last feature maps speak for the class, each channel weighted by its gradient where it is active.",
+        "Fine detail: it is as coarse as the feature maps.",
+    ),
+    "layercam": Meaning(
+        "Layer-CAM",
+        "Features times the class's positive gradient, place by place; also fit for earlier, finer layers.",
+        "What speaks against the class: negative gradients are left out.",
+    ),
+    "eigencam": Meaning(
+        "EigenCAM",
+        "What the feature maps of a layer have most in common.",
+        "Anything about the class: it is the same for every target.",
+    ),
+    "scorecam": Meaning(
+        "Score-CAM",
+        "Feature maps weighted by how probable the class stays when only what each shows is left.",
+        "A map free of the hiding: what is hidden is something that the model never saw in training.",
+    ),
+    "ablationcam": Meaning(
+        "Ablation-CAM",
+        "Feature maps weighted by how far the score falls when each is switched off.",
+        "What several channels do together: each is switched off alone.",
+    ),
+    "vargrad": Meaning(
+        "VarGrad",
+        "How much the gradient varies between noisy copies of the photograph.",
+        "Direction: a high value says that the slope is unsteady there, for or against the class.",
+    ),
+    "input_x_gradient": Meaning(
+        "Input × gradient",
+        "The gradient times the pixel: a first guess of each pixel's share of the score.",
+        "A share of the answer for dark pixels: what is at the mean colour gets nothing.",
+    ),
+    "gradient_shap": Meaning(
+        "GradientSHAP",
+        "Each pixel's expected share of the score, over noisy photographs and blank ones.",
+        "Exact Shapley values: it assumes that pixels add up.",
+    ),
+    "deeplift": Meaning(
+        "DeepLIFT",
+        "Each pixel's share of the difference to a blank image, by differences of activations.",
+        "Independent of the blank image, or defined for every network.",
+    ),
+    "guided_backprop": Meaning(
+        "Guided Backprop",
+        "The gradient, with only positive slopes of open ReLUs going on: what excites the class.",
+        "Evidence for this class: it looks much alike for every class and follows edges.",
+    ),
+    "guided_gradcam": Meaning(
+        "Guided Grad-CAM",
+        "Guided Backprop inside the places of Grad-CAM.",
+        "Fine evidence: the detail comes from Guided Backprop, which hardly depends on the class.",
+    ),
+    "deconvolution": Meaning(
+        "Deconvnet",
+        "The gradient, with only positive slopes going on through each ReLU.",
+        "Evidence for this class: it is mostly a picture of what the network can see.",
+    ),
+    "occlusion": Meaning(
+        "Occlusion",
+        "How far the score falls when a patch is covered.",
+        "What patches do together; and a covered patch is something that the model never saw.",
+    ),
+    "feature_ablation": Meaning(
+        "Feature ablation",
+        "How far the score falls when a region is covered.",
+        "What regions do together, or anything finer than a region.",
+    ),
+    "lime": Meaning(
+        "LIME",
+        "Which regions a linear stand-in for the model finds important, fitted to photographs with regions covered.",
+        "The model itself: it is a stand-in, and depends on how regions are cut.",
+    ),
+    "kernel_shap": Meaning(
+        "KernelSHAP",
+        "Each region's Shapley value, estimated from photographs with regions covered.",
+        "Exact values: they are estimated from few of the many coverings.",
+    ),
+    "lrp": Meaning(
+        "LRP",
+        "The score handed back from layer to layer, by what each unit contributed.",
+        "Unique: other rules hand it back otherwise.",
+    ),
+    "rise": Meaning(
+        "RISE",
+        "How probable the class is on average while a place is left uncovered by random masks.",
+        "Fine detail: it is as coarse as the masks, and noisy with few of them.",
+    ),
     "gradient_rollout": Meaning(
         "Gradient rollout",
         "How much of what speaks for the target class reaches the class token through the attention of all layers.",

@@ -13,9 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
+from attnviz.attribution import METHODS
 from attnviz.errors import DataError, OutputError, ReconstructionError, UnknownNameError
 from attnviz.records import Heatmap
-from attnviz.report import FILE_NAMES, archive, describe, page, panel
+from attnviz.report import FILE_NAMES, archive, describe, meanings, page, panel
 from attnviz.report.bands import bands_of, chosen
 from attnviz.report.colours import coloured, levels, lookup, overlay
 from attnviz.report.document import MapView, channel_gates, colour_range
@@ -426,3 +427,10 @@ class TestFolder:
         names = [str(f) for f in folders_for(["x/cat.png", "y/cat.jpg", "dog.png"], None)]
         assert names == ["cat", "cat-2", "dog"]
         assert [str(f) for f in folders_for(["cat.png"], "out")] == ["out"]
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_every_method_says_what_its_map_means_and_what_it_does_not(name):
+    meaning = meanings.method(name)
+    assert meaning.means.endswith(".")
+    assert meaning.not_means.endswith(".")

@@ -35,22 +35,22 @@ if TYPE_CHECKING:
 @click.option(
     "--plain-weight",
     type=click.FloatRange(min=0),
-    default=2.0,
+    default=3.0,
     show_default=True,
     help="What a plain photograph counts, a scene counting 1.",
 )
-@click.option("--epochs", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--epochs", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--batch", type=click.IntRange(min=2), default=32, show_default=True)
 @click.option("--optimizer", default="adamw", show_default=True, help="adamw, sgd or sam.")
-@click.option("--weight-decay", type=click.FloatRange(min=0), default=0.0, show_default=True)
+@click.option("--weight-decay", type=click.FloatRange(min=0), default=0.05, show_default=True)
 @click.option(
     "--patches",
     type=click.IntRange(min=0),
-    default=0,
+    default=6,
     show_default=True,
     help="At most how many parts of each photograph serve as objects too, in every other scene.",
 )
-@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=5e-3, show_default=True)
+@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=2e-3, show_default=True)
 @click.option(
     "--held-out-views", type=click.IntRange(min=2), default=1600, show_default=True, help="Views to evaluate on."
 )

@@ -23,8 +23,7 @@ from attnviz.analyses.sparsity import SPARSITY
 from attnviz.attribution import METHODS
 from attnviz.batch.eye import Eye, look
 from attnviz.explaining.scoring import COMPARED_PX
-from attnviz.heatmaps import joint, project
-from attnviz.heatmaps.joint import votes
+from attnviz.heatmaps import project, together
 
 if TYPE_CHECKING:
     from attnviz.analyses.measures import Measure
@@ -122,13 +121,11 @@ def look_at(eye: Eye, x: Tensor, masks: Tensor | None = None, asked: Tensor | No
 
 
 def _attention(eye: Eye, records: Sequence[Record], x: Tensor) -> list[Map]:
-    """The maps of the sites that are shown, and of several spatial gates together."""
+    """The maps of the sites that are shown, and those of several sites together."""
     size = (x.shape[2], x.shape[3])
     shown = [record for record in records if record.name in eye.mapped]
     found = [(record.name, project(record, size=size)) for record in shown]
-    if sum(map(votes, shown)) > 1:
-        together = joint(shown, size)
-        found.append((together.name, together))
+    found += [(one.name, one) for one in together(shown, size)]
     return [Map(name, "attention", one.method, name, one.values.to(x.dtype)) for name, one in found]
 
 

@@ -100,11 +100,13 @@ def command(
     """  # noqa: D301  # \b is the character that keeps Click from re-wrapping
     from attnviz.models import MODELS
     from attnviz.training.features import DataRecipe
+    from attnviz.training.optimizers import OPTIMIZERS
     from attnviz.training.run import Plan, refuse_to_overwrite, train
     from attnviz.training.sources import find_sources
     from attnviz.training.trainer import TrainRecipe
 
     MODELS[model]
+    OPTIMIZERS[optimizer]
     arguments = click.get_current_context().params
     plan = Plan(
         model,

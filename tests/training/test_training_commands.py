@@ -132,3 +132,10 @@ def test_the_list_is_there_for_machines_too(run):
     by_name = {row["model"]: row for row in content["models"]}
     assert by_name["cbam"]["figures"]["kl"]["value"] == read_card("cbam").value("kl")
     assert {"timm:", "torchvision:", "hf:"} <= set(content["libraries"])
+
+
+def test_an_unknown_optimizer_is_told_before_the_work(run, folders):
+    done = run("train", "cbam", "--optimizer", "adam", *folders)
+    assert done.exit_code == 1
+    assert "unknown optimizer 'adam'" in str(done.exception or done.output)
+    assert "features" not in done.output

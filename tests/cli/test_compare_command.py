@@ -41,7 +41,9 @@ def test_it_writes_a_page_figures_and_a_file_for_machines(compare):
     assert len(found["agreement"]) == 8
     inserted = [row["cells"]["insertion"] for row in found["rows"]]
     assert all(0 <= cell["value"] <= 1 for cell in inserted if cell["n"])
-    assert sum(cell["n"] for cell in inserted) >= len(inserted) - 1  # a map of zeros, as of Grad-CAM here, ranks nothing
+    assert (
+        sum(cell["n"] for cell in inserted) >= len(inserted) - 1
+    )  # a map of zeros, as of Grad-CAM here, ranks nothing
     assert "insertion" in result.stdout
     assert "note: Agreement is not truth" in result.stdout
 

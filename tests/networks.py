@@ -5,6 +5,7 @@ Every network maps ``(N, 8, 6, 6)`` to the same shape, so that they can be chain
 
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -399,3 +400,12 @@ def build(name: str, seed: int = 0) -> nn.Module:
         torch.manual_seed(seed)
         factory = GATED[name][0] if name in GATED else PLAIN[name]
         return factory().eval()
+
+
+def small_vit() -> nn.Module:
+    """timm's ViT with three layers of three heads over 4 × 6 patches and a class token, and four classes."""
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    return timm.create_model(
+        "vit_tiny_patch16_224", img_size=(64, 96), depth=3, embed_dim=24, num_heads=3, num_classes=4
+    ).eval()

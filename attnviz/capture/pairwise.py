@@ -114,7 +114,7 @@ class FusedAttention:
         return F.dropout(scores.rows(), dropout) if dropout else scores.rows(), value
 
     def scores(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Scores, Tensor]:
-        """What the rows of ``g`` are built from, and the values ``x``."""
+        """What the rows of ``g`` are built from, before any dropout, and the values ``x``."""
         names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
         given = {**dict(zip(names, args, strict=False)), **kwargs}
         query, key, value = given["query"], given["key"], given["value"]

@@ -54,7 +54,7 @@ def receptive_field(records: Sequence[Record], size: tuple[int, int]) -> Heatmap
     density = torch.ones(len(first), *first.shape[2:4], dtype=torch.float64, device=first.device)
     for record in reversed(records):
         (x, mask), points = _sampled(record), record.g.detach().double()
-        if x.ndim != 4 or points.ndim != 5 or len(x) != len(points) or min(points.shape[2:4]) < 2:
+        if x.ndim != 4 or len(x) != len(points) or min(points.shape[2:4]) < 2:
             raise CaptureError(f"{record.site.name}: a receptive field is followed through maps sampled from a plane")
         weights = torch.ones_like(points[..., 0]) if mask is None else mask.detach().double().abs()
         shares = weights.reshape(points.shape[:-1])

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from networks import small_vit
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,11 +15,7 @@ from attnviz.intervene import intervene
 
 @pytest.fixture(scope="module")
 def vit() -> nn.Module:
-    timm = pytest.importorskip("timm")
-    torch.manual_seed(0)
-    return timm.create_model(
-        "vit_tiny_patch16_224", img_size=(64, 96), depth=3, embed_dim=24, num_heads=3, num_classes=4
-    ).eval()
+    return small_vit()
 
 
 @pytest.fixture(scope="module")

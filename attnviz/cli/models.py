@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,8 @@ def _print_table(cards: Mapping[str, Card | None]) -> None:
         shown = ["–" if math.isnan(value) else f"{value:.2f}" for value in values]
         table.add_row(name, f"{mechanism.summary} ({mechanism.source})", parameters, *shown)
     console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(width=140)  # a pipe or a file has no width of its own
     console.print(table)
     console.print(
         "Also timm:NAME, torchvision:NAME, hf:REPOSITORY-OR-FOLDER and your own package.module:function.",

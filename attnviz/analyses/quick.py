@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
 _NEAR_ZERO, _TOP = 0.01, 0.1
 
 
-def quick(rows: Tensor, points: int) -> tuple[dict[str, Callable[[], Tensor]], Tensor]:
+def quick(rows: Tensor, points: int) -> tuple[dict[str, Callable[[], Tensor]], Tensor, Tensor]:
     """Measures of maps, and their Lorenz curves.
 
     Args:
@@ -20,14 +21,15 @@ def quick(rows: Tensor, points: int) -> tuple[dict[str, Callable[[], Tensor]], T
 
     Returns:
         Name of a measure -> what computes it, ``(N,)`` float64, as the measure of that name with its default threshold
-        or share; and :func:`~attnviz.analyses.concentration.lorenz`, ``(N, points)``. NaN as there.
+        or share; :func:`~attnviz.analyses.concentration.lorenz`, ``(N, points)``; and what they are computed from, the
+        absolute values, rising, relative to the largest of their map, ``(N, n)``. NaN as there.
 
-    >>> measures, _ = quick(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), 2)
+    >>> measures, _, _ = quick(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), 2)
     >>> measures["gini"]()
     tensor([0.2500], dtype=torch.float64)
     """
     n = rows.shape[1]
-    v = rows.detach().abs().sort(dim=1).values.double()  # NaN comes last
+    v = _rising(rows.detach().abs()).double()
     strongest = v[:, -1:]
     v = torch.where(strongest.isfinite() & (strongest > 0), v / strongest, math.nan)
     held = v.cumsum(dim=1)
@@ -64,4 +66,12 @@ def quick(rows: Tensor, points: int) -> tuple[dict[str, Callable[[], Tensor]], T
     shares = torch.nn.functional.pad(held, (1, 0)) / total[:, None]
     at = torch.linspace(0, n, points, dtype=v.dtype, device=v.device)
     below = at.floor().clamp(max=n - 1).long()
-    return dict(measures), shares[:, below].lerp(shares[:, below + 1], (at - below).expand(len(v), -1))
+    curve = shares[:, below].lerp(shares[:, below + 1], (at - below).expand(len(v), -1))
+    return dict(measures), curve, v
+
+
+def _rising(v: Tensor) -> Tensor:
+    """Each row sorted, NaN last; on a CPU by NumPy, whose vector instructions are several times quicker at it."""
+    if v.device.type != "cpu" or v.dtype not in {torch.float32, torch.float64}:
+        return v.sort(dim=1).values
+    return torch.from_numpy(np.sort(v.numpy(), axis=1))

@@ -15,7 +15,7 @@ from torch import Tensor
 from attnviz.capture import RowsRecord
 from attnviz.records import Kind, Record
 
-WATCHED = 32
+WATCHED = 24
 """So many queries of a pairwise map, evenly spaced, stand for all of them: the map need not be built."""
 
 QUERIES = 8
@@ -49,7 +49,7 @@ def _some_rows(record: Record, queries: int) -> Tensor:
     if isinstance(record, RowsRecord):
         return record.rows(torch.tensor(evenly(record.shape[2], queries))).detach()
     g = record.g.detach()
-    return g[:, :, evenly(g.shape[2], queries)] if g.ndim == 4 and g.shape[2] > queries else g
+    return _thinned(g, 2, queries) if g.ndim == 4 else g
 
 
 def is_pairwise(record: Record) -> bool:
@@ -73,9 +73,13 @@ def sampled(maps: Tensor, queries: int = QUERIES) -> Tensor:
         maps: From :func:`maps_of`.
         queries: ``R``, or fewer where there are fewer.
     """
-    windows, of_each = evenly(maps.shape[1], queries), evenly(maps.shape[3], queries)
-    rows = maps[:, windows][:, :, :, of_each].movedim(2, 1).flatten(2, 3)
-    return rows[:, :, evenly(rows.shape[2], queries)]
+    rows = _thinned(_thinned(maps, 1, queries), 3, queries).movedim(2, 1).flatten(2, 3)
+    return _thinned(rows, 2, queries)
+
+
+def _thinned(v: Tensor, axis: int, most: int) -> Tensor:
+    n = v.shape[axis]
+    return v if n <= most else v.index_select(axis, torch.tensor(evenly(n, most), device=v.device))
 
 
 def competing(record: Record, images: int) -> Tensor | None:

@@ -39,6 +39,9 @@ class Moments:
     def of(cls, values: Tensor) -> Moments:
         """The moments of samples ``(M, ...)`` along their first axis; each unit has the shape of the other axes."""
         v = values.detach().double()
+        mean = v.mean(dim=0)
+        if bool(mean.sum().isfinite()):  # as a rule: then so is every value
+            return cls(torch.full_like(mean, len(v)), mean, (v - mean).square_().sum(dim=0))
         finite = v.isfinite()
         count = finite.double().sum(dim=0)
         mean = torch.where(finite, v, 0.0).sum(dim=0) / count.clamp_min(1)
@@ -129,12 +132,12 @@ class Histogram:
         if edges.ndim != 1 or len(edges) < 2 or not bool((edges.diff() > 0).all()):
             raise ValueError(f"a histogram wants 2 rising edges or more, got {edges.tolist()}")
         v = values.detach().flatten().double()
-        number = ~v.isnan()
-        place = torch.bucketize(v[number], edges, right=True)
-        place[v[number] == edges[-1]] -= 1
-        counts = torch.bincount(place, minlength=len(edges) + 1)
-        outside = torch.stack([counts[0], counts[-1], (~number).sum()])
-        return cls(edges, counts[1:-1], outside)
+        place = torch.bucketize(v, edges, right=True)
+        place -= (v == edges[-1]).long()
+        place = place.masked_fill(v.isnan(), len(edges) + 1)
+        counts = torch.bincount(place, minlength=len(edges) + 2)
+        outside = torch.stack([counts[0], counts[-2], counts[-1]])
+        return cls(edges, counts[1:-2], outside)
 
     def __add__(self, other: Histogram) -> Histogram:
         if not torch.equal(self.edges, other.edges):

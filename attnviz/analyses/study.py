@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from attnviz.analyses.activations import Nonlinearities
 from attnviz.analyses.findings import found
-from attnviz.analyses.looks import Asked, look, of_activation
+from attnviz.analyses.looks import Asked, Look, of_activation
 from attnviz.analyses.necessity import replace
 from attnviz.analyses.pruning import SHARES, check_shares, holding, prune
 from attnviz.analyses.tally import Tally, added, restored, scalar, stored
@@ -156,27 +156,30 @@ def _look(model: nn.Module, sites: Sequence[Site], x: Tensor, question: Question
     """One forward pass, and what it shows."""
     asked, n = question.asked, len(x)
     seen: Tally = {}
+    look = Look(n, asked)
+
+    def each(record: Record) -> None:
+        look(record)
+        if question.causal:
+            site, g = record.site.name, record.g.detach()
+            total = g.double().sum(0, keepdim=True)
+            state.sums[site] = state.sums[site] + total if site in state.sums else total
+            state.counts[site] = state.counts.get(site, 0) + g.shape[0]
+
     blocks = blocks_of(model, sites) if asked.diagnoses else {}
     with ExitStack() as undo:
         undo.enter_context(as_inference(model))
-        captured = undo.enter_context(capture(model, sites, keep="rows"))
+        undo.enter_context(capture(model, sites, keep="rows", each=each))
         norms = undo.enter_context(norms_of_blocks(model, blocks.values()))
         if asked.activations:
             see = Nonlinearities(lambda label, part, v: seen.update(of_activation(label, part, v, n, asked)))
             undo.enter_context(see)
         model(x)
-    records: list[Record] = captured.records
     for path, values in norms.items():
         if len(values) == n:
             seen[path, "outliers"] = scalar(high_norm(values).float().mean(1))
-    seen.update(look(records, n, asked))
-    state.names = state.names or [record.name for record in records]
-    if question.causal:
-        for record in records:
-            site, g = record.site.name, record.g.detach()
-            total = g.double().sum(0, keepdim=True)
-            state.sums[site] = state.sums[site] + total if site in state.sums else total
-            state.counts[site] = state.counts.get(site, 0) + g.shape[0]
+    seen.update(look.tally())
+    state.names = state.names or look.names
     state.tally = added(state.tally, seen)
     state.images += n
 

@@ -181,7 +181,7 @@ def _of_sites(records: Sequence[Record], images: int) -> list[Numbers]:
         groups = groups_of(record, images)
         if groups is None or groups.shape[0] != images or groups.shape[2] < 2 or not groups.shape[1]:
             continue
-        measures, _ = quick(groups.reshape(-1, groups.shape[2]), 2)
+        measures, _, _ = quick(groups.reshape(-1, groups.shape[2]), 2)
         for name in DEFAULT_MEASURES:
             values = measures[name]().reshape(images, -1).nanmean(1).cpu()
             numbers.append(Numbers("site", record.name, "g", name, values, _ZERO))

@@ -45,12 +45,14 @@ class Listener:
         distil: ``distil(site, scores, x, y)`` in its place, where ``g`` was computed inside a fused operation and
             nobody else wants it whole, so that it is not built.
         content: Whether ``distil`` will do; asked at every call, because it may depend on the inputs.
+        holds: Whether it holds on to what it is told, so that it needs copies of what the model overwrites later.
     """
 
     edit: Edit | None = None
     keep: Keep | None = None
     distil: Distil | None = None
     content: Callable[[], bool] = bool
+    holds: bool = True
 
 
 @contextmanager
@@ -90,13 +92,14 @@ class _Heard:
         edited, grad = g is not given, given.requires_grad and torch.is_grad_enabled()
         if edited and grad and not g.requires_grad:
             g = g.detach().requires_grad_()  # a constant g still has a gradient
-        g, x = self._kept(g, "g"), self._kept(x, "x")
+        early = self._holds or func.__name__.endswith("_")  # or the operation itself overwrites them
+        g, x = self._kept(g, "g", held=early), self._kept(x, "x", held=early)
         # With gradients on, the operation takes the canonical g, so that gradients of the record's g exist; and where
         # a fused operation keeps its g to itself, g x is cheaper than computing g twice.
         own = edited or grad or (scores is not None and bool(self.keeps))
         y = apply(func, self.site, g, x, args) if own else func(*args, **kwargs)
         if self.keeps and not _in_backward():
-            seen = self._kept(y, "y")
+            seen = self._kept(y, "y", held=self._holds)
             for site, listener in self.keeps:
                 if listener.keep is not None:
                     listener.keep(site, g, x, seen)
@@ -105,17 +108,22 @@ class _Heard:
     def _distil(self, read: Scored, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Run the operation as it is, and keep what ``g`` is built from."""
         scores, x = read(args, kwargs)
-        scores, x = scores.clone() if "g" in self.site.overwritten else scores, self._kept(x, "x")
+        copied = scores.clone() if self._holds and "g" in self.site.overwritten else scores
+        x = self._kept(x, "x", held=self._holds)
         y = func(*args, **kwargs)
-        seen = self._kept(y, "y")
+        seen = self._kept(y, "y", held=self._holds)
         for site, listener in () if _in_backward() else self.keeps:
             if listener.distil is not None:
-                listener.distil(site, scores, x, seen)
+                listener.distil(site, copied, x, seen)
         return y
 
-    def _kept(self, value: Any, name: str) -> Any:
-        """A copy where the model overwrites the value later."""
-        return value.clone() if name in self.site.overwritten and isinstance(value, Tensor) else value
+    @property
+    def _holds(self) -> bool:
+        return any(listener.holds for _, listener in self.keeps)
+
+    def _kept(self, value: Any, name: str, *, held: bool) -> Any:
+        """A copy where the model overwrites the value later, and somebody still holds it then."""
+        return value.clone() if held and name in self.site.overwritten and isinstance(value, Tensor) else value
 
 
 def _in_backward() -> bool:

@@ -37,6 +37,7 @@ class Captured:
         sites: Iterable[Site] | None,
         keep: Keep | Literal["auto"] = "full",
         statistics: Iterable[str] | None = None,
+        each: Callable[[Record], object] | None = None,
     ) -> None:
         if keep not in {*KEEPS, "auto"}:
             raise UnknownNameError("choice of what to keep", keep, [*KEEPS, "auto"])
@@ -48,6 +49,7 @@ class Captured:
         for name in self._statistics:
             STATISTICS[name]
         self._calls: Counter[Site] = Counter()
+        self._tell = each or self.records.append
 
     def __getitem__(self, pattern: str) -> list[Record]:
         """The records whose site's name, module or kind fits a shell pattern.
@@ -86,17 +88,17 @@ class Captured:
         call = self._called(site)
         if self.keep == "summary" and site.kind is Kind.PAIRWISE:
             shape = tuple(g.shape)
-            self.records.append(SummaryRecord(site, call, shape, summarise(blocks_of(g), self._statistics, shape)))
+            self._tell(SummaryRecord(site, call, shape, summarise(blocks_of(g), self._statistics, shape)))
         else:
-            self.records.append(Record(site, call, g, x, y))
+            self._tell(Record(site, call, g, x, y))
 
     def _distil(self, site: Site, scores: Scores, x: Operand, y: Tensor) -> None:
         call = self._called(site)
         if self.keep == "summary":
             summary = summarise(scores.detach().blocks(), self._statistics, scores.shape)
-            self.records.append(SummaryRecord(site, call, scores.shape, summary))
+            self._tell(SummaryRecord(site, call, scores.shape, summary))
         else:
-            self.records.append(RowsRecord(site, call, scores, x, y))
+            self._tell(RowsRecord(site, call, scores, x, y))
 
     def _called(self, site: Site) -> int:
         call = self._calls[site]
@@ -111,6 +113,7 @@ def capture(
     *,
     keep: Keep | Literal["auto"] = "full",
     statistics: Iterable[str] | None = None,
+    each: Callable[[Record], object] | None = None,
 ) -> Iterator[Captured]:
     """Keep what every site does in each forward call of ``model`` inside the ``with`` block.
 
@@ -140,6 +143,9 @@ def capture(
         sites: From :func:`find_attention`. Left out, the first forward call is preceded by one that finds them.
         keep: How much of a pairwise map is kept.
         statistics: For ``"summary"``: names in :data:`attnviz.capture.STATISTICS`; all by default.
+        each: Called with every record as soon as it is there, while the model still runs; ``records`` then stays empty,
+            and memory holds one record at a time. The model may overwrite the record's tensors later: take from them
+            what is wanted, at once.
 
     Yields:
         What was captured, growing with each forward call.
@@ -156,12 +162,13 @@ def capture(
     >>> captured.records[0].shape, captured.records[0].summary["max"].shape
     ((1, 2, 3, 3), torch.Size([1, 2, 3]))
     """
-    captured = Captured(sites, keep, statistics)
-    listener = Listener(keep=captured._keep, distil=captured._distil, content=captured._content)
+    captured = Captured(sites, keep, statistics, each)
+    listener = Listener(keep=captured._keep, distil=captured._distil, content=captured._content, holds=each is None)
     with ExitStack() as undo:
         undo.enter_context(listening(model, captured.sites, captured._start, listener))
-        measure = functools.partial(captured._measure, model)
-        undo.enter_context(undo.enter_context(Post.of(model)).before_first(measure))
+        if each is None or keep == "auto":
+            measure = functools.partial(captured._measure, model)
+            undo.enter_context(undo.enter_context(Post.of(model)).before_first(measure))
         yield captured
 
 

@@ -98,6 +98,8 @@ class Scores:
         key = self.key if _is_all(keys) else self.key[..., keys, :]
         if query.ndim > 2 and 1 != key.shape[-3] != query.shape[-3] != 1:
             key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
+        if query.shape[-2] < key.shape[-2]:
+            key = key.contiguous()  # or the product would copy it transposed, which takes longer
         scores = (query * (query.shape[-1] ** -0.5 if self.scale is None else self.scale)) @ key.mT
         if self.causal:
             places = [

@@ -14,13 +14,14 @@ from attnviz.analyses.agreement import spearman
 from attnviz.analyses.concentration import CONCENTRATION, lorenz
 from attnviz.analyses.gates import dead, input_share, never_used, saturated
 from attnviz.analyses.heads import cka, clusters, cosine, hsic, jensen_shannon
-from attnviz.analyses.looks import Asked, look, rank_correlation
+from attnviz.analyses.looks import Asked, Look, rank_correlation
 from attnviz.analyses.quick import quick
 from attnviz.analyses.sparsity import SPARSITY
 from attnviz.analyses.streaming import Extremes, Moments
-from attnviz.analyses.tally import added, restored, stored
+from attnviz.analyses.tally import Tally, added, restored, stored
 from attnviz.analyses.tokens import blocks_of, high_norm, norms_of_blocks, sinks, token_norms
 from attnviz.errors import UnknownNameError
+from attnviz.records import Record
 
 
 def rows(*shape: int, seed: int = 0) -> Tensor:
@@ -193,11 +194,18 @@ def test_norms_are_of_the_block_around_the_attention_and_leave_no_hook() -> None
 # All of it, from records
 
 
+def _tally(records: list[Record], images: int, asked: Asked) -> Tally:
+    look = Look(images, asked)
+    for record in records:
+        look(record)
+    return look.tally()
+
+
 def test_a_tally_tells_the_sink_and_the_heads_of_a_known_network() -> None:
     model, x = transformer(), torch.rand(3, 5, 4)
     with capture(model) as captured:
         model(x)
-    tally = look(captured.records, 3, Asked(("gini", "effective_rank")))
+    tally = _tally(captured.records, 3, Asked(("gini", "effective_rank")))
     received = tally["0.attention", "received"].mean
     assert sinks(received).tolist() == [[True, False, False, False, False], [False] * 5]
     assert tally["0.attention", "g.gini"].mean.item() == pytest.approx(0.8, abs=1e-3)  # one of five, in both heads
@@ -214,7 +222,7 @@ def test_tallies_of_batches_add_up_to_the_tally_of_all() -> None:
     for batch in (x, x[:2], x[2:]):
         with capture(model) as captured:
             model(batch)
-        tallies.append(look(captured.records, len(batch), Asked(activations=True)))
+        tallies.append(_tally(captured.records, len(batch), Asked(activations=True)))
     whole, total = tallies[0], added(tallies[2], restored(stored(tallies[1])))
     assert whole.keys() == total.keys()
     for key, value in whole.items():
@@ -243,7 +251,7 @@ def test_on_a_network_in_which_exactly_three_channels_pass_five_are_dead_and_nev
     model = HandMade()
     with capture(model) as captured:
         model(torch.rand(4, 8, 3, 3) + 0.1)
-    tally = look(captured.records, 4, Asked())
+    tally = _tally(captured.records, 4, Asked())
     site = captured.records[0].name
     assert int((~dead(tally[site, "range"])).sum()) == 3
     assert int(saturated(tally[site, "range"]).sum()) == 3
@@ -254,7 +262,7 @@ def test_on_a_network_in_which_exactly_three_channels_pass_five_are_dead_and_nev
 def test_what_is_computed_quickly_is_what_the_measures_give() -> None:
     maps = torch.cat([rows(6, 37), -rows(2, 37, seed=1), torch.zeros(1, 37), torch.full((1, 37), math.nan)])
     maps[0, :20] = 0
-    measures, curve = quick(maps, 11)
+    measures, curve, _ = quick(maps, 11)
     torch.testing.assert_close(curve, lorenz(maps, 11), equal_nan=True)
     for name in measures:
         measure = {**SPARSITY.entries(), **CONCENTRATION.entries()}[name]

@@ -249,3 +249,34 @@ def test_available_memory_is_what_linux_says_within_the_containers_limit(tmp_pat
     monkeypatch.setattr(memory, "_LIMIT", tmp_path / "missing")
     assert available_bytes() is None or available_bytes() > 0
     assert available_bytes(torch.device("meta")) is None
+
+
+@pytest.mark.parametrize("name", ["se", "se-in-place", "spatial-gate"])
+def test_each_record_is_told_while_it_is_true_and_nothing_is_kept_or_copied(name):
+    model, x = networks.build(name), networks.images()
+    with capture(model) as whole:
+        model(x)
+    told = []
+
+    def each(record):
+        record.verify()
+        told.append((record.name, record.g.clone(), record.x.clone(), record.y.clone()))
+
+    with capture(model, each=each) as captured:
+        y = model(x)
+    assert captured.records == []
+    assert not captured.unclaimed
+    assert torch.equal(y, model(x))
+    for record, (site, *tensors) in zip(whole.records, told, strict=True):
+        assert record.name == site
+        assert all(map(torch.equal, (record.g, record.x, record.y), tensors))
+
+
+def test_what_is_told_at_once_is_not_copied_but_what_another_capture_holds_is():
+    model, x, places = networks.build("se-in-place"), networks.images(), []
+    (site,) = find_attention(model, x)
+    with capture(model, [site], each=lambda record: places.append(record.y.data_ptr())):
+        model(x)
+        with capture(model, [site]) as holding:
+            y = model(x)
+    assert places[0] != places[1] == holding.records[0].y.data_ptr() != y.data_ptr()

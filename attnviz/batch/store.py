@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from attnviz.batch.listing import Listing
 from attnviz.batch.plan import Plan, differences, models_of, parse
 from attnviz.batch.schemas import LAST, TABLES, part, schemas, shard_of
 from attnviz.errors import OutputError
+from attnviz.folders import check_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,7 +50,8 @@ class Store:
             OutputError: the folder cannot be written, or holds another run, which is told by the keys that differ, or
                 files of something else that have our names.
         """
-        self._check()
+        if self.folder.is_local:
+            check_folder(Path(self.folder.root), "report")
         if overwrite:
             for name in OURS:
                 self.folder.remove(name)
@@ -72,21 +73,6 @@ class Store:
                 "settings go on with it, another --out keeps both, --overwrite starts anew"
             )
         return replace(plan, models=models_of(found))
-
-    def _check(self) -> None:
-        """Tell before the work that a local folder cannot be written."""
-        if not self.folder.is_local:
-            return
-        path = Path(self.folder.root)
-        if path.exists() and not path.is_dir():
-            raise OutputError(f"{path}: is a file, wanted a folder for the report")
-        parent = path
-        while not parent.exists() and parent != parent.parent:
-            parent = parent.parent
-        if not parent.is_dir():
-            raise OutputError(f"{path}: cannot be made, {parent} is a file")
-        if not os.access(parent, os.W_OK | os.X_OK):
-            raise OutputError(f"{path}: cannot be written, no permission in {parent}")
 
     def open(self, plan: Plan, listing: Listing) -> None:
         """Write the plan, unless it is there, and then the listing.

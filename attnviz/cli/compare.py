@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from attnviz.cli.bars import bar
-from attnviz.cli.explain import CommaList
+from attnviz.cli.options import CommaList, running
 
 if TYPE_CHECKING:
     from attnviz.analyses.comparing import Subject
@@ -44,9 +44,7 @@ METHODS = ("gradcam", "layercam", "eigencam", "saliency", "integrated_gradients"
     "--format", "formats", type=CommaList(FORMATS), default=",".join(FORMATS), show_default=True,
     help="Files to write, with commas.",
 )  # fmt: skip
-@click.option("--weights", default="default", show_default=True, help="default, none (random) or a file.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of everything random.")
+@running
 @click.option("--overwrite", is_flag=True, help="Replace an earlier comparison.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison for machines.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors alone.")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from attnviz.cli.options import CommaList, running
 from attnviz.errors import OutputError
 
 if TYPE_CHECKING:
@@ -21,27 +22,6 @@ if TYPE_CHECKING:
     from attnviz.report import Document
 
 FORMATS = ("html", "png", "json", "gif")
-
-
-class CommaList(click.ParamType["tuple[str, ...]"]):
-    """Names with commas between them."""
-
-    name = "names"
-
-    def __init__(self, choices: Sequence[str] | None = None) -> None:
-        self._choices = choices
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """The names, each once; a usage error for none, or for one that is not a choice."""
-        if isinstance(value, tuple):
-            return value
-        names = tuple(dict.fromkeys(part.strip() for part in str(value).split(",") if part.strip()))
-        if not names:
-            self.fail("wanted at least one name", param, ctx)
-        for name in names:
-            if self._choices and name not in self._choices:
-                self.fail(f"{name!r} is not one of {', '.join(self._choices)}", param, ctx)
-        return names
 
 
 @click.command(short_help="Explain photographs and clips.")
@@ -86,9 +66,7 @@ class CommaList(click.ParamType["tuple[str, ...]"]):
     type=click.IntRange(1, 64),
     help="Frames of a clip, evenly spaced.  [default: as many as the model looks at together, or 8]",
 )
-@click.option("--weights", default="default", show_default=True, help="default, none (random) or a file.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of everything random.")
+@running
 @click.option("--overwrite", is_flag=True, help="Replace an earlier report.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary for machines.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors alone.")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from attnviz.cli.options import running
+
 if TYPE_CHECKING:
     from attnviz.analyses.proof import Proof
     from attnviz.capture import Sites
@@ -19,9 +21,7 @@ if TYPE_CHECKING:
 @click.argument("model")
 @click.option("--image", type=click.Path(path_type=Path), help="Run on this photograph.  [default: noise]")
 @click.option("--verify", is_flag=True, help="Rebuild y, put g back, and put another g in its place, for every site.")
-@click.option("--weights", default="default", show_default=True, help="default, none (random) or a file.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of noise and weights.")
+@running
 @click.option("--json", "as_json", is_flag=True, help="Print it for machines.")
 def command(
     model: str, image: Path | None, weights: str, device: str, seed: int, *, verify: bool, as_json: bool

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from attnviz.cli.explain import CommaList
+from attnviz.cli.options import CommaList, running
 from attnviz.cli.main import INTERRUPTED
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Names(CommaList):
     show_default=True,
     help="Attention sites: shell patterns, with commas; last: all are measured, the last of each kind has a map.",
 )
-@click.option("--weights", default="default", show_default=True, help="default, none (random) or a file.")
+@running
 @click.option("--out", "-o", default="report", show_default=True, help="Folder, or a URL such as s3://bucket/run.")
 @click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Images at once.")
 @click.option(
@@ -83,8 +83,6 @@ class Names(CommaList):
 @click.option("--gpus", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Ray: GPUs of each copy.")
 @click.option("--cpus", type=click.FloatRange(min=0), help="Ray: processors of each copy.  [default: those of the "
               "smallest machine]")  # fmt: skip
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of everything random.")
 @click.option("--overwrite", is_flag=True, help="Throw an earlier run away in place of going on with it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary for machines.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors alone.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attnviz.cli.bars import bar
-from attnviz.cli.explain import CommaList
+from attnviz.cli.options import CommaList, running
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,9 +47,7 @@ _MOST_WITH_INTERVALS = 7
     "--format", "formats", type=CommaList(FORMATS), default=",".join(FORMATS), show_default=True,
     help="Files to write, with commas.",
 )  # fmt: skip
-@click.option("--weights", default="default", show_default=True, help="default, none (random) or a file.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of everything random.")
+@running
 @click.option("--overwrite", is_flag=True, help="Replace an earlier study.")
 @click.option("--json", "as_json", is_flag=True, help="Print the study for machines.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors alone.")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from attnviz.errors import OutputError
+from attnviz.folders import check_folder
 
 
 def check_files(folder: Path, names: Sequence[str], what: str, *, overwrite: bool) -> None:
@@ -25,24 +26,12 @@ def check_files(folder: Path, names: Sequence[str], what: str, *, overwrite: boo
         OutputError: the folder is a file, cannot be looked into or written, or holds one of them already.
     """
     try:
-        _check(folder, names, what, overwrite=overwrite)
+        check_folder(folder, what)
+        there = [name for name in names if (folder / name).exists()]
     except OSError as error:
         raise OutputError(f"{folder}: cannot be a folder for the {what}: {error.strerror or error}") from error
-
-
-def _check(folder: Path, names: Sequence[str], what: str, *, overwrite: bool) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder}: is a file, wanted a folder for the {what}")
-    there = [name for name in names if (folder / name).exists()]
     if there and not overwrite:
         raise OutputError(f"{folder}: holds {', '.join(there)} already; --overwrite replaces it")
-    parent = folder
-    while not parent.exists() and parent != parent.parent:
-        parent = parent.parent
-    if not parent.is_dir():
-        raise OutputError(f"{folder}: cannot be made, {parent} is a file")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{folder}: cannot be written, no permission in {parent}")
 
 
 def write_files(

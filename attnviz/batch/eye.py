@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -49,6 +49,12 @@ class Eye:
     sites: Sites
     mapped: frozenset[str]
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> list[Site]:
+        """The sites that have a map."""
+        names = {name.partition("@")[0] for name in self.mapped}
+        return [site for site in self.sites if site.name in names]
 
     @property
     def device(self) -> torch.device:
@@ -109,15 +115,30 @@ def _noise(vision: VisionModel) -> Tensor:
     return x if parameter is None else x.to(parameter.device, dtype_of(vision.module))
 
 
-def look(vision: VisionModel, x: Tensor, sites: Sequence[Site]) -> tuple[Tensor, list[Record]]:
-    """The logits of a batch, and what every site did: queries and keys where that is all of a map that is kept.
+def look(
+    vision: VisionModel,
+    x: Tensor,
+    held: Sequence[Site],
+    heard: Sequence[Site] = (),
+    each: Callable[[Record], object] | None = None,
+) -> tuple[Tensor, list[Record]]:
+    """The logits of a batch, and what sites did: queries and keys where that is all of a map that is kept.
+
+    Args:
+        vision: The model.
+        x: ``(N, 3, S, S)``.
+        held: The sites whose records are given back.
+        heard: Sites whose records ``each`` is told while the model runs; nothing is kept of them.
+        each: What is told.
 
     Raises:
         ModelError: the model gives no logits ``(N, classes)``.
     """
     with ExitStack() as undo:
         undo.enter_context(as_inference(vision.module))
-        captured = undo.enter_context(capture(vision.module, sites, keep="rows"))
+        captured = undo.enter_context(capture(vision.module, held, keep="rows"))
+        if each is not None:
+            undo.enter_context(capture(vision.module, heard, keep="rows", each=each))
         output = vision.module(x.contiguous(memory_format=torch.channels_last))
     logits = getattr(output, "logits", output)
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(x):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -107,11 +107,15 @@ def look_at(eye: Eye, x: Tensor, masks: Tensor | None = None, asked: Tensor | No
     Raises:
         ModelError: an answer that is no number.
     """
-    logits, records = look(eye.vision, x, eye.sites)
+    of_sites: list[Numbers] = []
+    # What sites do is the most of a forward pass: measured while it runs, and held where it is drawn alone.
+    logits, records = look(
+        eye.vision, x, eye.shown, eye.sites, lambda record: of_sites.extend(_of_site(record, len(x)))
+    )
     shares = logits.float().softmax(1)
     targets = shares.argmax(1)
-    maps, numbers = _attention(eye, records, x), [*_of_answers(shares), *_of_sites(records, len(x))]
-    del records  # what sites keep is the most of a forward pass, and nothing more is asked of it
+    maps, numbers = _attention(eye, records, x), [*_of_answers(shares), *of_sites]
+    del records
     maps += [_attribution(eye, name, x, targets) for name in eye.planned.methods]
     small = [_small(one) for one in maps]
     strength = [adaptive_avg_pool2d(one.values.float().abs()[:, None], _size(one.values))[:, 0].cpu() for one in maps]
@@ -174,18 +178,15 @@ def _of_answers(shares: Tensor) -> list[Numbers]:
     ]
 
 
-def _of_sites(records: Sequence[Record], images: int) -> list[Numbers]:
+def _of_site(record: Record, images: int) -> Iterator[Numbers]:
     """How sparse ``g`` is, over the entries that compete; as ``attnviz sparsity`` measures it."""
-    numbers = []
-    for record in records:
-        groups = groups_of(record, images)
-        if groups is None or groups.shape[0] != images or groups.shape[2] < 2 or not groups.shape[1]:
-            continue
-        measures, _, _ = quick(groups.reshape(-1, groups.shape[2]), 2)
-        for name in DEFAULT_MEASURES:
-            values = measures[name]().reshape(images, -1).nanmean(1).cpu()
-            numbers.append(Numbers("site", record.name, "g", name, values, _ZERO))
-    return numbers
+    groups = groups_of(record, images)
+    if groups is None or groups.shape[0] != images or groups.shape[2] < 2 or not groups.shape[1]:
+        return
+    measures, _, _ = quick(groups.reshape(-1, groups.shape[2]), 2)
+    for name in DEFAULT_MEASURES:
+        values = measures[name]().reshape(images, -1).nanmean(1).cpu()
+        yield Numbers("site", record.name, "g", name, values, _ZERO)
 
 
 def _of_maps(

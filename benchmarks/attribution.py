@@ -150,7 +150,7 @@ def metric_candidates(model: nn.Module, x: Tensor) -> dict[str, Callable[[], Any
     maps = torch.rand(4, 224, 224, generator=torch.Generator().manual_seed(2))
     step = 224 * 224 // 28
     flipping = quantus.PixelFlipping(
-        features_in_step=3 * step, perturb_baseline="black", abs=False, normalise=False, disable_warnings=True
+        features_in_step=step, perturb_baseline="black", abs=False, normalise=False, disable_warnings=True
     )
     wide = maps[:, None].expand(-1, 3, -1, -1).numpy()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,9 @@ from torch import Tensor
 from attnviz.attribution.layers import Layer
 from attnviz.attribution.targets import Logits
 from attnviz.errors import AttributionError
+
+GROWS_NOT = (RuntimeError, ValueError, IndexError, AttributionError)
+"""What a model raises whose batch cannot grow on the way."""
 
 
 def features(logits: Logits, layer: Layer, images: Tensor) -> Tensor:
@@ -22,37 +25,54 @@ def features(logits: Logits, layer: Layer, images: Tensor) -> Tensor:
 
 
 def features_and_slopes(
-    logits: Logits, layer: Layer, images: Tensor, targets: Tensor, scale: float = 1.0
-) -> tuple[Tensor, Tensor]:
+    logits: Logits, layer: Layer, images: Tensor, targets: Tensor, scales: Sequence[float] = (1.0,)
+) -> tuple[Tensor, ...]:
     r"""A layer's features ``A`` and the slopes of the logit, :math:`\partial s / \partial A`.
 
-    Autograd follows only what comes after the layer: its output is cut off from what made it.
+    Autograd follows only what comes after the layer: its output is cut off from what made it. Slopes at several scales
+    take one pass up to the layer; where the rest of the model does not take a batch that has grown there, one each.
 
     Args:
         logits: The model, borrowed.
         layer: The layer.
         images: ``(n, C, H, W)``.
         targets: ``(n,)`` classes.
-        scale: What the features are multiplied with before the model goes on.
+        scales: What the features are multiplied with before the model goes on: slopes are given for each.
 
     Returns:
-        Two maps ``(n, C', h, w)``, detached.
+        The features and the slopes at each scale, maps ``(n, C', h, w)``, detached.
 
     Raises:
         AttributionError: the logits do not depend on the layer.
     """
+    if len(scales) > 1:
+        try:
+            return _features_and_slopes(logits, layer, images, targets, scales)
+        except GROWS_NOT:
+            each = [_features_and_slopes(logits, layer, images, targets, [scale]) for scale in scales]
+            return each[0][0], *(slopes for _, slopes in each)
+    return _features_and_slopes(logits, layer, images, targets, scales)
+
+
+def _features_and_slopes(
+    logits: Logits, layer: Layer, images: Tensor, targets: Tensor, scales: Sequence[float]
+) -> tuple[Tensor, ...]:
     seen: list[Tensor] = []
+    kept: list[Tensor] = []
 
     def cut(output: Tensor) -> Tensor:
-        seen.append((output.detach() * scale if scale != 1 else output.detach()).requires_grad_())
-        return seen[-1].clone()  # the model may go on in place
+        seen.append(output.detach())
+        scaled = [seen[-1] if scale == 1 else seen[-1] * scale for scale in scales]
+        kept.append((scaled[0] if len(scaled) == 1 else torch.cat(scaled)).requires_grad_())
+        return kept[-1].clone()  # the model may go on in place
 
     with torch.enable_grad():
-        score = _hooked(logits, layer, images.detach(), cut).gather(1, targets[:, None]).sum()
-    slopes = torch.autograd.grad(score, seen[-1], allow_unused=True)[0] if score.requires_grad else None
+        answers = _hooked(logits, layer, images.detach(), cut, len(scales) * len(images))
+        score = answers.gather(1, targets.repeat(len(scales))[:, None]).sum()
+    slopes = torch.autograd.grad(score, kept[-1], allow_unused=True)[0] if score.requires_grad else None
     if slopes is None:
         raise AttributionError(f"the logits do not depend on layer {layer.path!r}")
-    return layer.layout.as_map(seen[-1].detach()), layer.layout.as_map(slopes)
+    return tuple(layer.layout.as_map(part) for part in (seen[-1].detach(), *slopes.chunk(len(scales))))
 
 
 def answers_to(
@@ -98,7 +118,7 @@ def _grown(logits: Logits, layer: Layer, image: Tensor, grown: Callable[[Tensor]
     """The answers where the batch grows at the layer; ``None`` where the model does not take that."""
     try:
         return _hooked(logits, layer, image, grown, rows)
-    except (RuntimeError, ValueError, IndexError, AttributionError):
+    except GROWS_NOT:
         return None
 
 

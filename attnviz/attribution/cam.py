@@ -189,8 +189,7 @@ def cam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bo
     found = find_layer(logits, x, layer)
 
     def explain(images: Tensor, targets: Tensor) -> Tensor:
-        a, g = features_and_slopes(logits, found, images, targets)
-        halved = features_and_slopes(logits, found, images, targets, scale=0.5)[1]
+        a, g, halved = features_and_slopes(logits, found, images, targets, scales=(1.0, 0.5))
         mean = g.mean(dim=(2, 3), keepdim=True)
         allowed = 1e-3 * mean.abs().amax()
         if bool(((g - mean).abs() > allowed).any()) or bool(((g - halved).abs() > allowed).any()):

@@ -4,7 +4,7 @@ A new projection joins by one function, from a record to a map at the record's o
 ``@projection(Kind.PAIRWISE, "rollout", default=True)``. Nothing else here changes.
 """
 
-from attnviz.heatmaps import gates, pairwise, sampling
+from attnviz.heatmaps import gates, pairwise, pooling, sampling
 from attnviz.heatmaps.joint import joint
 from attnviz.heatmaps.project import PROJECTIONS, Projection, project, projection
 from attnviz.heatmaps.rollout import rollout
@@ -17,6 +17,7 @@ __all__ = [
     "gates",
     "joint",
     "pairwise",
+    "pooling",
     "project",
     "projection",
     "receptive_field",

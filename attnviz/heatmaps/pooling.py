@@ -1,0 +1,19 @@
+"""Projection of attention pooling, ``y = sum_k g_k x_k``: which places make up the context."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from attnviz.heatmaps.pairwise import keys_of, lay
+from attnviz.heatmaps.project import projection
+from attnviz.records import Kind, Record
+
+
+@projection(Kind.POOLING, "pooled", default=True)
+def pooled(record: Record) -> Tensor:
+    r"""What share of the context each place gives, on average over heads, :math:`\frac{1}{h} \sum_h g_{hk}`.
+
+    It says nothing about what was there to give.
+    """
+    layout, _ = keys_of(record)
+    return lay(record, layout.split(record.g.detach()).mean((2, 3)))

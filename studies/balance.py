@@ -1,6 +1,6 @@
-"""How much scenes gain and plain photographs lose: the curve behind docs/explanation/balance.md, from one command.
+"""How much scenes gain and plain photographs lose: the curve behind docs/reference/models.md, from one command.
 
-    python studies/balance.py [--models nonlocal van cbam] [--weights 0 1 3] [--work build/balance]
+    python studies/balance.py [--models nonlocal …] [--weights 0 1 3] [--work build/balance]
 
 Each mechanism is trained once for each weight of plain photographs, everything else being equal, by the commands that
 the cards in ``--work`` hold. What is there already is not trained again, and what was interrupted goes on. A training
@@ -26,7 +26,7 @@ MARKERS = "osD^vP"
 def main() -> None:
     """Train what is missing, then write the table and the curve."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="*", default=["nonlocal", "van", "cbam"], choices=LEARNING_RATES)
+    parser.add_argument("--models", nargs="*", default=["nonlocal"], choices=LEARNING_RATES)
     parser.add_argument("--weights", nargs="*", type=float, default=[0.0, 1.0, 3.0])
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "balance")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "explanation" / "balance")
@@ -81,7 +81,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         ylabel="scenes: agreement with the teacher, top-1",
         title="What a plain photograph counts in training",
     )
-    axes.legend(title="95 % intervals")
+    axes.legend(title="95 % intervals", loc="lower left")
     figure.savefig(path, dpi=110)
 
 

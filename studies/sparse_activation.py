@@ -18,8 +18,10 @@ import json
 import math
 import sys
 import time
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,6 +77,8 @@ def main() -> None:
                 if drawn.name in {"pruning", "heads", "sinks"} and subject == "scenes":
                     drawn.figure.savefig(options.out / f"{path.stem}.{drawn.name}.png", dpi=80)
             write_rows(options.out / f"{path.stem}.csv", found)
+    write_tables(options.out)
+    draw_together(options.out)
 
 
 def weights_of(name: str) -> dict[str, str]:
@@ -151,6 +155,122 @@ def needs(one: CausalFinding) -> list[str]:
         *areas,
         *(cell(one.replaced.get(key)) for key in ("uniform.kl", "mean.kl", "other.kl", "mean.top1")),
     ]
+
+
+def write_tables(folder: Path) -> None:
+    """``tables.md``: all mechanisms side by side, then each site by site, from the JSON files that are there."""
+    lines = [
+        "# Sparse activation: all tables",
+        "",
+        "Written by `studies/sparse_activation.py`. What the columns mean is in",
+    ]
+    lines += ["[the study](../sparse-activation.md) and in [measures](../../reference/measures.md).", ""]
+    for subject in ("scenes", "photographs"):
+        found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob(f"*.{subject}.json"))]
+        models = [model for one in found for model in one["models"]]
+        lines += [f"## All sites together, {subject}", "", *table(TOGETHER, [together(model) for model in models]), ""]
+    for path in sorted(folder.glob("*.scenes.json")):
+        for model in json.loads(path.read_text(encoding="utf-8"))["models"]:
+            sites = {site["name"]: site for site in model["sites"]}
+            rows = [site_by_site(one, sites.get(one["scope"])) for one in model["causal"]]
+            lines += [f"## `{model['model']}`, site by site, {model['images']} scenes", "", *table(EACH, rows), ""]
+    (folder / "tables.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def draw_together(folder: Path) -> None:
+    """``mechanisms.png``: the answers that are kept while all sites are pruned together, a panel per mechanism."""
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    found = [json.loads(path.read_text(encoding="utf-8"))["models"][0] for path in sorted(folder.glob("*.scenes.json"))]
+    sns.set_theme(style="whitegrid", context="notebook")
+    columns = min(4, len(found))
+    rows = -(-len(found) // columns)
+    shape = {"figsize": (3.4 * columns, 3.1 * rows), "sharex": True, "sharey": True, "layout": "constrained"}
+    figure, axes = plt.subplots(rows, columns, squeeze=False, **shape)
+    for place, model in zip(axes.flat, found, strict=False):
+        one = model["causal"][-1]
+        at = range(len(one["shares"]))
+        for order, colour in zip(("strongest", "random", "weakest"), ("C0", "C7", "C3"), strict=True):
+            curve = one["curves"][f"{order}.top1"]
+            low, high = ([min(1.0, max(0.0, v)) for v in curve[end]] for end in ("low", "high"))
+            place.fill_between(at, low, high, color=colour, alpha=0.15, lw=0)
+            place.plot(at, curve["mean"], color=colour, marker="o", ms=3, label=order)
+        place.set_title(model["model"])
+        place.set_xticks(list(at)[::2], [f"{100 * share:g}" for share in one["shares"]][::2])
+    for place in axes.flat[len(found) :]:
+        place.set_axis_off()
+    axes[0][0].legend(title="kept")
+    figure.supxlabel("share of g that is kept, %")
+    figure.supylabel("first answers kept, all sites pruned")
+    figure.savefig(folder / "mechanisms.png", dpi=80)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    return [f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(columns), *rows)]
+
+
+TOGETHER = (
+    "model", "Gini of `g`, by site", "looks", "needed", "top-1 kept by nothing", "strongest 2 %", "strongest 10 %",
+    "strongest 50 %", "random 10 %", "random 50 %", "KL by none preferred", "by the mean", "by another's",
+    "top-1 kept with the mean",
+)  # fmt: skip
+
+
+def together(model: dict[str, Any]) -> list[str]:
+    """A mechanism in one row: all its sites pruned and replaced at once, or the one that it has."""
+    one = model["causal"][-1]
+    gini = [site["measures"]["g.gini"]["value"] for site in model["sites"]]
+    tops = [(order, share) for order, share in (*[("strongest", p) for p in (0.0, 0.02, 0.1, 0.5)], *_RANDOM)]
+    return [
+        f"`{model['model']}`", f"{min(gini):.2f}–{max(gini):.2f}", spread(one["looks"]), spread(one["needed"]),
+        *(kept(one, order, share) for order, share in tops),
+        *(spread(one["replaced"][f"{by}.kl"]) for by in ("uniform", "mean", "other")),
+        spread(one["replaced"]["mean.top1"]),
+    ]  # fmt: skip
+
+
+_RANDOM = (("random", 0.1), ("random", 0.5))
+
+EACH = (
+    "site", "kind", "Gini of `g`", "input share", "looks", "needed", "top-1 kept by nothing", "strongest 2 %",
+    "strongest 10 %", "random 10 %", "KL by none preferred", "by the mean", "by another's", "heads, distinct",
+)  # fmt: skip
+
+
+def site_by_site(one: dict[str, Any], site: dict[str, Any] | None) -> list[str]:
+    """One scope of interventions in one row."""
+    seen = [""] * 3
+    heads = ""
+    if site is not None:
+        seen = [site["kind"], spread(site["measures"].get("g.gini")), _digits(site["input_share"])]
+        heads = f"{site['heads']['count']}, {site['heads']['distinct']}" if site["heads"] else ""
+    tops = (("strongest", 0.0), ("strongest", 0.02), ("strongest", 0.1), ("random", 0.1))
+    return [
+        f"`{one['scope']}`", *seen, spread(one["looks"]), spread(one["needed"]),
+        *(kept(one, order, share) for order, share in tops),
+        *(spread(one["replaced"].get(f"{by}.kl")) for by in ("uniform", "mean", "other")), heads,
+    ]  # fmt: skip
+
+
+def kept(one: dict[str, Any], order: str, share: float) -> str:
+    """The share of the images whose first answer is kept."""
+    curve, at = one["curves"].get(f"{order}.top1"), one["shares"].index(share)
+    return "" if curve is None else _between(curve["mean"][at], curve["low"][at], curve["high"][at])
+
+
+def spread(one: dict[str, Any] | None) -> str:
+    """A mean with its interval."""
+    return "" if one is None or one["value"] is None else _between(one["value"], one["low"], one["high"])
+
+
+def _between(value: float, low: float | None, high: float | None) -> str:
+    return _digits(value) if low is None or high is None else f"{_digits(value)} [{low:.2f}, {high:.2f}]"
+
+
+def _digits(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}" if abs(value) >= 0.01 or value == 0 else f"{value:.3f}"
 
 
 def cell(one: Estimate | None) -> str:

@@ -195,12 +195,29 @@ def trunk():
     return EfficientNetLite0().eval()
 
 
-def test_the_encoder_and_the_window_start_as_the_trunk(trunk):
+def test_the_encoder_starts_as_the_trunk(trunk):
     x = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(TokenEncoder(trunk).eval()(x), trunk(x), rtol=1e-4, atol=1e-4)
-        theta = SpatialTransformer(trunk).eval().window(trunk.before(x, 4))
-    torch.testing.assert_close(theta, torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]), rtol=0, atol=2e-3)
+
+
+def test_the_window_starts_as_most_of_the_image_and_leans_to_strong_features(trunk):
+    features = 0.1 * torch.rand(1, 192, 7, 7, generator=torch.Generator().manual_seed(0))
+    features[0, :, 1, 5] += 30.0
+    with torch.no_grad():
+        (theta,) = SpatialTransformer(trunk).eval().window(features)
+    torch.testing.assert_close(theta[:, :2], (0.3 + 0.75 * torch.sigmoid(torch.tensor(0.9))) * torch.eye(2))
+    right, down = theta[:, 2].tolist()
+    assert right > 0.05
+    assert down < -0.05
+
+
+def test_a_window_of_the_whole_image_stays_where_it_is(trunk):
+    module = SpatialTransformer(trunk).eval()
+    torch.nn.init.constant_(module.extent.bias, 20.0)
+    with torch.no_grad():
+        (theta,) = module.window(torch.rand(1, 192, 7, 7))
+    assert theta[:, 2].tolist() == [0.0, 0.0]
 
 
 def test_the_window_goes_where_the_scores_are_high(trunk):
@@ -210,8 +227,9 @@ def test_the_window_goes_where_the_scores_are_high(trunk):
     module.look[0].weight.data[0, 0, 1, 1] = 1.0  # the first channel is read through
     torch.nn.init.constant_(module.where.weight, 0.0)
     module.where.weight.data[0, 0] = 50.0
-    features = torch.zeros(1, 112, 14, 14)
-    features[0, 0, 3, 10] = 1.0
+    torch.nn.init.constant_(module.extent.bias, -20.0)  # the smallest window
+    features = torch.zeros(1, 192, 7, 7)
+    features[0, 0, 2, 5] = 1.0
     with torch.no_grad():
         theta = module.window(features)
-    torch.testing.assert_close(theta[0, :, 2], torch.tensor([(2 * 10 + 1) / 14 - 1, (2 * 3 + 1) / 14 - 1]))
+    torch.testing.assert_close(theta[0, :, 2], torch.tensor([(2 * 5 + 1) / 7 - 1, (2 * 2 + 1) / 7 - 1]))

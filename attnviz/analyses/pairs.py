@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -50,7 +51,7 @@ def of_pairs(maps: Tensor) -> dict[str, Tensor]:
     images, count = maps.shape[:2]
     pairs = pairs_of(count)
     flat = maps.detach().flatten(2).double()
-    undefined = (flat.amax(2) == flat.amin(2)) | ~flat.isfinite().all(2)
+    undefined = (flat.amax(2) == flat.amin(2)) | ~flat.sum(2).isfinite()
     left, right = ([pair[side] for pair in pairs] for side in (0, 1))
     if not pairs or not images:
         return {name: flat.new_zeros(images, len(pairs)) for name in MEASURES}
@@ -112,7 +113,8 @@ def ranks(flat: Tensor) -> Tensor:
     >>> ranks(torch.tensor([[5.0, 7.0, 5.0, 1.0]]))
     tensor([[ 0.0000,  1.5000,  0.0000, -1.5000]], dtype=torch.float64)
     """
-    values, order = flat.sort(dim=1)
+    order = _order(flat)
+    values = flat.gather(1, order)
     count = flat.shape[1]
     changes = values[:, 1:] != values[:, :-1]
     ends = torch.ones_like(values[:, :1], dtype=torch.bool)
@@ -121,6 +123,13 @@ def ranks(flat: Tensor) -> Tensor:
     last = torch.where(torch.cat([changes, ends], 1), places, count).flip(1).cummin(1).values.flip(1)
     shared = (first + last - (count - 1)).double() / 2
     return torch.empty_like(shared).scatter_(1, order, shared)
+
+
+def _order(flat: Tensor) -> Tensor:
+    """What sorts each row, NaN last; on a CPU by NumPy, whose vector instructions are several times quicker at it."""
+    if flat.device.type != "cpu":
+        return flat.argsort(dim=1)
+    return torch.from_numpy(np.argsort(flat.numpy(), axis=1))
 
 
 def unit_range(flat: Tensor) -> Tensor:
@@ -134,7 +143,16 @@ def windows(images: Tensor) -> Tensor:
     offsets = torch.arange(WINDOW, dtype=images.dtype, device=images.device) - WINDOW // 2
     weights = torch.exp(-0.5 * (offsets / 1.5) ** 2)
     weights = weights / weights.sum()
-    return F.conv2d(F.conv2d(images, weights.view(1, 1, -1, 1)), weights.view(1, 1, 1, -1))
+    # As two products with band matrices, which take a fraction of the time of convolutions in double precision.
+    down, across = (_bands(weights, side) for side in images.shape[2:])
+    return down @ images @ across.mT
+
+
+def _bands(weights: Tensor, side: int) -> Tensor:
+    """``(side - len(weights) + 1, side)``: the weights in each row, one place further in each."""
+    rows = side - len(weights) + 1
+    bands = F.pad(weights.expand(rows, -1), (0, rows)).flatten()
+    return bands[: rows * side].view(rows, side)
 
 
 def structure(mean_x: Tensor, mean_y: Tensor, xx: Tensor, yy: Tensor, xy: Tensor) -> Tensor:

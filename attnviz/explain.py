@@ -16,7 +16,15 @@ from attnviz.explaining.devices import choose_device, dtype_of, place
 from attnviz.explaining.scoring import COMPARED_PX, agreement, sparsity
 from attnviz.explaining.seeing import Shown, look, photos, show
 from attnviz.explaining.watching import Watched, find, watch
-from attnviz.notes import note_of_clip, note_of_gap, notes_of_gates, notes_of_maps, notes_of_sites, notes_without_map
+from attnviz.notes import (
+    note_of_clip,
+    note_of_gap,
+    notes_of_gates,
+    notes_of_maps,
+    notes_of_sites,
+    notes_of_views,
+    notes_without_map,
+)
 from attnviz.records import Clip, Explanation, Heatmap
 
 if TYPE_CHECKING:
@@ -108,6 +116,7 @@ def explain(
         *([note_of_clip(clip, vision.name)] if clip else []),
         *notes_of_sites(found, chosen, (*found.unclaimed, *watched.unheard)),
         *notes_of_gates(watched.records),
+        *notes_of_views(watched.records, shown.images.size),
         *notes_without_map(watched.without),
         *notes_of_maps(pictured, watched.target, best[0]),
         *attributed.remarks,

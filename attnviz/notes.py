@@ -50,6 +50,23 @@ def notes_of_gates(records: Iterable[Record]) -> Iterator[str]:
         )
 
 
+def notes_of_views(records: Iterable[Record], size: tuple[int, int]) -> Iterator[str]:
+    """Which sites look at the photograph anew: what layers behind them see is not where the photograph has it.
+
+    Args:
+        records: Of one forward pass.
+        size: ``(H, W)`` of the model's input.
+    """
+    for record in records:
+        x = record.x[0] if isinstance(record.x, tuple) else record.x
+        # One point for each pixel of the input, where a deformable convolution has as many as its kernel.
+        if record.site.kind is Kind.SAMPLING and record.g.shape[1:4] == (1, *size) and x.shape[-2:] == size:
+            yield (
+                f"{record.name} resamples the photograph, and the layers behind it see its view. A map read from "
+                "such a layer, as Grad-CAM's is, lies on that view: its places are not those of the photograph."
+            )
+
+
 def notes_of_maps(maps: Iterable[Heatmap], target: Prediction, best: Prediction) -> Iterator[str]:
     """Which attributions are empty and what that means, and that another class than the first answer is explained."""
     for heatmap in maps:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from attnviz.capture import DeformableSampling, GridSampling, capture, find_attention
 from attnviz.errors import CaptureError
+from attnviz.notes import notes_of_views
 from attnviz.records import Kind
 
 
@@ -201,3 +202,10 @@ def test_a_random_chain_of_blocks_is_found_exactly(names, n, seed):
     with torch.no_grad(), capture(model) as captured:
         model(x)
     assert all(record.verify(1e-5) <= 1e-5 for record in captured.records)
+
+
+@pytest.mark.parametrize(("name", "told"), [("stn", 1), ("flow-warp", 1), ("dcn-v2", 0), ("dat", 0)])
+def test_the_reader_is_told_of_a_view_of_the_whole_image_alone(name, told):
+    _, x, records = captured_of(name)
+    notes = list(notes_of_views(records, tuple(x.shape[2:])))
+    assert [note.partition(",")[0] for note in notes] == [f"{records[0].name} resamples the photograph"] * told

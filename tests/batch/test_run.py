@@ -299,7 +299,7 @@ def test_a_folder_that_is_a_file_or_holds_something_else_is_told(photos, tmp_pat
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_the_work(photos, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("attnviz.batch.store.os.access", lambda path, _mode: Path(path) != tmp_path)  # root may write
+    monkeypatch.setattr("attnviz.folders.os.access", lambda path, _mode: Path(path) != tmp_path)  # root may write
     with pytest.raises(OutputError, match=f"out/run: cannot be written, no permission in {tmp_path}"):
         run([str(photos)], str(tmp_path / "out" / "run"), SMALL)
     assert not (tmp_path / "out").exists()

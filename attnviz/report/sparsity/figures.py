@@ -29,7 +29,7 @@ def draw(study: SparsityStudy) -> Iterator[Drawn]:
         for model in study.models:
             tag = f"-{_slug(model.model)}" if len(study.models) > 1 else ""
             named = f" · {model.model}" if len(study.models) > 1 else ""
-            for make in (_distributions, _lorenz, _pruning, _sinks, _agreement):
+            for make in (_distributions, _lorenz, _pruning, _answers, _sinks, _agreement):
                 drawn = make(model)
                 if drawn is not None:
                     yield drawn._replace(name=drawn.name + tag, title=drawn.title + named)
@@ -119,14 +119,38 @@ def _pruning(model: ModelFinding) -> Drawn | None:
     return Drawn("pruning", "What is needed: pruning curves", reading, figure)
 
 
-def _curves(axes: Axes, one: CausalFinding) -> None:
+def _answers(model: ModelFinding) -> Drawn | None:
+    """All sites together: what the pruning does to the answers, beside their probability."""
+    together = [one for one in model.causal if one.curves and (one.scope == ALL or len(model.causal) == 1)]
+    if not together:
+        return None
+    figure, axes = _axes(len(_KEPT), height=2.6, width=3.4, columns=3)
+    for plot, what in zip(axes, _KEPT, strict=True):
+        _curves(plot, together[0], what)
+    axes[0].legend(fontsize=7, frameon=False)
+    reading = (
+        "The same pruning seen in three ways: the probability of the answer, whether it stays the first, and the "
+        "divergence of all classes from the plain model's. A model may give its answer a higher probability without "
+        "attention, and for that it is no less needed: then the other two tell more."
+    )
+    return Drawn("answers", f"What is needed: {together[0].scope}", reading, figure)
+
+
+_KEPT = {"probability": "probability kept", "top1": "first answers kept", "kl": "KL, nats"}
+
+
+def _curves(axes: Axes, one: CausalFinding, what: str = "probability") -> None:
     for order, colour in _ORDERS.items():
-        curve = one.curves.get(f"{order}.probability")
+        curve = one.curves.get(f"{order}.{what}")
         if curve is not None:
             axes.plot(one.shares, curve.mean, color=colour, linewidth=1.4, marker="o", markersize=2.5, label=order)
             axes.fill_between(one.shares, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
-    axes.axhline(0.95, color=".6", linewidth=0.7, linestyle=":")
-    axes.set(xlabel="share of g kept", ylabel="probability kept", xlim=(0, 1), ylim=(0, 1.25))
+    axes.set(xlabel="share of g kept", ylabel=_KEPT[what], xlim=(0, 1))
+    if what == "kl":
+        axes.set_ylim(bottom=0)
+    else:
+        axes.axhline(0.95, color=".6", linewidth=0.7, linestyle=":")
+        axes.set_ylim(0, 1.25 if what == "probability" else 1.05)
 
 
 def _sinks(model: ModelFinding) -> Drawn | None:
@@ -206,23 +230,24 @@ def _compared(study: SparsityStudy) -> Drawn | None:
     import seaborn as sns
 
     causal = [one for model in study.models for one in model.causal if one.scope == ALL or len(model.causal) == 1]
-    figure, axes = _axes(2 if causal else 1)
+    figure, axes = _axes(3 if causal else 1, columns=3)
     names = [m.model for m in study.models for s in m.sites if "g.gini" in s.measures]
     ginis = [s.measures["g.gini"].value for m in study.models for s in m.sites if "g.gini" in s.measures]
     if not names:
         return None
     sns.stripplot(x=ginis, y=names, hue=names, ax=axes[0], legend=False, size=4, jitter=0.2, palette="deep")
     axes[0].set(xlabel="Gini index of g, one dot per site", ylabel="", xlim=(0, 1))
-    if causal:
+    for plot, what in zip(axes[1:], ("probability", "top1"), strict=False):
         for model, colour in zip(study.models, sns.color_palette("deep", len(study.models)), strict=True):
             for one in model.causal:
-                curve = one.curves.get("strongest.probability")
+                curve = one.curves.get(f"strongest.{what}")
                 if curve is not None and (one.scope == ALL or len(model.causal) == 1):
-                    axes[1].plot(one.shares, curve.mean, color=colour, label=model.model, marker="o", markersize=2.5)
-                    axes[1].fill_between(one.shares, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
-        axes[1].set(xlabel="share of g kept at all sites, strongest first", ylabel="probability kept", xlim=(0, 1))
-        axes[1].legend(fontsize=7, frameon=False)
-    reading = "Left how sparse g looks, right how little of it the answer needs. The two need not agree."
+                    plot.plot(one.shares, curve.mean, color=colour, label=model.model, marker="o", markersize=2.5)
+                    plot.fill_between(one.shares, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
+        plot.set(xlabel="share of g kept at all sites, strongest first", ylabel=_KEPT[what], xlim=(0, 1))
+        plot.set_ylim(bottom=0)
+        plot.legend(fontsize=7, frameon=False)
+    reading = "Left how sparse g looks, right of it how little of it the answer needs. They need not agree."
     return Drawn("models", "Models side by side", reading, figure)
 
 

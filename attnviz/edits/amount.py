@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from attnviz.edits.moment import GEdit, random_order
+from attnviz.edits.moment import GEdit
 
 
 def zero(g: Tensor) -> Tensor:
@@ -100,29 +101,34 @@ def _scaled(g: Tensor, a: float) -> Tensor:
     return g if a == 1 else g * a
 
 
-def _chosen(order: Tensor, g: Tensor, p: float) -> Tensor:
-    """Where the first ``p`` of each sample's entries in that order are."""
-    first = order[:, : round(p * order.shape[1])]
-    return torch.zeros(order.shape, dtype=torch.bool, device=g.device).scatter_(1, first, value=True).view(g.shape)
-
-
 def _largest(g: Tensor, p: float) -> Tensor:
-    """Where the ``p`` of each sample's entries that are largest in magnitude are; of equal ones the first.
+    """Where the ``p`` of each sample's entries that are largest in magnitude are; of equal ones the first."""
+    strength = g.detach().abs().flatten(1)
+    return _selected(strength.masked_fill(strength.isnan(), torch.inf), p).view(g.shape)  # nothing is larger than NaN
+
+
+def _selected(strength: Tensor, p: float) -> Tensor:
+    """Where the ``p`` of each row's entries that are largest are; of equal ones the first.
 
     By selection and not by sorting, which takes many times as long for large maps.
     """
-    strength = g.detach().abs().flatten(1)
-    strength = strength.masked_fill(strength.isnan(), torch.inf)  # as in sorting, nothing is larger
     n = strength.shape[1]
     k = round(p * n)
     if k in {0, n}:
-        return torch.full(g.shape, k > 0, device=g.device)
-    least = strength.kthvalue(n - k + 1, dim=1, keepdim=True).values
+        return torch.full_like(strength, k > 0, dtype=torch.bool)
+    least = _nth(strength, n - k)
     above, equal = strength > least, strength == least
     wanted = k - above.sum(dim=1, keepdim=True)
     if bool((equal.sum(dim=1, keepdim=True) > wanted).any()):
         equal &= equal.cumsum(dim=1) <= wanted
-    return (above | equal).view(g.shape)
+    return above | equal
+
+
+def _nth(v: Tensor, n: int) -> Tensor:
+    """The ``n``-th smallest of each row, counted from 0; on a CPU by NumPy, which is several times quicker at it."""
+    if v.device.type != "cpu" or v.dtype not in {torch.float32, torch.float64}:
+        return v.kthvalue(n + 1, dim=1, keepdim=True).values
+    return torch.from_numpy(np.partition(v.numpy(), n, axis=1)[:, n : n + 1].copy())
 
 
 def _where(chosen: Tensor, g: Tensor) -> Tensor:
@@ -139,4 +145,6 @@ def _dropped_top(g: Tensor, p: float) -> Tensor:
 
 
 def _kept_random(g: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
-    return _where(_chosen(random_order(tuple(g.flatten(1).shape), g, generator), g, p), g)
+    device = g.device if generator is None else generator.device
+    lots = torch.rand(g.flatten(1).shape, generator=generator, device=device).to(g.device)
+    return _where(_selected(-lots, p).view(g.shape), g)

@@ -14,6 +14,7 @@ from torch import Tensor
 from attnviz.analyses.measures import Measure, measure
 from attnviz.analyses.sparsity import strengths
 from attnviz.registry import Registry
+from attnviz.sorting import rising
 
 CONCENTRATION: Registry[Measure] = Registry("concentration measure", home="attnviz.analyses.concentration")
 
@@ -260,7 +261,7 @@ def lorenz(g: Tensor, points: int = 101) -> Tensor:
     """
     if points < 2:
         raise ValueError(f"a curve has 2 points or more, got {points}")
-    v = strengths(g).sort(dim=1).values
+    v = rising(strengths(g))
     held = torch.nn.functional.pad(v.cumsum(dim=1), (1, 0)) / v.sum(dim=1, keepdim=True)
     at = torch.linspace(0, v.shape[1], points, dtype=v.dtype, device=v.device)
     below = at.floor().clamp(max=v.shape[1] - 1).long()

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from attnviz.analyses.measures import Measure, measure
 from attnviz.registry import Registry
+from attnviz.sorting import rising
 
 LOCALISATION: Registry[Measure] = Registry("localisation measure", home="attnviz.analyses.localisation")
 
@@ -123,7 +124,7 @@ def auc(maps: Tensor, masks: Tensor) -> Tensor:
     tensor([0.5000], dtype=torch.float64)
     """
     a, m = _pair(maps, masks)
-    ordered = a.sort(dim=1).values
+    ordered = rising(a)
     ranks = (torch.searchsorted(ordered, a) + torch.searchsorted(ordered, a, right=True) + 1).double() / 2
     inside = m.sum(dim=1)
     wins = (ranks * m).sum(dim=1) - inside * (inside + 1) / 2

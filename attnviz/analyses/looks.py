@@ -52,7 +52,6 @@ class Asked:
     Attributes:
         measures: Names of sparsity and concentration measures, and ``"effective_rank"``, of ``g``.
         activations: Whether also of the activations before and after each site.
-        diagnoses: Whether what gates, heads and tokens are diagnosed by is counted.
 
     Raises:
         UnknownNameError: no such measure.
@@ -60,7 +59,6 @@ class Asked:
 
     measures: tuple[str, ...] = DEFAULT_MEASURES
     activations: bool = False
-    diagnoses: bool = True
 
     def __post_init__(self) -> None:
         for name in self.measures:
@@ -92,24 +90,24 @@ class Look:
         """Count what one record shows."""
         name, images, asked = record.name, self._images, self._asked
         self.names.append(name)
+        found: dict[str, Accumulator] = {}
         if is_pairwise(record):
             maps = maps_of(record, images, WATCHED)
-            rows = sampled(maps)
             groups: Tensor | None = sampled(maps, MEASURED).flatten(1, 2)
-            mine = _of_rows(maps, rows) if asked.diagnoses else {}
+            self._heads[name] = sampled(maps)
+            found |= _of_rows(maps, self._heads[name])
             plane = on_grid(record, received(maps).mean(2)) if record.site.kind is Kind.PAIRWISE else None
-            self._heads[name] = rows
             if RANK in asked.measures:
-                ranks = effective_rank(maps_of(record, images).flatten(1, 2))
-                self._tally[name, f"g.{RANK}"] = scalar(ranks)
+                found[f"g.{RANK}"] = scalar(effective_rank(maps_of(record, images).flatten(1, 2)))
         else:
             groups, plane = competing(record, images), places(record, images)
-            mine = _of_gate(record, images) if asked.diagnoses and groups is not None else {}
+            if groups is not None:
+                found |= _of_gate(record, images)
         if groups is not None:
-            mine = {**_of_groups(groups, asked), **mine}
-        self._tally.update({(name, what): value for what, value in mine.items()})
+            found |= _of_groups(groups, asked)
         if plane is not None and plane.shape[0] == images:
             self._planes[name] = plane
+        self._tally.update({(name, what): value for what, value in found.items()})
         if asked.activations:
             before = record.x if isinstance(record.x, Tensor) else record.x[-1]
             for part, values in (("before", before), ("after", record.y)):
@@ -117,8 +115,6 @@ class Look:
 
     def tally(self) -> Tally:
         """All that was counted, and how heads and sites compare with each other."""
-        if not self._asked.diagnoses:
-            return dict(self._tally)
         return {**self._tally, **_of_heads(self._heads), **_of_places(self._planes)}
 
 
@@ -153,13 +149,13 @@ def _of_groups(groups: Tensor, asked: Asked) -> dict[str, Accumulator]:
     flat = {**SPARSITY.entries(), **CONCENTRATION.entries()}
     rows = groups.reshape(-1, n)
     found: dict[str, Accumulator] = {}
-    soon, curve, strength = quick(rows, CURVE_POINTS)
+    soon = quick(rows)
     for key in asked.measures:
         if key in flat:
-            values = soon[key]() if key in soon else flat[key](rows)
+            values = soon.measures[key]() if key in soon.measures else flat[key](rows)
             found[f"g.{key}"] = scalar(values.reshape(images, count).nanmean(1))
-    found["lorenz"] = Moments.of(curve.reshape(images, count, -1).nanmean(1).cpu())
-    found["strengths"] = Histogram.of(strength.cpu(), STRENGTHS)
+    found["lorenz"] = Moments.of(soon.lorenz(CURVE_POINTS).reshape(images, count, -1).nanmean(1).cpu())
+    found["strengths"] = Histogram.of(soon.strengths.cpu(), STRENGTHS)
     found["values"] = Quantiles.of(rows.cpu())
     return found
 

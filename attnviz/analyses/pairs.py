@@ -10,10 +10,11 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from attnviz.sorting import order_of
 
 WINDOW = 11
 """Side of the windows in which structure is compared."""
@@ -113,7 +114,7 @@ def ranks(flat: Tensor) -> Tensor:
     >>> ranks(torch.tensor([[5.0, 7.0, 5.0, 1.0]]))
     tensor([[ 0.0000,  1.5000,  0.0000, -1.5000]], dtype=torch.float64)
     """
-    order = _order(flat)
+    order = order_of(flat)
     values = flat.gather(1, order)
     count = flat.shape[1]
     changes = values[:, 1:] != values[:, :-1]
@@ -123,13 +124,6 @@ def ranks(flat: Tensor) -> Tensor:
     last = torch.where(torch.cat([changes, ends], 1), places, count).flip(1).cummin(1).values.flip(1)
     shared = (first + last - (count - 1)).double() / 2
     return torch.empty_like(shared).scatter_(1, order, shared)
-
-
-def _order(flat: Tensor) -> Tensor:
-    """What sorts each row, NaN last; on a CPU by NumPy, whose vector instructions are several times quicker at it."""
-    if flat.device.type != "cpu":
-        return flat.argsort(dim=1)
-    return torch.from_numpy(np.argsort(flat.numpy(), axis=1))
 
 
 def unit_range(flat: Tensor) -> Tensor:

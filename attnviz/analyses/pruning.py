@@ -18,6 +18,7 @@ from attnviz.capture.wrap import as_inference
 from attnviz.edits import Edit, drop_top, keep_random, keep_top
 from attnviz.intervene import intervene
 from attnviz.records import Kind, Site
+from attnviz.sorting import rising
 
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
 KEPT = 0.95
@@ -154,7 +155,7 @@ def holding(g: Tensor, mass: float = KEPT) -> Tensor:
     >>> holding(torch.tensor([[9.0, 0.5, 0.5, 0.0], [1.0, 1.0, 1.0, 1.0]]))
     tensor([0.5000, 1.0000], dtype=torch.float64)
     """
-    v = g.detach().flatten(1).double().abs().sort(dim=1, descending=True).values
+    v = rising(g.flatten(1).double().abs()).flip(1)
     held = v.cumsum(1) / v.sum(1, keepdim=True)
     # Rounding in the sum must not ask for one entry more.
     share = ((held < mass - 1e-12).sum(1) + 1).double() / v.shape[1]

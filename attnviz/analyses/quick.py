@@ -4,32 +4,47 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from attnviz.sorting import rising
 
 _NEAR_ZERO, _TOP = 0.01, 0.1
 
 
-def quick(rows: Tensor, points: int) -> tuple[dict[str, Callable[[], Tensor]], Tensor, Tensor]:
-    """Measures of maps, and their Lorenz curves.
+class Quick(NamedTuple):
+    """What one sort of maps ``(N, n)`` tells; NaN as in the measures themselves.
 
-    Args:
-        rows: Maps, ``(N, n)``, any sign, ``n`` >= 2.
-        points: At how many shares the curve is read.
+    Attributes:
+        measures: Name of a measure -> what computes it, ``(N,)`` float64, as the measure of that name with its default
+            threshold or share.
+        strengths: Absolute values, rising, relative to the largest of their map, ``(N, n)`` float64.
+        held: The sum of those up to each, ``(N, n)``.
+    """
 
-    Returns:
-        Name of a measure -> what computes it, ``(N,)`` float64, as the measure of that name with its default threshold
-        or share; :func:`~attnviz.analyses.concentration.lorenz`, ``(N, points)``; and what they are computed from, the
-        absolute values, rising, relative to the largest of their map, ``(N, n)``. NaN as there.
+    measures: Mapping[str, Callable[[], Tensor]]
+    strengths: Tensor
+    held: Tensor
 
-    >>> measures, _, _ = quick(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), 2)
-    >>> measures["gini"]()
+    def lorenz(self, points: int) -> Tensor:
+        """:func:`~attnviz.analyses.concentration.lorenz` at that many shares, ``(N, points)``."""
+        shares = torch.nn.functional.pad(self.held, (1, 0)) / self.held[:, -1:]
+        n = self.held.shape[1]
+        at = torch.linspace(0, n, points, dtype=shares.dtype, device=shares.device)
+        below = at.floor().clamp(max=n - 1).long()
+        return shares[:, below].lerp(shares[:, below + 1], (at - below).expand(len(shares), -1))
+
+
+def quick(rows: Tensor) -> Quick:
+    """Measures of maps ``(N, n)``, any sign, ``n`` >= 2.
+
+    >>> quick(torch.tensor([[1.0, 2.0, 3.0, 4.0]])).measures["gini"]()
     tensor([0.2500], dtype=torch.float64)
     """
     n = rows.shape[1]
-    v = _rising(rows.detach().abs()).double()
+    v = rising(rows.abs()).double()
     strongest = v[:, -1:]
     v = torch.where(strongest.isfinite() & (strongest > 0), v / strongest, math.nan)
     held = v.cumsum(dim=1)
@@ -63,15 +78,4 @@ def quick(rows: Tensor, points: int) -> tuple[dict[str, Callable[[], Tensor]], T
         "near_zero_share": near_zero_share,
         "top_mass": top_mass,
     }
-    shares = torch.nn.functional.pad(held, (1, 0)) / total[:, None]
-    at = torch.linspace(0, n, points, dtype=v.dtype, device=v.device)
-    below = at.floor().clamp(max=n - 1).long()
-    curve = shares[:, below].lerp(shares[:, below + 1], (at - below).expand(len(v), -1))
-    return dict(measures), curve, v
-
-
-def _rising(v: Tensor) -> Tensor:
-    """Each row sorted, NaN last; on a CPU by NumPy, whose vector instructions are several times quicker at it."""
-    if v.device.type != "cpu" or v.dtype not in {torch.float32, torch.float64}:
-        return v.sort(dim=1).values
-    return torch.from_numpy(np.sort(v.numpy(), axis=1))
+    return Quick(measures, v, held)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from attnviz.analyses.measures import Measure, measure
 from attnviz.registry import Registry
+from attnviz.sorting import rising
 
 SPARSITY: Registry[Measure] = Registry("sparsity measure", home="attnviz.analyses.sparsity")
 
@@ -68,7 +69,7 @@ def gini(g: Tensor) -> Tensor:
     >>> gini(torch.tensor([[0.0, 0.0, 0.0, 5.0], [1.0, 2.0, 3.0, 4.0], [2.0, -2.0, 2.0, 2.0]]))
     tensor([0.7500, 0.2500, 0.0000], dtype=torch.float64)
     """
-    v = strengths(g).sort(dim=1).values
+    v = rising(strengths(g))
     n = v.shape[1]
     ranks = torch.arange(1, n + 1, dtype=v.dtype, device=v.device)
     return (1 - 2 * (v * (n - ranks + 0.5)).sum(dim=1) / (v.sum(dim=1) * n)).clamp(0.0, 1.0)

@@ -166,7 +166,7 @@ def _look(model: nn.Module, sites: Sequence[Site], x: Tensor, question: Question
             state.sums[site] = state.sums[site] + total if site in state.sums else total
             state.counts[site] = state.counts.get(site, 0) + g.shape[0]
 
-    blocks = blocks_of(model, sites) if asked.diagnoses else {}
+    blocks = blocks_of(model, sites)
     with ExitStack() as undo:
         undo.enter_context(as_inference(model))
         undo.enter_context(capture(model, sites, keep="rows", each=each))

@@ -183,7 +183,7 @@ def _of_site(record: Record, images: int) -> Iterator[Numbers]:
     groups = groups_of(record, images)
     if groups is None or groups.shape[0] != images or groups.shape[2] < 2 or not groups.shape[1]:
         return
-    measures, _, _ = quick(groups.reshape(-1, groups.shape[2]), 2)
+    measures = quick(groups.reshape(-1, groups.shape[2])).measures
     for name in DEFAULT_MEASURES:
         values = measures[name]().reshape(images, -1).nanmean(1).cpu()
         yield Numbers("site", record.name, "g", name, values, _ZERO)
@@ -210,7 +210,7 @@ def _of_maps(
     for one, weak in zip(maps, strength, strict=True):
         rows = weak.flatten(1)
         if rows.shape[1] > 1:
-            add(one, "gini", SPARSITY["gini"], quick(rows, 2)[0]["gini"])
+            add(one, "gini", SPARSITY["gini"], quick(rows).measures["gini"])
         for name in eye.asked.metrics if question is not None else ():
             test = FAITHFULNESS[name]
             add(one, name, test, lambda test=test, one=one: test(question, one.values))  # type: ignore[misc]

@@ -262,12 +262,11 @@ def test_on_a_network_in_which_exactly_three_channels_pass_five_are_dead_and_nev
 def test_what_is_computed_quickly_is_what_the_measures_give() -> None:
     maps = torch.cat([rows(6, 37), -rows(2, 37, seed=1), torch.zeros(1, 37), torch.full((1, 37), math.nan)])
     maps[0, :20] = 0
-    measures, curve, _ = quick(maps, 11)
-    torch.testing.assert_close(curve, lorenz(maps, 11), equal_nan=True)
-    for name in measures:
+    torch.testing.assert_close(quick(maps).lorenz(11), lorenz(maps, 11), equal_nan=True)
+    for name in quick(maps).measures:
         measure = {**SPARSITY.entries(), **CONCENTRATION.entries()}[name]
         for part in (maps, maps[:, :10], maps[:, :2]):
-            torch.testing.assert_close(quick(part, 2)[0][name](), measure(part), equal_nan=True, msg=name)
+            torch.testing.assert_close(quick(part).measures[name](), measure(part), equal_nan=True, msg=name)
 
 
 def test_rank_correlation_is_that_of_every_pair() -> None:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from attnviz.cli.train import command
+from attnviz.models.card import read_card
 
 ROOT = Path(__file__).parents[1]
-LEARNING_RATES = {"nonlocal": 0.001, "van": 0.002, "cbam": 0.005, "pvt": 0.001, "vit": 0.001, "sknet": 0.003}
 FIGURES = ("top1", "top5", "pointing", "plain")
 MARKERS = "osD^vP"
 
@@ -26,7 +26,7 @@ MARKERS = "osD^vP"
 def main() -> None:
     """Train what is missing, then write the table and the curve."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="*", default=["nonlocal"], choices=LEARNING_RATES)
+    parser.add_argument("--models", nargs="*", default=["nonlocal"])
     parser.add_argument("--weights", nargs="*", type=float, default=[0.0, 1.0, 3.0])
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "balance")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "explanation" / "balance")
@@ -47,8 +47,12 @@ def main() -> None:
 
 
 def learn(name: str, weight: float, folder: Path) -> None:
-    """Train and evaluate one mechanism, as the command line does."""
-    recipe = ["--seed", "1", "--learning-rate", str(LEARNING_RATES[name]), "--plain-weight", str(weight)]
+    """Train and evaluate one mechanism, as the command line does, at the learning rate of its shipped weights."""
+    card = read_card(name)
+    if card is None:
+        raise SystemExit(f"{name} has no card, and so no learning rate")
+    rate = card.made["training"]["learning_rate"]
+    recipe = ["--seed", "1", "--learning-rate", str(rate), "--plain-weight", str(weight)]
     command.main([name, *recipe, "--out", str(folder)], standalone_mode=False)
 
 

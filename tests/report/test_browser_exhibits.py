@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from chromium import NEEDED, Reader
+from chromium import NEEDED, Reader, expect
 
 from attnviz.report import describe, page
 from attnviz.report.document import ClipView, FrameMaps
@@ -73,7 +73,7 @@ def reader(browser, address, request):
     context = browser.new_context(**params)
     one = Reader(context.new_page(), address)
     if params.get("java_script_enabled", True):
-        one.tab.wait_for_function("document.querySelectorAll('.chooses[data-ready=yes]').length === 2")
+        expect(one.tab.locator(".chooses[data-ready=yes]")).to_have_count(2)
     yield one
     context.close()
 
@@ -179,7 +179,7 @@ def test_a_closed_site_is_unpacked_when_it_is_opened(reader):
     tab.evaluate("document.querySelectorAll('details.site').forEach(d => { d.open = false; })")
     tab.reload()
     tab.eval_on_selector('[data-exhibit="queries"]', "e => { e.closest('details').open = true; }")
-    tab.wait_for_function("""document.querySelector('[data-exhibit="queries"]').dataset.ready === 'yes'""")
+    expect(tab.locator('[data-exhibit="queries"]')).to_have_attribute("data-ready", "yes")
     assert Pad(reader, "queries").now.startswith("Query: class token")
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from chromium import NEEDED, Reader
+from chromium import NEEDED, Reader, expect
 
 from attnviz.report import describe, page
 from attnviz.report.numbers import number
@@ -113,7 +113,7 @@ class TestCursor:
     def test_pointing_at_one_map_shows_the_value_of_every_map_there(self, reader, document):
         box = reader.tab.locator("#stage").bounding_box()
         reader.tab.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.6 * box["height"])
-        reader.tab.wait_for_function("document.querySelector('.face .at').textContent")
+        expect(reader.tab.locator(".face .at").first).not_to_be_empty()
         wanted = values_at(document, 0.3, 0.6)
         rows = reader.tab.eval_on_selector_all(
             ".chooser label",
@@ -168,7 +168,7 @@ class TestCursor:
         reader.show("side")
         reader.tab.focus("#stages")
         reader.tab.keyboard.press("ArrowUp")
-        reader.tab.wait_for_function("document.getElementById('readout').textContent.includes('Grad-CAM ')")
+        expect(reader.tab.locator("#readout")).to_contain_text("Grad-CAM ")
         assert "blocks.5.cbam.spatial " in readout(reader)
 
 

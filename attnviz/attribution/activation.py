@@ -16,12 +16,12 @@ GROWS_NOT = (RuntimeError, ValueError, IndexError, AttributionError)
 """What a model raises whose batch cannot grow on the way."""
 
 
-def features(logits: Logits, layer: Layer, images: Tensor) -> Tensor:
-    """What a layer gives for some images, as a map ``(n, C, h, w)``, without gradients."""
+def features(logits: Logits, layer: Layer, images: Tensor) -> tuple[Tensor, Tensor]:
+    """What a layer gives for some images, as a map ``(n, C, h, w)``, and the logits; without gradients."""
     seen: list[Tensor] = []
     with torch.no_grad():
-        _hooked(logits, layer, images, seen.append)
-    return layer.layout.as_map(seen[-1])
+        answers = _hooked(logits, layer, images, lambda output: seen.append(output.clone()))
+    return layer.layout.as_map(seen[-1]), answers
 
 
 def features_and_slopes(
@@ -76,7 +76,13 @@ def _features_and_slopes(
 
 
 def answers_to(
-    logits: Logits, layer: Layer, image: Tensor, change: Callable[[Tensor, int, int], Tensor], count: int, at_once: int
+    logits: Logits,
+    layer: Layer,
+    image: Tensor,
+    plain: Tensor,
+    change: Callable[[Tensor, int, int], Tensor],
+    count: int,
+    at_once: int,
 ) -> Tensor:
     """The logits of one image, with the layer's output changed in many ways; only what comes after it is run for each.
 
@@ -88,17 +94,17 @@ def answers_to(
         logits: The model, borrowed.
         layer: The layer.
         image: ``(1, C, H, W)``.
+        plain: Its logits.
         change: From the output ``(1, ...)``, a first and a last change to the changed outputs ``(last - first, ...)``.
         count: How many changes there are.
         at_once: How many rows run together.
 
     Returns:
-        ``(1 + count, classes)``: first the plain answer.
+        ``(count, classes)``.
     """
     with torch.no_grad():
-        plain = logits(image)
         grows = True
-        answers = [plain]
+        answers = []
         for first in range(0, count, at_once):
             last = min(first + at_once, count)
 

@@ -15,19 +15,25 @@ def borrowed(model: nn.Module) -> Iterator[None]:
 
     Frozen parameters make autograd keep only what the gradient of an input or of a layer needs.
     """
+    paths, parts = zip(*model.named_modules(), strict=True)
+    trained = [part for part in parts if part.training]
+    learning = [parameter for parameter in model.parameters() if parameter.is_leaf and parameter.requires_grad]
     with ExitStack() as undo:
         undo.enter_context(torch.inference_mode(mode=False))
         undo.enter_context(torch.enable_grad())
-        if any(hasattr(part, "_orig_mod") for part in model.modules()):
+        if any(path.endswith("_orig_mod") for path in paths):
             undo.enter_context(torch.compiler.set_stance("force_eager"))  # hooks and flags are seen by eager code alone
-        for part in model.modules():
-            undo.callback(setattr, part, "training", part.training)
-            part.training = False
-        for parameter in model.parameters():
-            if parameter.is_leaf:
-                undo.callback(setattr, parameter, "requires_grad", parameter.requires_grad)
+        try:
+            for part in trained:
+                part.training = False
+            for parameter in learning:
                 parameter.requires_grad = False
-        yield
+            yield
+        finally:
+            for part in trained:
+                part.training = True
+            for parameter in learning:
+                parameter.requires_grad = True
 
 
 @contextmanager

@@ -236,7 +236,7 @@ def eigencam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, cen
     found = find_layer(logits, x, layer)
 
     def explain(images: Tensor, _targets: Tensor) -> Tensor:
-        return first_component(features(logits, found, images), centred=centred).clamp_min(0)
+        return first_component(features(logits, found, images)[0], centred=centred).clamp_min(0)
 
     return Plan(
         attribution=LayerAttribution(logits, found, explain),
@@ -251,8 +251,11 @@ def first_component(a: Tensor, *, centred: bool) -> Tensor:
     """Projection of the features ``(n, C, h, w)`` on their first right singular vector, ``(n, h, w)``, sign fixed."""
     flat = a.flatten(2).mT.to(torch.promote_types(a.dtype, torch.float32))
     flat = flat - flat.mean(dim=1, keepdim=True) if centred else flat
-    places, values, _ = torch.linalg.svd(flat, full_matrices=False)
-    map_ = places[:, :, 0] * values[:, :1]
+    if flat.shape[1] <= flat.shape[2]:  # the eigenvectors of the smaller product are the singular vectors
+        values, vectors = torch.linalg.eigh(flat @ flat.mT)
+        map_ = vectors[:, :, -1] * values[:, -1:].clamp_min(0).sqrt()
+    else:
+        map_ = (flat @ torch.linalg.eigh(flat.mT @ flat)[1][:, :, -1:])[:, :, 0]
     peak = map_.gather(1, map_.abs().argmax(dim=1, keepdim=True))
     sign = torch.where((peak if centred else map_.sum(dim=1, keepdim=True)) < 0, -1.0, 1.0)
     values_of_places: Tensor = (map_ * sign).reshape(len(a), *a.shape[2:])

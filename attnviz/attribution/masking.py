@@ -51,7 +51,7 @@ def scorecam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, bat
     def explain(images: Tensor, targets: Tensor) -> Tensor:
         maps = []
         for image, target in zip(images.split(1), targets.tolist(), strict=True):
-            a = features(logits, found, image)
+            a, _ = features(logits, found, image)
             scores = _scores_through(logits, image, a[0], target, at_once)
             maps.append(torch.einsum("c,nchw->nhw", scores.softmax(0).to(a.dtype), a).clamp_min(0))
         return torch.cat(maps)
@@ -114,10 +114,11 @@ def ablationcam(
     def explain(images: Tensor, targets: Tensor) -> Tensor:
         maps = []
         for image, target in zip(images.split(1), targets.tolist(), strict=True):
-            a = features(logits, found, image)
+            a, plain = features(logits, found, image)
             at_once = batch_size or max(1, min(a.shape[1], _LAYER_VALUES // a[0].numel()))
-            answers = answers_to(logits, found, image, _without_channels(found), a.shape[1], at_once)[:, target]
-            drops = torch.where(answers[0] == 0, 0, (answers[0] - answers[1:]) / answers[0])
+            without = answers_to(logits, found, image, plain, _without_channels(found), a.shape[1], at_once)[:, target]
+            score = plain[0, target]
+            drops = torch.where(score == 0, 0, (score - without) / score)
             values = torch.einsum("c,nchw->nhw", drops.to(a.dtype), a)
             maps.append(values.clamp_min(0) if relu else values)
         return torch.cat(maps)

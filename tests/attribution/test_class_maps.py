@@ -169,6 +169,19 @@ def test_eigencam_centred_is_pytorch_grad_cams_but_for_the_sign_that_it_leaves_o
     torch.testing.assert_close(first_component(a, centred=False)[0].double(), wanted, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(2, 40, 3, 5), (2, 4, 6, 5), (1, 9, 3, 3)])
+@pytest.mark.parametrize("centred", [False, True])
+def test_the_first_component_is_that_of_a_singular_value_decomposition(shape: tuple[int, ...], centred: bool) -> None:
+    from attnviz.attribution.cam import first_component
+
+    a = torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    places = a.flatten(2).mT
+    places = places - places.mean(1, keepdim=True) if centred else places
+    u, s, _ = torch.linalg.svd(places, full_matrices=False)
+    wanted = (u[:, :, 0] * s[:, :1]).abs().reshape(len(a), *a.shape[2:])
+    torch.testing.assert_close(first_component(a, centred=centred).abs(), wanted)
+
+
 class Fine(nn.Module):
     """Features at the image's own resolution, where no library has to enlarge a mask."""
 
@@ -236,7 +249,7 @@ def test_ablationcam_is_the_papers_and_runs_the_front_of_the_model_once_for_all(
     handle = resnet.conv1.register_forward_hook(lambda _m, i, _o: rows.append(len(i[0])))
     ours = attribute(resnet, x, 3, "ablationcam", layer=layer, relu=False)
     handle.remove()
-    assert rows == [1, 1, 1]  # the features, the plain answer, and all channels
+    assert rows == [1, 1]  # the features with the plain answer, and all channels
     a = resnet.layer4(resnet.layer3(resnet.layer2(resnet.layer1(resnet.maxpool(resnet.relu(resnet.bn1(
         resnet.conv1(x))))))))  # fmt: skip
     plain = resnet(x)[0, 3]

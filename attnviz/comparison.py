@@ -7,8 +7,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 SCHEMA = "attnviz.comparison"
 VERSION = 1
+
+_WRITTEN = {
+    "road": "ROAD", "iou": "IoU", "auc": "AUC", "ssim": "SSIM", "topk_iou": "top-k IoU",
+    "jensen_shannon": "Jensen–Shannon divergence", "earth_movers": "earth mover's distance",
+    "centre_distance": "distance of the centres", "spearman": "Spearman correlation", "pearson": "Pearson correlation",
+}  # fmt: skip
+
+
+def words(name: str) -> str:
+    """What people call a metric or a measure of agreement.
+
+    >>> words("average_drop"), words("topk_iou")
+    ('average drop', 'top-k IoU')
+    """
+    return _WRITTEN.get(name, name.replace("_", " "))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +83,25 @@ class Row:
     deletion: tuple[float, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """One image as one model saw it, and the maps of it.
+
+    Attributes:
+        image: Its path.
+        model: Whose maps these are.
+        target: The class that was asked about.
+        pixels: The crop, ``(H, W, 3)`` uint8 RGB.
+        maps: Name of a row -> values ``(h, w)``.
+    """
+
+    image: str
+    model: str
+    target: str
+    pixels: np.ndarray[Any, np.dtype[np.uint8]]
+    maps: Mapping[str, np.ndarray[Any, np.dtype[np.float32]]]
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """Maps by metrics, their agreement, and what that says.
@@ -82,6 +118,7 @@ class Comparison:
         summary: What agrees with what and what was best, in sentences.
         caveats: What it does not say.
         settings: How it was made.
+        shown: The first images with their maps, for people to look at: not a part of :meth:`as_dict`.
     """
 
     images: tuple[str, ...]
@@ -95,6 +132,7 @@ class Comparison:
     summary: tuple[str, ...]
     caveats: tuple[str, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    shown: tuple[Shown, ...] = ()
 
     @property
     def compared(self) -> tuple[Row, ...]:
@@ -103,7 +141,7 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """What ``json`` can write; a NaN is ``None``."""
-        content = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        content = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "shown"}
         return {"schema": SCHEMA, "version": VERSION, **{name: _plain(value) for name, value in content.items()}}
 
 

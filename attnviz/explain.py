@@ -68,7 +68,8 @@ def explain(
         weights: ``"default"``, ``"none"`` (random), or a file. For a loaded model only noted down.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
         seed: Of random weights and of methods that draw noise.
-        progress: Called with a step's name, its number and the number of steps, as each one starts.
+        progress: Called with a step's name, its number and the number of steps, as each one starts; and by methods that
+            ask the model often, again with what was done so far behind a comma.
         frames: How many frames of a clip, evenly spaced; by default as many as the model looks at together, or 8. A
             model of single images looks at each by itself: its answer is then the mean over the frames, and the frame
             in which the target is most probable stands for the clip.
@@ -167,6 +168,13 @@ class _Steps:
             self._progress(name, self._done, self._total)
         self._done += 1
 
+    def counted(self, name: str) -> Callable[[int], None] | None:
+        """As a call; what is returned is to be told how many images go through the model."""
+        from attnviz.attribution.methods import counted
+
+        self._done += 1
+        return None if self._progress is None else counted(self._progress, name, self._done - 1, self._total)
+
 
 class _Attributed(NamedTuple):
     """Attributions, ``(1, H, W)`` or by frame, and what is to be said of them."""
@@ -191,9 +199,9 @@ def _attribute(
     """
     maps, remarks = [], []
     for method in methods:
-        steps(f"attribute by {method}")
+        passes = steps.counted(f"attribute by {method}")
         try:
-            heatmap, gap = _attribution(module, shown, watched, method, seed)
+            heatmap, gap = _attribution(module, shown, watched, method, seed, passes)
         except AttributionError as error:
             if strict:
                 raise
@@ -206,7 +214,12 @@ def _attribute(
 
 
 def _attribution(
-    module: nn.Module, shown: Shown, watched: Watched, method: str, seed: int
+    module: nn.Module,
+    shown: Shown,
+    watched: Watched,
+    method: str,
+    seed: int,
+    progress: Callable[[int], object] | None,
 ) -> tuple[Heatmap, float | None]:
     """A method's map; and, for Integrated Gradients, by how much its sum misses the rise of the logit."""
     import torch
@@ -217,9 +230,9 @@ def _attribution(
     if shown.together:
         from attnviz.explaining.film import attribute_frames
 
-        return attribute_frames(module, shown.inputs[0], target, method, seed=seed)
+        return attribute_frames(module, shown.inputs[0], target, method, seed=seed, progress=progress)
     x = torch.cat(shown.inputs)
-    heatmap = METHODS[method](module, x, target, seed=seed)
+    heatmap = METHODS[method](module, x, target, seed=seed, progress=progress)
     gap = None
     if method == "integrated_gradients":
         gap = float(completeness_gap(module, x, target, heatmap)[watched.frame])

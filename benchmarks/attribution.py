@@ -2,9 +2,9 @@
 
 Each candidate in turn, in one process; the fastest run of each counts, which is the least disturbed. Beside each method
 stands what it cannot do without: the bare forward and backward passes, batched and in the faster memory format. The
-correlation of our map with the peer's is printed, so that equal results can be seen.
+mean correlation of our maps with the peer's is printed, so that equal results can be seen.
 
-    python benchmarks/attribution.py [--rounds 3] [--model resnet18] [--only gradcam …] [--threads N]
+    python benchmarks/attribution.py [--rounds 3] [--model resnet18] [--images 1] [--only gradcam …] [--threads N]
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", default="resnet18")
+    parser.add_argument("--images", type=int, default=1)
     parser.add_argument("--only", nargs="*", default=(*METHODS, "deletion"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
@@ -55,8 +56,11 @@ def main() -> None:
     torch.manual_seed(0)
     model = torchvision.models.get_model(options.model, weights=None).eval()
     model.fc.weight.data *= 30  # slopes as large as those of a trained network
-    x = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
-    print(f"{options.model}, {options.threads} threads, fastest of {options.rounds}; × is the time of ours")
+    x = torch.randn(options.images, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    print(
+        f"{options.model}, {options.images} × 224 px, {options.threads} threads, fastest of {options.rounds}; "
+        "× is the time of ours"
+    )
     print(f"{'method':14}{'ours s':>9}{'bare s':>9}{'ours/bare':>11}{'grad-cam':>18}{'torchcam':>18}{'quantus':>18}")
     for method in options.only:
         runs = candidates(method, model, x)
@@ -97,7 +101,7 @@ def bare(method: str, model: nn.Module, x: Tensor, target: int, layout: torch.me
                 return kept[-1] * 1
 
             handle = model.layer4.register_forward_hook(cut)
-            score = model(x.contiguous(memory_format=layout))[0, target]
+            score = model(x.contiguous(memory_format=layout))[:, target].sum()
             handle.remove()
             return torch.autograd.grad(score, kept)[0]
 
@@ -127,7 +131,7 @@ def grad_cam(name: str, model: nn.Module, x: Tensor, target: int) -> Any:
 
     peer = getattr(pytorch_grad_cam, name)
     with contextlib.redirect_stderr(io.StringIO()), peer(model=model, target_layers=[model.layer4]) as cam:
-        return cam(x, [ClassifierOutputTarget(target)])
+        return cam(x, [ClassifierOutputTarget(target)] * len(x))
 
 
 def torch_cam(name: str, model: nn.Module, x: Tensor, target: int) -> Any:
@@ -141,7 +145,7 @@ def torch_cam(name: str, model: nn.Module, x: Tensor, target: int) -> Any:
             found = cam(target)[0]
         else:
             found = cam(target, model(x))[0]
-    return torch.nn.functional.interpolate(found.detach()[None], x.shape[2:], mode="bilinear")[0].numpy()
+    return torch.nn.functional.interpolate(found.detach()[:, None], x.shape[2:], mode="bilinear")[:, 0].numpy()
 
 
 def metric_candidates(model: nn.Module, x: Tensor) -> dict[str, Callable[[], Any]]:
@@ -152,7 +156,7 @@ def metric_candidates(model: nn.Module, x: Tensor) -> dict[str, Callable[[], Any
     """
     import quantus
 
-    x = x[..., :_FLIPPED_PX, :_FLIPPED_PX]
+    x = x[:1, :, :_FLIPPED_PX, :_FLIPPED_PX]
     images = torch.cat([x, x.flip(-1), x.flip(-2), x.roll(30, -1)])
     maps = torch.rand(4, *x.shape[2:], generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
@@ -205,7 +209,8 @@ def line(method: str, times: dict[str, float], results: dict[str, Any]) -> str:
         if peer not in times:
             text += f"{'–':>18}"
             continue
-        r = np.corrcoef(np.ravel(results["ours"]), np.ravel(results[peer]))[0, 1]
+        pairs = zip(results["ours"], results[peer], strict=True)  # of each image: peers scale each map by itself
+        r = np.mean([np.corrcoef(one.ravel(), other.ravel())[0, 1] for one, other in pairs])
         text += f"{times[peer] / ours:8.2f} × r {r:5.3f}"
     return text
 

@@ -159,8 +159,18 @@ class TestWhatItSays:
     def test_progress_counts_up_to_the_number_of_steps(self, vision, image):
         seen = []
         explain(image, vision, methods=["saliency"], progress=lambda *step: seen.append(step))
-        assert [done for _, done, _ in seen] == list(range(len(seen)))
-        assert {total for *_, total in seen} == {len(seen)}
+        steps = [one for one in seen if ", " not in one[0]]
+        assert [done for _, done, _ in steps] == list(range(len(steps)))
+        assert {total for *_, total in seen} == {len(steps)}
+
+    def test_progress_counts_the_images_that_a_method_asks_about(self, vision, image):
+        seen = []
+        explain(image, vision, methods=["scorecam"], progress=lambda step, *_: seen.append(step))
+        of_method = [step for step in seen if step.startswith("attribute by scorecam")]
+        assert of_method[0] == "attribute by scorecam"
+        counts = [int(step.removeprefix("attribute by scorecam, ").split()[0]) for step in of_method[1:]]
+        assert len(counts) > 1
+        assert counts == sorted(set(counts))
 
     def test_a_built_in_model_by_name(self, image):
         explanation = explain(image, "senet", methods=["saliency"], weights="none", sites="blocks.6*")

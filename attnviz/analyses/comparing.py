@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,8 +19,9 @@ from attnviz.analyses.faithfulness import FAITHFULNESS
 from attnviz.analyses.intervals import bootstrap
 from attnviz.analyses.localisation import LOCALISATION
 from attnviz.attribution import METHODS
+from attnviz.attribution.methods import counted
 from attnviz.capture import capture, find_attention
-from attnviz.comparison import Cell, Comparison, Metric, Row
+from attnviz.comparison import Cell, Comparison, Metric, Row, Shown
 from attnviz.errors import AttributionError, CaptureError, DataError, TargetError
 from attnviz.heatmaps import project, together
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 METRICS = ("insertion", "deletion", "average_drop", "comprehensiveness", "sufficiency", "road")
 COMPARED_PX = 56
+SHOWN_IMAGES = 3
+"""Of so many images the maps are shown."""
 SHOWN_AGREEMENT = ("spearman", "pearson", "cosine", "ssim", "topk_iou", "jensen_shannon", "earth_movers",
                    "centre_distance")  # fmt: skip
 Told = Callable[[str, int, int], object]
@@ -41,11 +45,13 @@ class Subject:
         vision: The model.
         x: Images, preprocessed for it, ``(N, 3, H, W)``.
         masks: ``(N, H, W)`` bool, cropped as the images; ``None`` where there are none.
+        pixels: The images as pictures, ``(N, H, W, 3)`` uint8 RGB; without them no picture is kept to be looked at.
     """
 
     vision: VisionModel
     x: Tensor
     masks: Tensor | None = None
+    pixels: np.ndarray[Any, np.dtype[np.uint8]] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +61,10 @@ class _Map:
     kind: str
     source: str
     values: Tensor
+
+    def title(self, *, several: bool) -> str:
+        """What its row is called, one of several models' or not."""
+        return f"{self.model}: {self.name}" if several else self.name
 
 
 def compare(
@@ -101,7 +111,7 @@ def compare(
         told(f"{name}: attention", next(done), steps)
         own, left_out = _attention(name, subject, sites)
         for method in methods:
-            passes = _passes(told, f"{name}: {method}", next(done), steps)
+            passes = counted(told, f"{name}: {method}", next(done), steps)
             try:
                 heatmap = METHODS[method](subject.vision, subject.x, classes, seed=seed, progress=passes)
             except AttributionError as error:
@@ -134,21 +144,24 @@ def compare(
         beside=beside,
         summary=summary_of(rows, columns, names, agreement["spearman"], beside["spearman"], len(images)),
         caveats=(*caveats_of(rows, columns, len(images)), *notes),
+        shown=tuple(_shown(subjects, images, targets, maps)),
     )
 
 
-def _passes(told: Told, step: str, at: int, steps: int) -> Callable[[int], None]:
-    """Tell that a step begins, and while it runs how many images have gone through the model for it."""
-    told(step, at, steps)
-    images = 0
-
-    def passed(more: int) -> None:
-        """So many more."""
-        nonlocal images
-        images += more
-        told(f"{step}, {images:,} images through the model", at, steps)
-
-    return passed
+def _shown(
+    subjects: Mapping[str, Subject], images: Sequence[str], targets: Mapping[str, Sequence[str]], maps: Sequence[_Map]
+) -> Iterator[Shown]:
+    """The first images, as each model saw them, with its maps."""
+    for number, image in enumerate(images[:SHOWN_IMAGES]):
+        for name, subject in subjects.items():
+            if subject.pixels is None:
+                continue
+            own = {
+                one.title(several=len(subjects) > 1): one.values[number].detach().float().cpu().numpy()
+                for one in maps
+                if one.model == name
+            }
+            yield Shown(image, name, targets[name][number], subject.pixels[number], own)
 
 
 def _metric(name: str, *, masks: bool) -> Metric:
@@ -224,7 +237,7 @@ def _rated(
         cells[column.name] = Cell(interval.value, interval.low, interval.high, interval.n)
     inserted, deleted = insertion_curve(question, values), deletion_curve(question, values)
     row = Row(
-        name=f"{one.model}: {one.name}" if several else one.name,
+        name=one.title(several=several),
         model=one.model,
         kind=one.kind,
         source=one.source,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from attnviz.comparison import Cell, Metric, Row
+from attnviz.comparison import Cell, Metric, Row, words
 
 ALIKE = 0.6
 """Maps with a rank correlation of at least this are told as a group."""
@@ -74,7 +74,8 @@ def _told(cell: Cell) -> str:
 
 
 def _title(metric: Metric) -> str:
-    return metric.name.replace("_", " ").capitalize()
+    title = words(metric.name)
+    return title[:1].upper() + title[1:]
 
 
 def _groups(names: Sequence[str], agreement: Sequence[Sequence[float]]) -> str:

@@ -125,10 +125,11 @@ def _subjects(
     for model in models:
         vision = load(model, weights, device, seed)
         parameter = next(vision.module.parameters(), torch.zeros(()))
-        x = as_images(pictures, vision.preprocess).x.to(parameter.device, parameter.dtype)
+        seen = as_images(pictures, vision.preprocess)
+        x = seen.x.to(parameter.device, parameter.dtype)
         cropped = [vision.preprocess.crop(shape.pixels).max(axis=2) > 127 for shape in shapes]
-        seen = torch.from_numpy(np.stack(cropped)).to(x.device) if cropped else None
-        subjects[model] = Subject(vision, x, seen)
+        objects = torch.from_numpy(np.stack(cropped)).to(x.device) if cropped else None
+        subjects[model] = Subject(vision, x, objects, seen.pixels)
     return subjects
 
 
@@ -137,6 +138,7 @@ def _show(found: Comparison, files: Sequence[Path]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from attnviz.comparison import words
     from attnviz.report.numbers import number
 
     console = Console(highlight=False)
@@ -146,7 +148,7 @@ def _show(found: Comparison, files: Sequence[Path]) -> None:
     table.add_column("map", no_wrap=True)
     for metric in found.metrics:
         arrow = "↑" if metric.higher_is == "better" else "↓"
-        table.add_column(f"{metric.name.replace('_', ' ')} {arrow}", justify="right")
+        table.add_column(f"{words(metric.name)} {arrow}", justify="right")
     for row in found.rows:
         cells = (number(row.cells[metric.name].value) for metric in found.metrics)
         table.add_row(Text(row.name, "dim" if row.kind == "baseline" else ""), *cells)

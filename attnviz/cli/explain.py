@@ -187,8 +187,8 @@ class Clock:
         self._step, self._since = "start", time.perf_counter()
 
     def begin(self, step: str) -> None:
-        """The next step begins, and the last one ends."""
-        now = time.perf_counter()
+        """The next step begins, and the last one ends; behind a comma stands what a step has done so far."""
+        step, now = step.partition(", ")[0], time.perf_counter()
         self.seconds[self._step] = self.seconds.get(self._step, 0.0) + now - self._since
         self._step, self._since = step, now
 

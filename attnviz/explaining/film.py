@@ -7,6 +7,7 @@ tall image ``(1, 3, T * H, W)``, which is cut again in front of the model: the s
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -38,7 +39,13 @@ class FilmStrip(nn.Module):
 
 
 def attribute_frames(
-    module: nn.Module, clip: Tensor, target: int, method: str, *, seed: int = 0
+    module: nn.Module,
+    clip: Tensor,
+    target: int,
+    method: str,
+    *,
+    seed: int = 0,
+    progress: Callable[[int], object] | None = None,
 ) -> tuple[Heatmap, float | None]:
     """Which parts of each frame speak for a class, the frames being seen together.
 
@@ -51,6 +58,7 @@ def attribute_frames(
         target: The class.
         method: A name in :data:`~attnviz.attribution.METHODS`.
         seed: Of methods that draw noise.
+        progress: Told of every forward pass how many clips it holds.
 
     Returns:
         ``(T, H, W)``, one scale for all frames; and, for Integrated Gradients, by how much the map's sum misses the
@@ -64,7 +72,7 @@ def attribute_frames(
     options: dict[str, Any] = {}
     if "layer" in inspect.signature(METHODS[method].plan).parameters:
         options["layer"] = _layer(module, clip, target)
-    heatmap = METHODS[method](strip, x, target, seed=seed, **options)
+    heatmap = METHODS[method](strip, x, target, seed=seed, progress=progress, **options)
     gap = float(completeness_gap(strip, x, target, heatmap)[0]) if method == "integrated_gradients" else None
     values = heatmap.values
     if values.shape == (1, frames * height, width):

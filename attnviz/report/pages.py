@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
 
+from attnviz.comparison import words
 from attnviz.report.colours import data_uri
 from attnviz.report.files import write_files
 from attnviz.report.names import visible
@@ -45,6 +46,7 @@ def template(name: str) -> Template:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["number"] = number
+    environment.filters["words"] = words
     environment.filters["breaks"] = breaks
     environment.filters["visible"] = visible
     return environment.get_template(name)

@@ -30,7 +30,8 @@ def read() -> dict:
 def test_it_writes_a_page_figures_and_a_file_for_machines(compare):
     result = compare(*QUICK, formats="html,png,json")
     assert result.exit_code == 0, result.output
-    assert sorted(path.name for path in Path("o/figures").iterdir()) == ["agreement.png", "curves.png", "matrix.png"]
+    drawn = ["agreement.png", "curves.png", "maps.png", "matrix.png"]
+    assert sorted(path.name for path in Path("o/figures").iterdir()) == drawn
     page = Path("o/comparison.html").read_text(encoding="utf-8")
     assert "Which maps agree, and which to believe" in page
     assert 'src="http' not in page

@@ -46,7 +46,10 @@ def test_a_folder_gives_tables_a_page_figures_and_a_file_for_machines(sparsity) 
     assert [site["kind"] for site in model["sites"]] == ["channel", "spatial"]
     assert model["causal"][0]["curves"]["strongest.probability"]["mean"][-1] == 1
     assert {path.name for path in Path("out/figures").iterdir()} == {
-        "answers.png", "distributions.png", "lorenz.png", "pruning.png"
+        "answers.png",
+        "distributions.png",
+        "lorenz.png",
+        "pruning.png",
     }
     page = Path("out/sparsity.html").read_text()
     assert page.count("data:image/png;base64,") == 4

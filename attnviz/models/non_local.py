@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from attnviz.models.mechanism import MODELS, Mechanism, in_slots
 
-_SLOTS = ((4, 0), (4, 2), (5, 2))
+_SLOTS = ((3, 2), (4, 0), (4, 2), (5, 0), (5, 2))
 
 
 class NonLocal(nn.Module):
     r"""Self-attention over positions with a residual, in the embedded Gaussian form.
 
-    .. math:: y = x + W_z\,(g\,W_v x), \quad g = \mathrm{softmax}(\theta(x)^\top \phi(x))
+    .. math:: y = x + W_z\,(g\,W_v \tilde x), \quad g = \mathrm{softmax}(\theta(\tilde x)^\top \phi(\tilde x)), \quad
+        \tilde x = \mathrm{norm}(x)
 
     Args:
         channels: ``C``; queries, keys and values have half as many.
@@ -24,8 +25,11 @@ class NonLocal(nn.Module):
     Shapes:
         ``x`` and ``y`` are ``(N, C, H, W)``; ``g`` is ``(N, HW, HW)``: its rows are queries and sum to 1.
 
-    As in the paper, ``W_z`` starts at zero, so that the module starts as the identity; the normalisation after it,
-    which the paper recommends for training whole networks, is left out.
+    As in the paper, ``W_z`` starts at zero, so that the module starts as the identity.
+
+    Where we differ: what is compared and read is normalised first, over channels and positions, as transformers do. The
+    trunk's features are not, and without it fewer answers are learned (top-1 .31 in place of .38 from the same recipe).
+    The normalisation after ``W_z``, which the paper recommends for training whole networks, is left out.
 
     Source: section 3.2, equations 4 and 6, and section 3.3.
     """
@@ -33,6 +37,7 @@ class NonLocal(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         inner = channels // 2
+        self.norm = nn.GroupNorm(1, channels)
         self.theta, self.phi, self.value = (nn.Conv2d(channels, inner, 1) for _ in range(3))
         self.out = nn.Conv2d(inner, channels, 1)
         nn.init.zeros_(self.out.weight)
@@ -40,7 +45,8 @@ class NonLocal(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        queries, keys, values = (layer(x).flatten(2).mT for layer in (self.theta, self.phi, self.value))
+        normal = self.norm(x)
+        queries, keys, values = (layer(normal).flatten(2).mT for layer in (self.theta, self.phi, self.value))
         g = (queries @ keys.mT).softmax(-1)
         read: Tensor = self.out((g @ values).mT.unflatten(2, x.shape[2:]))
         return x + read
@@ -48,7 +54,7 @@ class NonLocal(nn.Module):
 
 MODELS.register("nonlocal")(
     Mechanism(
-        summary="every position reads from every other (embedded Gaussian, residual), after three of the last blocks",
+        summary="every position reads from every other (embedded Gaussian, residual), after five of the last blocks",
         source="Wang et al., CVPR 2018",
         install=in_slots(NonLocal, _SLOTS),
         first_stage=3,

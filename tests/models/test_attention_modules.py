@@ -75,7 +75,9 @@ def test_eca_follows_equation_9():
 
 def test_the_non_local_block_follows_equations_4_and_6():
     module, x = randomised(NonLocal(4)), image(4, side=3, count=1)
-    vectors = [x[0, :, r, c] for r, c in places(3)]
+    normal = (x - x.mean()) / torch.sqrt(x.var(correction=0) + module.norm.eps)
+    normal = normal * module.norm.weight[:, None, None] + module.norm.bias[:, None, None]
+    vectors = [normal[0, :, r, c] for r, c in places(3)]
     queries, keys, values = ([pixel(layer, v) for v in vectors] for layer in (module.theta, module.phi, module.value))
     y = x.clone()
     for (r, c), read in zip(places(3), attend(queries, keys, values, 1.0), strict=True):

@@ -92,7 +92,7 @@ SITES = {
     "senet": dict.fromkeys(LATE, Kind.CHANNEL),
     "eca": dict.fromkeys(LATE, Kind.CHANNEL),
     "cbam": {f"{place}.{gate.value}": gate for place in LATE for gate in (Kind.CHANNEL, Kind.SPATIAL)},
-    "nonlocal": dict.fromkeys([f"blocks.{place}.attention" for place in ("4.0", "4.2", "5.2")], Kind.PAIRWISE),
+    "nonlocal": {f"blocks.{place}.attention": Kind.PAIRWISE for place in ("3.2", "4.0", "4.2", "5.0", "5.2")},
     "vit": {"encoder.0.attention": Kind.PAIRWISE, "encoder.1.attention": Kind.PAIRWISE},
     "pvt": {f"blocks.{place}.attention.attention": Kind.PAIRWISE for place in ("3.2", "4.2", "5.3")},
     "van": dict.fromkeys(SIX, Kind.DENSE),

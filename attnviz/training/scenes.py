@@ -18,7 +18,7 @@ Mask = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
 SIDE_PX = 224
 _GREY = 127
-_OBJECT_SHARE = (0.2, 0.6)  # longest side of the object, as a share of the scene's side
+OBJECT_SHARE = (0.2, 0.6)  # longest side of the object, as a share of the scene's side
 _CLIP_OBJECT_SHARE = (0.4, 0.9)  # larger than in a scene: here the question is when, not where
 _ALONE_SHARES = (0.6, 0.75, 0.9)  # the teacher's answer is the mean over these sizes
 _CROP_SHARE = (0.5, 1.0)  # side of a photograph's crop, as a share of its shorter side
@@ -55,12 +55,18 @@ def as_input(pixels: Pixels) -> Tensor:
 
 
 def make_views(
-    sources: Sources, kinds: Sequence[str], seed: int, start: int = 0, frames: int | None = None
+    sources: Sources,
+    kinds: Sequence[str],
+    seed: int,
+    start: int = 0,
+    frames: int | None = None,
+    object_share: tuple[float, float] = OBJECT_SHARE,
 ) -> Iterator[View]:
     """One view for each entry of ``kinds``, ``"scene"`` or ``"plain"``, from the ``start``-th on.
 
     The ``i``-th depends on ``seed`` and ``i`` alone. Each object and each photograph is used about equally often; where
-    there are patches, every other scene shows one in place of an object.
+    there are patches, every other scene shows one in place of an object. The longest side of an object in a scene is a
+    random share between the two of ``object_share``.
     """
     for index, kind in list(enumerate(kinds))[start:]:
         random = np.random.default_rng((seed, index))
@@ -73,7 +79,7 @@ def make_views(
             yield View("plain", crop, np.zeros((SIDE_PX, SIDE_PX), np.bool_), photograph.name)
         else:
             thing = _thing(sources, index, seed)
-            yield compose(thing, photograph, random)
+            yield compose(thing, photograph, random, object_share)
 
 
 def _thing(sources: Sources, index: int, seed: int) -> Source:
@@ -88,12 +94,14 @@ def _in_turn(pictures: tuple[Source, ...], index: int, seed: int) -> Source:
     return pictures[int(order[place])]
 
 
-def compose(thing: Source, photograph: Source, random: np.random.Generator) -> View:
+def compose(
+    thing: Source, photograph: Source, random: np.random.Generator, object_share: tuple[float, float] = OBJECT_SHARE
+) -> View:
     """Put an object into a crop of a photograph: random size and place, perhaps mirrored, darker or brighter."""
     mirrored = bool(random.random() < 0.5)
     cut = thing.pixels[:, ::-1] if mirrored else thing.pixels
     scene = random_crop(photograph.pixels, random)
-    pasted = _fit(cut, random.uniform(*_OBJECT_SHARE))
+    pasted = _fit(cut, random.uniform(*object_share))
     place = _somewhere(pasted, random)
     pixels, mask = _paste(pasted, scene, place, random.uniform(1 - _LIGHT, 1 + _LIGHT))
     return View("scene", pixels, mask, thing.name, cut, mirrored)

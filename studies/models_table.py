@@ -1,4 +1,4 @@
-"""The table of the built-in models in the README, from their cards: run it after a card has changed.
+"""The tables of the built-in models in the README, from their cards and gains: run it after one has changed.
 
 python studies/models_table.py [--check]
 """
@@ -6,41 +6,58 @@ python studies/models_table.py [--check]
 from __future__ import annotations
 
 import argparse
+import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gains import told
+
 from attnviz.models import MODELS
 from attnviz.models.card import Card, read_card
+from attnviz.training.scenes import OBJECT_SHARE
 
 README = Path(__file__).parents[1] / "README.md"
+GAINS = README.parent / "docs" / "explanation" / "gains" / "gains.csv"
 HEAD = (
     "| model | parameters | KL, nats | top-1 | top-5 | pointing | energy | Grad-CAM | plain | GFLOP | time "
     "| the map that points |"
 )
+GAINS_HEAD = "| model | KL, nats | top-1 | top-5 | pointing |"
 FIGURES = ("kl", "top1", "top5", "pointing", "energy", "gradcam", "plain")
 
 
 def main() -> None:
-    """Put the table into the README, or say that another is there."""
+    """Put the tables into the README, or say that others are there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing; fail where the table is not the cards'")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail where a table is another")
     options = parser.parse_args()
     text = README.read_text(encoding="utf-8")
-    wanted = with_table(text)
+    names = sorted(MODELS, key=lambda name: (MODELS[name].attends, name))  # the control comes first
+    cards = [card for card in map(read_card, names) if card is not None]
+    wanted = with_table(text, HEAD, list(map(row, cards)))
+    wanted = with_table(wanted, GAINS_HEAD, [gain for name in names for gain in gains_of(name)])
     if options.check and wanted != text:
-        raise SystemExit(f"{README}: the table is not that of the cards; python studies/models_table.py writes it")
+        raise SystemExit(
+            f"{README}: other tables than those of cards and gains; python studies/models_table.py writes them"
+        )
     README.write_text(wanted, encoding="utf-8")
 
 
-def with_table(text: str) -> str:
-    """The README with the table of the cards that are there."""
-    names = sorted(MODELS, key=lambda name: (MODELS[name].attends, name))  # the control comes first
-    cards = [card for card in map(read_card, names) if card is not None]
-    rows = [HEAD, "|" + "---|" * HEAD.count(" | ") + "---|", *map(row, cards)]
-    pattern = re.escape(HEAD) + r"\n(?:\|.*\n)+"
-    return re.sub(pattern, lambda _: "\n".join(rows) + "\n", text, count=1)
+def with_table(text: str, head: str, rows: Sequence[str]) -> str:
+    """The text with other rows under a table's head."""
+    lines = [head, "|" + "---|" * head.count(" | ") + "---|", *rows]
+    return re.sub(re.escape(head) + r"\n(?:\|.*\n)+", lambda _: "\n".join(lines) + "\n", text, count=1)
+
+
+def gains_of(name: str) -> Iterator[str]:
+    """A model less the control, on the views of the cards."""
+    with GAINS.open(newline="", encoding="utf-8") as file:
+        for one in csv.DictReader(file):
+            if one["model"] == name and float(one["object_from"]) == OBJECT_SHARE[0] and one["kl_gain_value"]:
+                keys = ("kl_gain", "top1_gain", "top5_gain", "pointing_gain")
+                yield f"| `{name}` | {' | '.join(told(one, key, '+') for key in keys)} |"
 
 
 def row(card: Card) -> str:

@@ -15,7 +15,7 @@ from attnviz.models.sknet import SelectiveKernel
 from attnviz.models.stn import SpatialTransformer
 from attnviz.models.temporal import ClipClassifier, TemporalAttention
 from attnviz.models.trunk import EfficientNetLite0
-from attnviz.models.van import LKA
+from attnviz.models.van import LKA, VANBlock
 from attnviz.models.vision import VisionModel
 from attnviz.models.vit import SelfAttention, TokenEncoder
 
@@ -39,6 +39,7 @@ __all__ = [
     "SqueezeExcitation",
     "TemporalAttention",
     "TokenEncoder",
+    "VANBlock",
     "VisionModel",
     "attend",
     "class_index",

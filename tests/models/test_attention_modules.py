@@ -18,6 +18,7 @@ from attnviz.models import (
     SpatialTransformer,
     TemporalAttention,
     TokenEncoder,
+    VANBlock,
 )
 from attnviz.models.trunk import EfficientNetLite0
 from attnviz.models.vit import EncoderLayer
@@ -92,6 +93,18 @@ def test_large_kernel_attention_is_two_depthwise_windows_and_a_mix():
     y = torch.empty_like(x)
     for r, c in places(5):
         y[0, :, r, c] = torch.tensor(pixel(module.mix, far[:, r, c]), dtype=x.dtype) * x[0, :, r, c]
+    torch.testing.assert_close(module(x), y)
+
+
+def test_the_van_block_puts_a_network_on_each_position_behind_the_attention():
+    module, x = randomised(VANBlock(4)), image(4, side=3, count=1)
+    norm, first, _, last = module.feed_forward.layers
+    seen, y = module.lka(x), torch.empty_like(x)
+    for r, c in places(3):
+        v = seen[0, :, r, c]
+        normal = (v - v.mean()) / torch.sqrt(v.var(correction=0) + norm.eps) * norm.weight + norm.bias
+        hidden = [z * (1 + math.erf(z / math.sqrt(2))) / 2 for z in dense(first, normal)]
+        y[0, :, r, c] = v + torch.tensor(dense(last, hidden), dtype=x.dtype)
     torch.testing.assert_close(module(x), y)
 
 
@@ -175,7 +188,9 @@ def test_temporal_attention_follows_equations_5_to_7():
     torch.testing.assert_close(module(x)[0], sum(w * frame for w, frame in zip(g, x[0], strict=True)))
 
 
-@pytest.mark.parametrize("make", [LKA, NonLocal, SelectiveKernel, DeformableConvolution, lambda c: PyramidBlock(c, 2)])
+@pytest.mark.parametrize(
+    "make", [LKA, VANBlock, NonLocal, SelectiveKernel, DeformableConvolution, lambda c: PyramidBlock(c, 2)]
+)
 def test_a_module_starts_as_the_identity(make):
     x = image(16, side=6).float()
     torch.testing.assert_close(make(16)(x), x)

@@ -31,6 +31,14 @@ def test_the_object_keeps_its_shape_and_is_small(square_on_black):
     assert columns == pytest.approx(rows / 2, abs=1)
 
 
+def test_objects_are_as_large_as_asked(sources):
+    sizes = []
+    for view in make_views(sources, ["scene"] * 6, 0, object_share=(0.7, 0.8)):
+        rows, columns = (np.ptp(axis) + 1 for axis in np.nonzero(view.mask))
+        sizes.append(max(rows, columns) / 224)
+    assert 0.69 <= min(sizes) < max(sizes) <= 0.81
+
+
 def test_the_teacher_sees_the_object_alone_in_the_middle_of_grey(square_on_black):
     for view in alone(square_on_black.cut):
         assert np.all(view[0] == 127)

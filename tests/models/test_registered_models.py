@@ -95,7 +95,10 @@ SITES = {
     "nonlocal": {f"blocks.{place}.attention": Kind.PAIRWISE for place in ("3.2", "4.0", "4.2", "5.0", "5.2")},
     "vit": {"encoder.0.attention": Kind.PAIRWISE, "encoder.1.attention": Kind.PAIRWISE},
     "pvt": {f"blocks.{place}.attention.attention": Kind.PAIRWISE for place in ("3.2", "4.2", "5.3")},
-    "van": dict.fromkeys([place + ".lka" * (place[7:10] in {"3.2", "4.2", "5.3"}) for place in SIX], Kind.DENSE),
+    "van": {
+        **{f"blocks.{place}.attention.lka": Kind.DENSE for place in ("3.2", "4.2", "5.3")},
+        **{f"blocks.{place}.attention": Kind.DENSE for place in ("4.0", "4.1", "5.1")},
+    },
     "stn": {"(root)": Kind.POOLING, "(root)#1": Kind.SAMPLING},  # the mean place of the window, and the window
     "dcn": dict.fromkeys(SIX, Kind.SAMPLING),
     "sknet": dict.fromkeys(LATE, Kind.BRANCH),

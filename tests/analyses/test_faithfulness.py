@@ -201,11 +201,12 @@ def test_infidelity_of_a_linear_model_by_its_gradient_is_zero() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return torch.stack([(self.w * x[:, 0]).sum((1, 2)), x.sum((1, 2, 3)) * 0], 1)
 
-    model, x = Linear(), torch.rand(2, 1, 8, 8)
+    generator = torch.Generator().manual_seed(5)
+    model, x = Linear(), torch.rand(2, 1, 8, 8, generator=generator)
     question = Question(model, x, 0)
     exact = faith.infidelity(question, model.w.detach().expand(2, 8, 8))
-    assert exact.max() < 1e-8
-    assert faith.infidelity(question, torch.rand(2, 8, 8)).min() > 1e-2
+    assert exact.abs().max() < 1e-6  # Captum subtracts means of squares that are about 1, in single precision
+    assert faith.infidelity(question, torch.rand(2, 8, 8, generator=generator)).min() > 1e-2
 
 
 def test_every_test_says_what_its_numbers_mean() -> None:

@@ -4,7 +4,7 @@
 
 Every shipped model of single images is evaluated beside the control on the same held-out views: those of the model
 cards, and the same with larger objects. An interval of a difference is much narrower than that of the two figures. It
-writes one table for machines and one for people. It takes about 25 minutes on 2 cores; what is there already is not
+writes one table for machines and one for people. It takes less than an hour on 2 cores; what is there already is not
 measured again.
 """
 

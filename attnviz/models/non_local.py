@@ -28,7 +28,7 @@ class NonLocal(nn.Module):
     As in the paper, ``W_z`` starts at zero, so that the module starts as the identity.
 
     Where we differ: what is compared and read is normalised first, over channels and positions, as transformers do. The
-    trunk's features are not, and without it fewer answers are learned (top-1 .31 in place of .38 from the same recipe).
+    trunk's features are not, and in a trial of the same recipe fewer answers were learned without it.
     The normalisation after ``W_z``, which the paper recommends for training whole networks, is left out.
 
     Source: section 3.2, equations 4 and 6, and section 3.3.

@@ -3,8 +3,9 @@
     python benchmarks/sampler.py                 # 2 threads; waits for an idle machine, refuses a busy one
     python benchmarks/sampler.py --anyway        # on a busy machine too; every table says so
 
-Deformable convolution: float32, offsets of 1 pixel (standard deviation), 3x3, padding 1, with mask, no bias. Backward
-is ``torch.autograd.grad`` of all inputs, forward excluded. Peers that are not installed are named and left out.
+Deformable convolution: float32, offsets of 1 pixel (standard deviation), 3x3, padding 1, with mask, no bias. Forward is
+without gradients; backward is ``torch.autograd.grad`` of all inputs, forward excluded. Peers that are not installed are
+named and left out.
 """
 
 import argparse
@@ -15,8 +16,9 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -126,11 +128,17 @@ def backward(out: Tensor, leaves: list[Tensor]) -> Call:
     return lambda: torch.autograd.grad(out, leaves, grad, retain_graph=True)
 
 
-def optional(name: str, build: Callable[[], Call], calls: dict[str, Call], missing: dict[str, str]) -> None:
+def optional(
+    name: str,
+    build: Callable[[], Callable[..., object]],
+    calls: dict[str, Any],
+    missing: dict[str, str],
+    inputs: Sequence[Tensor] = (),
+) -> None:
     """Adds a peer, or the reason why it is not there."""
     try:
         calls[name] = build()
-        calls[name]()
+        calls[name](*inputs)
     except Exception as error:  # noqa: BLE001 - a peer may fail in any way; it is named
         calls.pop(name, None)
         missing[name] = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -173,6 +181,18 @@ def convolution(shape: tuple[int, int, int], missing: dict[str, str]) -> tuple[d
     return forward, back
 
 
+def both_ways(
+    peers: dict[str, Callable[..., Tensor]], tensors: dict[str, list[Tensor]]
+) -> tuple[dict[str, Call], dict[str, Call]]:
+    """Contenders forward, without gradients, and backward."""
+    forward: dict[str, Call] = {name: (lambda p=peer, t=tensors[name]: p(*t)) for name, peer in peers.items()}
+    back = {}
+    for name, peer in peers.items():
+        leaves = [t.clone().requires_grad_() for t in tensors[name]]
+        back[name] = backward(peer(*leaves), leaves)
+    return forward, back
+
+
 def attention(queries: int, missing: dict[str, str]) -> tuple[dict[str, Call], dict[str, Call]]:
     """Multi-scale deformable attention: 8 heads of 32, levels of 64² to 8², 4 points."""
     torch.manual_seed(0)
@@ -180,23 +200,23 @@ def attention(queries: int, missing: dict[str, str]) -> tuple[dict[str, Call], d
     shapes, starts = torch.tensor(sizes), torch.tensor([0, 4096, 5120, 5376])
     value, at = torch.randn(1, 5440, 8, 32), torch.rand(1, queries, 8, 4, 4, 2)
     weights = torch.rand(1, queries, 8, 16).softmax(-1).reshape(1, queries, 8, 4, 4)
-    leaves = [t.requires_grad_() for t in (value, at, weights)]
-    peers: dict[str, Call] = {"attnviz": lambda: ops.ms_deform_attn(value, shapes, starts, at, weights)}
+    tensors = [value, at, weights]
+    peers: dict[str, Callable[..., Tensor]] = {"attnviz": lambda v, a, w: ops.ms_deform_attn(v, shapes, starts, a, w)}
 
-    def transformers() -> Call:
+    def transformers() -> Callable[..., Tensor]:
         from transformers.models.deformable_detr.modeling_deformable_detr import MultiScaleDeformableAttention
 
         module = MultiScaleDeformableAttention()
-        return lambda: module(value, shapes, sizes, starts, at, weights, 64)
+        return lambda v, a, w: module(v, shapes, sizes, starts, a, w, 64)
 
-    def compiled() -> Call:
+    def compiled() -> Callable[..., Tensor]:
         from torch_ms_deform_attn import ms_deform_attn
 
-        return lambda: ms_deform_attn(value, shapes, starts, at, weights)
+        return lambda v, a, w: ms_deform_attn(v, shapes, starts, a, w)
 
-    optional("transformers", transformers, peers, missing)
-    optional("torch-ms-deform-attn", compiled, peers, missing)
-    return peers, {name: backward(call(), leaves) for name, call in peers.items()}  # type: ignore[arg-type]
+    optional("transformers", transformers, peers, missing, tensors)
+    optional("torch-ms-deform-attn", compiled, peers, missing, tensors)
+    return both_ways(peers, dict.fromkeys(peers, tensors))
 
 
 def grouped(shape: tuple[int, int, int, int], missing: dict[str, str]) -> tuple[dict[str, Call], dict[str, Call]]:
@@ -204,33 +224,28 @@ def grouped(shape: tuple[int, int, int, int], missing: dict[str, str]) -> tuple[
     n, c, groups, h = shape
     torch.manual_seed(0)
     x, offset, mask = torch.randn(n, c, h, h), torch.randn(n, groups * 18, h, h), torch.rand(n, groups * 9, h, h)
-    value = torch.randn(n, h * h, groups, c // groups).requires_grad_()
-    at, weights = (
-        torch.rand(n, h * h, groups, 1, 9, 2).requires_grad_(),
-        torch.rand(n, h * h, groups, 1, 9).requires_grad_(),
-    )
-    leaves = [t.requires_grad_() for t in (x, offset, mask)]
+    value = torch.randn(n, h * h, groups, c // groups)
+    at, weights = torch.rand(n, h * h, groups, 1, 9, 2), torch.rand(n, h * h, groups, 1, 9)
     shapes, starts = torch.tensor([[h, h]]), torch.tensor([0])
 
-    def plain() -> Tensor:
+    def plain(value: Tensor, at: Tensor, weights: Tensor) -> Tensor:
         image = value.permute(0, 2, 3, 1).reshape(n * groups, c // groups, h, h)
         grid = 2 * at[:, :, :, 0].transpose(1, 2).flatten(0, 1) - 1
         samples = functional.grid_sample(image, grid, align_corners=False)
         return (samples * weights[:, :, :, 0].transpose(1, 2).flatten(0, 1)[:, None]).sum(-1)
 
-    peers: dict[str, Call] = {
-        "attnviz": lambda: ops.deform_sample(x, offset, mask, 3, 1, 1),
-        "grid_sample": plain,
-    }
-
-    def compiled() -> Call:
+    def compiled() -> Callable[..., Tensor]:
         from torch_ms_deform_attn import ms_deform_attn
 
-        return lambda: ms_deform_attn(value, shapes, starts, at, weights)
+        return lambda v, a, w: ms_deform_attn(v, shapes, starts, a, w)
 
-    optional("torch-ms-deform-attn", compiled, peers, missing)
-    back = {k: backward(call(), leaves if k == "attnviz" else [value, at, weights]) for k, call in peers.items()}  # type: ignore[arg-type]
-    return peers, back
+    peers: dict[str, Callable[..., Tensor]] = {
+        "attnviz": lambda x, o, m: ops.deform_sample(x, o, m, 3, 1, 1),
+        "grid_sample": plain,
+    }
+    theirs = [value, at, weights]
+    optional("torch-ms-deform-attn", compiled, peers, missing, theirs)
+    return both_ways(peers, {**dict.fromkeys(peers, theirs), "attnviz": [x, offset, mask]})
 
 
 def peak_mib(call: Call) -> float:

@@ -1,16 +1,65 @@
 """The operators on the CPU: memory and sizes for the compiled kernels, else the reference."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from attnviz.ops import native, reference
-from attnviz.ops.geometry import Window, computing_dtype, conv_window, level_table, levels, window
+from attnviz.ops.geometry import Form, Levels, Window, computing_dtype, conv_window, form, level_table, levels, window
+
+# What depends on forms alone is worked out once for each combination of them: it takes longer than a small kernel does.
+_remembered = functools.lru_cache(maxsize=1024)
+_levels = _remembered(levels)
 
 
-def _is_reference(tensor: Tensor) -> bool:
-    return tensor.device.type != "cpu" or native.live() == native.REFERENCE
+@_remembered
+def _window_call(
+    check: Callable[..., Window],
+    op: int,
+    kernel: str,
+    threads: int,
+    layout: torch.memory_format,
+    image: Form,
+    *rest: Any,
+) -> tuple[Window, native.Call | None]:
+    """A checked window and its compiled kernel; ``None`` where the reference is to do it."""
+    w = check(image, *rest)
+    if kernel == native.REFERENCE or image.device.type != "cpu" or w.is_empty:
+        return w, None
+    pixels = w.height * w.width
+    sizes = (
+        w.batch, w.channels, w.height, w.width, w.out_channels, *w.kernel, w.out_height, w.out_width,
+        *w.stride, *w.padding, *w.dilation, w.groups, w.offset_groups,
+        w.channels * pixels, *((1, w.channels) if layout == torch.channels_last else (pixels, 1)),
+    )  # fmt: skip  # in the order of ``Window`` in csrc/image.hpp
+    return w, native.prepare(op, sizes, computing_dtype(image.dtype), kernel, threads)
+
+
+def _window(check: Callable[..., Window], op: int, image: Tensor, *rest: Any) -> tuple[Window, native.Call | None]:
+    """The same from tensors, as one look-up where it was asked before."""
+    key = [form(a) if isinstance(a, Tensor) else tuple(a) if isinstance(a, list) else a for a in rest]
+    return _window_call(check, op, *native.current(), _layout(image), form(image), *key)
+
+
+@_remembered
+def _attention_call(op: int, kernel: str, threads: int, value: Form, s: Levels, *table: int) -> native.Call | None:
+    """The compiled kernel for some levels; ``None`` where the reference is to do it."""
+    if kernel == native.REFERENCE or value.device.type != "cpu" or s.is_empty:
+        return None
+    sizes = s.batch, s.rows, s.heads, s.depth, s.queries, s.levels, s.points, *table
+    return native.prepare(op, sizes, computing_dtype(value.dtype), kernel, threads)
+
+
+def _attention(
+    op: int, value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor, weights: Tensor
+) -> tuple[Levels, list[int], native.Call | None]:
+    """Checked sizes, the table of levels, and the kernel."""
+    s = _levels(*(form(t) for t in (value, shapes, starts, locations, weights)))
+    table = level_table(s, shapes, starts)
+    return s, table, _attention_call(op, *native.current(), form(value), s, *table)
 
 
 def _ready(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:
@@ -20,27 +69,25 @@ def _ready(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     return tensor.to(dtype).contiguous()
 
 
-def _ready_image(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, tuple[int, int, int]]:
-    """The image as it is if it is planes or channels-last, else as planes; with its strides for N, C and pixel."""
-    x = x if x.dtype is dtype else x.to(dtype)
-    _, c, h, w = x.shape
-    if x.is_contiguous():
-        return x, (c * h * w, h * w, 1)
-    if x.is_contiguous(memory_format=torch.channels_last):
-        return x, (c * h * w, 1, c)
-    return x.contiguous(), (c * h * w, h * w, 1)
+def _layout(x: Tensor) -> torch.memory_format:
+    """How the kernels read an image: as planes, or channels-last, which needs no copy either."""
+    last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
 
 
-def _sizes(w: Window, strides: tuple[int, int, int]) -> tuple[int, ...]:
-    """In the order of ``Window`` in csrc/image.hpp."""
-    return (
-        w.batch, w.channels, w.height, w.width, w.out_channels, *w.kernel, w.out_height, w.out_width,
-        *w.stride, *w.padding, *w.dilation, w.groups, w.offset_groups, *strides,
-    )  # fmt: skip
+def _ready_image(x: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """The image in the layout that :func:`_layout` tells."""
+    return x.to(dtype) if _layout(x) == torch.channels_last else _ready(x, dtype)
 
 
-def _cast(tensors: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
-    return tuple(t if t.dtype is dtype else t.to(dtype) for t in tensors)
+def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor if tensor.dtype is dtype else tensor.to(dtype)
+
+
+def _window_grads(grads: Sequence[Tensor], dtype: torch.dtype, mask: Tensor | None) -> tuple[Tensor, ...]:
+    """Gradients of input, offset, mask and perhaps weight; the mask's is empty where there is no mask."""
+    x, offset, of_mask, *rest = grads
+    return tuple(_cast(g, dtype) for g in (x, offset, of_mask.new_empty(0) if mask is None else of_mask, *rest))
 
 
 def deform_conv2d(
@@ -54,15 +101,14 @@ def deform_conv2d(
     mask: Tensor | None,
 ) -> Tensor:
     """``attnviz::deform_conv2d``."""
-    w = conv_window(input, offset, weight, bias, stride, padding, dilation, mask)
-    if _is_reference(input) or w.is_empty:
+    w, call = _window(conv_window, native.CONV_FORWARD, input, offset, weight, bias, stride, padding, dilation, mask)
+    if call is None:
         return reference.deform_conv2d(w, input, offset, weight, bias, mask)
     dtype = computing_dtype(input.dtype)
-    x, strides = _ready_image(input, dtype)
     out = torch.empty(w.batch, w.out_channels, w.out_height, w.out_width, dtype=dtype)
-    tensors = x, _ready(offset, dtype), _ready(mask, dtype), _ready(weight, dtype), _ready(bias, dtype), out
-    native.run(native.CONV_FORWARD, _sizes(w, strides), tensors)
-    return out.to(input.dtype)
+    tensors = (_ready(t, dtype) for t in (offset, mask, weight, bias))
+    native.run(call, _ready_image(input, dtype), *tensors, out)
+    return _cast(out, input.dtype)
 
 
 def deform_conv2d_backward(
@@ -76,17 +122,16 @@ def deform_conv2d_backward(
     mask: Tensor | None,
 ) -> tuple[Tensor, ...]:
     """``attnviz::deform_conv2d_backward``: gradients of input, offset, mask (empty without one) and weight."""
-    w = conv_window(input, offset, weight, None, stride, padding, dilation, mask)
+    w, call = _window(conv_window, native.CONV_BACKWARD, input, offset, weight, None, stride, padding, dilation, mask)
     dtype = computing_dtype(input.dtype)
-    if _is_reference(input) or w.is_empty:
-        grads = reference.deform_conv2d_backward(w, grad, input, offset, weight, mask)
-        return _cast((*grads[:2], grads[2] if mask is not None else grads[2].new_empty(0), grads[3]), input.dtype)
-    x, strides = _ready_image(input, dtype)
-    outs = [torch.empty(t.shape, dtype=dtype) for t in (input, offset, weight)]
-    mask_grad = None if mask is None else torch.empty(mask.shape, dtype=dtype)
-    tensors = _ready(grad, dtype), x, _ready(offset, dtype), _ready(mask, dtype), _ready(weight, dtype)
-    native.run(native.CONV_BACKWARD, _sizes(w, strides), (*tensors, outs[0], outs[1], mask_grad, outs[2]))
-    return _cast((outs[0], outs[1], input.new_empty(0) if mask_grad is None else mask_grad, outs[2]), input.dtype)
+    if call is None:
+        grads: Sequence[Tensor] = reference.deform_conv2d_backward(w, grad, input, offset, weight, mask)
+    else:
+        grads = tuple(torch.empty(0 if t is None else t.shape, dtype=dtype) for t in (input, offset, mask, weight))
+        out = grads if mask is not None else (*grads[:2], None, grads[3])
+        tensors = (_ready(t, dtype) for t in (offset, mask, weight))
+        native.run(call, _ready(grad, dtype), _ready_image(input, dtype), *tensors, *out)
+    return _window_grads(grads, input.dtype, mask)
 
 
 def deform_sample(
@@ -99,14 +144,13 @@ def deform_sample(
     dilation: Sequence[int],
 ) -> Tensor:
     """``attnviz::deform_sample``."""
-    w = window(input, offset, mask, kernel_size, stride, padding, dilation)
-    if _is_reference(input) or w.is_empty:
+    w, call = _window(window, native.SAMPLE_FORWARD, input, offset, mask, kernel_size, stride, padding, dilation)
+    if call is None:
         return reference.deform_sample(w, input, offset, mask)
     dtype = computing_dtype(input.dtype)
-    x, strides = _ready_image(input, dtype)
     out = torch.empty(w.batch, w.channels, w.out_height, w.out_width, dtype=dtype)
-    native.run(native.SAMPLE_FORWARD, _sizes(w, strides), (x, _ready(offset, dtype), _ready(mask, dtype), out))
-    return out.to(input.dtype)
+    native.run(call, _ready_image(input, dtype), _ready(offset, dtype), _ready(mask, dtype), out)
+    return _cast(out, input.dtype)
 
 
 def deform_sample_backward(
@@ -120,44 +164,38 @@ def deform_sample_backward(
     dilation: Sequence[int],
 ) -> tuple[Tensor, ...]:
     """``attnviz::deform_sample_backward``: gradients of input, offset and mask (empty without one)."""
-    w = window(input, offset, mask, kernel_size, stride, padding, dilation)
+    w, call = _window(window, native.SAMPLE_BACKWARD, input, offset, mask, kernel_size, stride, padding, dilation)
     dtype = computing_dtype(input.dtype)
-    if _is_reference(input) or w.is_empty:
-        grads = reference.deform_sample_backward(w, grad, input, offset, mask)
-        return _cast((*grads[:2], grads[2] if mask is not None else grads[2].new_empty(0)), input.dtype)
-    x, strides = _ready_image(input, dtype)
-    input_grad, offset_grad = (torch.empty(t.shape, dtype=dtype) for t in (input, offset))
-    mask_grad = None if mask is None else torch.empty(mask.shape, dtype=dtype)
-    tensors = _ready(grad, dtype), x, _ready(offset, dtype), _ready(mask, dtype), input_grad, offset_grad, mask_grad
-    native.run(native.SAMPLE_BACKWARD, _sizes(w, strides), tensors)
-    return _cast((input_grad, offset_grad, input.new_empty(0) if mask_grad is None else mask_grad), input.dtype)
+    if call is None:
+        grads: Sequence[Tensor] = reference.deform_sample_backward(w, grad, input, offset, mask)
+    else:
+        grads = tuple(torch.empty(0 if t is None else t.shape, dtype=dtype) for t in (input, offset, mask))
+        out = grads if mask is not None else (*grads[:2], None)
+        tensors = _ready_image(input, dtype), _ready(offset, dtype), _ready(mask, dtype)
+        native.run(call, _ready(grad, dtype), *tensors, *out)
+    return _window_grads(grads, input.dtype, mask)
 
 
 def ms_deform_attn(value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
     """``attnviz::ms_deform_attn``."""
-    s = levels(value, shapes, starts, locations, weights)
-    table = level_table(s, shapes, starts)
-    if _is_reference(value) or s.is_empty:
+    s, table, call = _attention(native.ATTENTION_FORWARD, value, shapes, starts, locations, weights)
+    if call is None:
         return reference.ms_deform_attn(s, table, value, locations, weights)
     dtype = computing_dtype(value.dtype)
     out = torch.empty(s.batch, s.queries, s.heads * s.depth, dtype=dtype)
-    sizes = (s.batch, s.rows, s.heads, s.depth, s.queries, s.levels, s.points, *table)
-    tensors = _ready(value, dtype), _ready(locations, dtype), _ready(weights, dtype), out
-    native.run(native.ATTENTION_FORWARD, sizes, tensors)
-    return out.to(value.dtype)
+    native.run(call, *(_ready(t, dtype) for t in (value, locations, weights)), out)
+    return _cast(out, value.dtype)
 
 
 def ms_deform_attn_backward(
     grad: Tensor, value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor, weights: Tensor
 ) -> tuple[Tensor, ...]:
     """``attnviz::ms_deform_attn_backward``: gradients of value, locations and weights."""
-    s = levels(value, shapes, starts, locations, weights)
-    table = level_table(s, shapes, starts)
-    if _is_reference(value) or s.is_empty:
-        return _cast(reference.ms_deform_attn_backward(s, table, grad, value, locations, weights), value.dtype)
+    s, table, call = _attention(native.ATTENTION_BACKWARD, value, shapes, starts, locations, weights)
     dtype = computing_dtype(value.dtype)
-    outs = torch.zeros(value.shape, dtype=dtype), *(torch.empty(t.shape, dtype=dtype) for t in (locations, weights))
-    sizes = (s.batch, s.rows, s.heads, s.depth, s.queries, s.levels, s.points, *table)
-    tensors = _ready(grad, dtype), _ready(value, dtype), _ready(locations, dtype), _ready(weights, dtype), *outs
-    native.run(native.ATTENTION_BACKWARD, sizes, tensors)
-    return _cast(outs, value.dtype)
+    if call is None:
+        grads: Sequence[Tensor] = reference.ms_deform_attn_backward(s, table, grad, value, locations, weights)
+    else:
+        grads = [torch.empty(t.shape, dtype=dtype) for t in (value, locations, weights)]
+        native.run(call, *(_ready(t, dtype) for t in (grad, value, locations, weights)), *grads)
+    return tuple(_cast(g, value.dtype) for g in grads)

@@ -4,8 +4,10 @@ Letters: N batch, C channels, H W image, G offset groups, K taps of the window (
 P output positions; S rows of all levels, M heads, D channels per head, Q queries, L levels, T points per level.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +16,26 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 MAX_ROWS = 2**31 - 2  # kernels number an image's pixels with 32 bits
 
 Pair = tuple[int, int]
+
+
+class Form(NamedTuple):
+    """What the checks need to know of a tensor; unlike a tensor, it can be the key of a cache."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+
+
+_new_form = functools.partial(tuple.__new__, Form)  # as Form(…), which takes twice the time
+
+
+def form(tensor: Tensor | None) -> Form | None:
+    """The form of a tensor, if there is one."""
+    return None if tensor is None else _new_form((tensor.shape, tensor.dtype, tensor.device))
+
+
+Sized = Form | Tensor
+"""The functions below check either: a tensor's shape, dtype and device, and nothing else of it."""
 
 
 def computing_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -39,7 +61,7 @@ def pair(value: int | Sequence[int], name: str) -> Pair:
     return value[0], value[1]
 
 
-def check_alike(tensors: dict[str, Tensor | None]) -> None:
+def check_alike(tensors: dict[str, Sized | None]) -> None:
     """All tensors have one device and one floating dtype.
 
     Raises:
@@ -57,13 +79,13 @@ def check_alike(tensors: dict[str, Tensor | None]) -> None:
             raise ValueError(f"{name}: wanted the device of {first}, {model.device}, got {tensor.device}")
 
 
-def check_shape(name: str, tensor: Tensor, wanted: Sequence[int], letters: str) -> None:
+def check_shape(name: str, tensor: Sized, wanted: Sequence[int], letters: str) -> None:
     """A tensor has the wanted shape.
 
     Raises:
         ValueError: it has not; the message names the axes by ``letters``.
     """
-    if tensor.dim() != len(wanted) or any(a != b for a, b in zip(tensor.shape, wanted, strict=True)):
+    if len(tensor.shape) != len(wanted) or any(a != b for a, b in zip(tensor.shape, wanted, strict=True)):
         raise ValueError(f"{name}: wanted shape ({letters}) = {tuple(wanted)}, got {tuple(tensor.shape)}")
 
 
@@ -105,9 +127,9 @@ class Window:
 
 
 def window(
-    input: Tensor,  # noqa: A002 - torch's name
-    offset: Tensor,
-    mask: Tensor | None,
+    input: Sized,  # noqa: A002 - torch's name
+    offset: Sized,
+    mask: Sized | None,
     kernel: Sequence[int],
     stride: Sequence[int],
     padding: Sequence[int],
@@ -120,9 +142,9 @@ def window(
     Raises:
         ValueError: shapes, dtypes or devices do not fit together.
     """
-    if input.dim() != 4:
+    if len(input.shape) != 4:
         raise ValueError(f"input: wanted shape (N, C, H, W), got {tuple(input.shape)}")
-    if offset.dim() != 4:
+    if len(offset.shape) != 4:
         raise ValueError(f"offset: wanted shape (N, 2*G*K, H_out, W_out), got {tuple(offset.shape)}")
     kernel, stride, padding, dilation = (
         pair(v, n)
@@ -159,21 +181,21 @@ def window(
 
 
 def conv_window(
-    input: Tensor,  # noqa: A002 - torch's name
-    offset: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
+    input: Sized,  # noqa: A002 - torch's name
+    offset: Sized,
+    weight: Sized,
+    bias: Sized | None,
     stride: Sequence[int],
     padding: Sequence[int],
     dilation: Sequence[int],
-    mask: Tensor | None,
+    mask: Sized | None,
 ) -> Window:
     """The window of a deformable convolution.
 
     Raises:
         ValueError: shapes, dtypes or devices do not fit together.
     """
-    if weight.dim() != 4:
+    if len(weight.shape) != 4:
         raise ValueError(f"weight: wanted shape (C_out, C/groups, kh, kw), got {tuple(weight.shape)}")
     if min(pair(stride, "stride")) < 1:
         raise ValueError(f"stride: wanted at least 1, got {tuple(stride)}")
@@ -210,17 +232,15 @@ class Levels:
         return 0 in (self.batch, self.rows, self.heads, self.depth, self.queries, self.levels, self.points)
 
 
-def levels(
-    value: Tensor, spatial_shapes: Tensor, level_start_index: Tensor, locations: Tensor, weights: Tensor
-) -> Levels:
+def levels(value: Sized, spatial_shapes: Sized, level_start_index: Sized, locations: Sized, weights: Sized) -> Levels:
     """The sizes of a multi-scale deformable attention.
 
     Raises:
         ValueError: shapes, dtypes or devices do not fit together.
     """
-    if value.dim() != 4:
+    if len(value.shape) != 4:
         raise ValueError(f"value: wanted shape (N, S, M, D), got {tuple(value.shape)}")
-    if locations.dim() != 6:
+    if len(locations.shape) != 6:
         raise ValueError(f"sampling_locations: wanted shape (N, Q, M, L, T, 2), got {tuple(locations.shape)}")
     check_alike({"value": value, "sampling_locations": locations, "attention_weights": weights})
     n, rows, heads, depth = value.shape

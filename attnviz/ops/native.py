@@ -8,11 +8,12 @@ import ctypes
 import functools
 import importlib.machinery
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -84,6 +85,16 @@ def live() -> str:
     return _chosen.get() or ISAS[native.best]
 
 
+def current() -> tuple[str, int]:
+    """The name of the CPU kernels that a call would use now, and on how many threads."""
+    return live(), torch.get_num_threads()
+
+
+@functools.cache
+def _addresses(count: int) -> type[ctypes.Array[ctypes.c_void_p]]:
+    return ctypes.c_void_p * count
+
+
 @contextmanager
 def use_kernel(name: str) -> Iterator[None]:
     """Use one kind of CPU kernels inside the ``with``: ``"avx512"``, ``"avx2"``, ``"portable"`` or ``"reference"``.
@@ -108,26 +119,51 @@ def use_kernel(name: str) -> Iterator[None]:
         _chosen.reset(token)
 
 
-def run(op: int, shape: Sequence[int], tensors: Sequence[Tensor | None]) -> None:
-    """Run kernel ``op`` on ``tensors`` (contiguous or as ``shape`` says; all of one dtype, float32 or float64).
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A kernel with everything that does not depend on the numbers in the tensors.
 
-    Scratch memory comes from torch's allocator, one block for each call, so that calls from several threads do not
-    meet. The number of threads is ``torch.get_num_threads()``; results do not depend on it.
+    Attributes:
+        function: The library's entry point.
+        head: Its leading arguments.
+        scratch_bytes: What the kernel needs.
+    """
+
+    function: Callable[..., int]
+    head: tuple[Any, ...]
+    scratch_bytes: int
+
+
+def prepare(op: int, sizes: Sequence[int], dtype: torch.dtype, kernel: str, threads: int) -> Call:
+    """Look up a kernel and ask how much scratch memory it needs.
+
+    Args:
+        op: One of the library's numbers, such as :data:`CONV_FORWARD`.
+        sizes: In the order that the kernel reads them.
+        dtype: float32 or float64.
+        kernel: One of :data:`ISAS`.
+        threads: How many to use; results do not depend on it.
 
     Raises:
-        RuntimeError: the library refuses the op, which is a bug of ours.
+        RuntimeError: there is no such library or kernel, which is a bug of ours.
     """
     native, reason = load()
     if native is None:
         raise RuntimeError(f"kernel {op} was called without the compiled library: {reason}")
-    isa, threads = ISAS.index(live()), torch.get_num_threads()
-    sizes = (ctypes.c_int64 * len(shape))(*shape)
-    addresses = (ctypes.c_void_p * len(tensors))(*[None if t is None else t.data_ptr() for t in tensors])
-    is_double = next(t for t in tensors if t is not None).dtype == torch.float64
-    call = native.library.attnviz_run
-    needed = call(isa, op, is_double, sizes, threads, addresses, None)
+    function = native.library.attnviz_run
+    head = ISAS.index(kernel), op, dtype == torch.float64, (ctypes.c_int64 * len(sizes))(*sizes), threads
+    needed = function(*head, None, None)
     if needed < 0:
-        raise RuntimeError(f"{native.path.name} has no kernel {op} for {ISAS[isa]}")
-    scratch = torch.empty(needed + 64, dtype=torch.uint8, device="cpu")
+        raise RuntimeError(f"{native.path.name} has no kernel {op} for {kernel}")
+    return Call(function, head, needed)
+
+
+def run(call: Call, *tensors: Tensor | None) -> None:
+    """Run a kernel on ``tensors``: contiguous or as its sizes say, all of one dtype, float32 or float64.
+
+    Scratch memory comes from torch's allocator, one block for each call: calls from several threads do not meet.
+    """
+    scratch = torch.empty(call.scratch_bytes + 64, dtype=torch.uint8, device="cpu")
     start = scratch.data_ptr()
-    call(isa, op, is_double, sizes, threads, addresses, start + -start % 64)
+    addresses = _addresses(len(tensors))(*[None if t is None else t.data_ptr() for t in tensors])
+    call.function(*call.head, addresses, start + -start % 64)

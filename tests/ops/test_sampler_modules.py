@@ -192,5 +192,5 @@ def test_without_the_library_the_reason_is_told(monkeypatch):
         assert kernels()["compiler"] == "–"
         assert all(check.passed for check in self_test("cpu"))
         with pytest.raises(RuntimeError, match="kernel 0 was called without the compiled library"):
-            native.run(0, (), ())
+            native.prepare(0, (), torch.float32, "avx2", 1)
     native.load.cache_clear()

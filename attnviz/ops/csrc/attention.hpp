@@ -165,7 +165,7 @@ inline void store_attention_slopes(const AttentionTile<T>& t, long image, long h
   }
 }
 
-// Tensors: output's gradient, value, locations, weights; gradients of value (zeros at first), locations, weights.
+// Tensors: output's gradient, value, locations, weights; gradients of value, locations, weights.
 template <class T> int64_t attention_backward(const int64_t* shape, long threads, void* const* tensors, char* scratch) {
   const Attention<T> s(shape);
   const long units = s.n * s.heads, step = s.heads * s.depth;
@@ -183,7 +183,11 @@ template <class T> int64_t attention_backward(const int64_t* shape, long threads
     AttentionTile<T> t(mine, s, true);
     T* rows = mine.take<T>(s.packed ? 2 * s.block : 2 * s.width);
     T* rows_grad = rows + (s.packed ? s.block : s.width);
-    memset(rows, 0, (s.packed ? 0 : 2 * s.width) * sizeof(T));
+    if (!s.packed) {
+      memset(rows, 0, 2 * s.width * sizeof(T));
+#pragma omp for schedule(static)
+      for (long row = 0; row < s.n * s.rows; row++) memset(value_grad + row * step, 0, step * sizeof(T));
+    }
     t.begin();
 #pragma omp for schedule(dynamic)
     for (long unit = 0; unit < units; unit++) {

@@ -4,6 +4,7 @@
 
 #include "gemm.hpp"
 #include "image.hpp"
+#include "shares.hpp"
 
 namespace ISA {
 
@@ -27,17 +28,17 @@ template <class T> struct Panels {
     const long g = panel / count, taps = s.taps(), line = in_c * taps, from = panel % count * WIDE;
     if (depth != in_c) memset(to, 0, taps * depth * WIDE * sizeof(T));
     for (long half = 0; half < WIDE; half += S::N)
-      for (long q = 0; q < line; q += S::N) {
+      for (long q = 0, tap = 0, channel = g * in_c; q < line; q += S::N) {
         typename S::V block[S::N];
         for (long i = 0; i < S::N; i++) {
           const long out = from + half + i;
           block[i] = out < out_c ? S::load_some(weight + (g * out_c + out) * line + q, line - q, T(0)) : typename S::V{};
         }
         transpose<T>(block);
-        long tap = q % taps, channel = q / taps;
+        T* place = to + (slices.place(channel) - first(g)) * WIDE + half;
         for (long i = 0; i < least(S::N, line - q); i++) {
-          S::store(to + (tap * depth + slices.place(g * in_c + channel) - first(g)) * WIDE + half, block[i]);
-          if (++tap == taps) tap = 0, channel++;
+          S::store(place + tap * depth * WIDE, block[i]);
+          if (++tap == taps) tap = 0, channel++, place = to + (slices.place(channel) - first(g)) * WIDE + half;
         }
       }
   }
@@ -73,8 +74,13 @@ template <class T> struct Forward {
     tiles = tile ? ceil_div(s.positions(), tile) : 0;
   }
 
+  void ask_for_output(const T* out, long panel, long image, long from, long count) const {
+    const long g = panel / panels.count, c = panel % panels.count * Panels<T>::WIDE, planes = least(panels.out_c - c, Panels<T>::WIDE);
+    ask_for<true>(out + (image * s.out_c + g * panels.out_c + c) * s.positions(), planes, s.positions(), from, from + count);
+  }
+
   void compute(ForwardTile<T>& t, const T* image_rows, const T* offset, const T* mask, const T* packed, long first, long last, long image, long from,
-               long count) const {
+               long count, const T* out) const {
     t.origins.set(s, from, count);
     for (long tap0 = 0; tap0 < s.taps(); tap0 += tap_block) {
       const long taps = least(tap_block, s.taps() - tap0);
@@ -84,7 +90,9 @@ template <class T> struct Forward {
           const Rows<const T, false> rows{image_rows + slices.padded(g) * (s.pixels() + 1), slices.padded_group, 0, nullptr};
           gather<T, false>(t.plan, 0, count, 1, 1, 0, rows, slices.padded_group, t.column + (tap - tap0) * slices.channels + slices.padded(g), column_row);
         }
+      if (tap0 == 0) ask_for_points(s, offset, mask, image * s.offset_groups, s.offset_groups, from + tile, least(s.positions(), from + 2 * tile));
       for (long panel = first; panel < last; panel++) {
+        if (tap0 + taps == s.taps()) ask_for_output(out, panel, image, from, count);
         const long g = panel / panels.count;
         T* to = t.result + (panel - first) * Panels<T>::WIDE;
         const T* from_panel = packed + (panel - first) * panels.size() + tap0 * panels.depth * Panels<T>::WIDE;
@@ -123,9 +131,11 @@ template <class T> int64_t conv_forward(const int64_t* shape, long threads, void
   const Forward<T> job(shape, threads);
   const Window& s = job.s;
   Arena arena(scratch);
-  const long block = (s.pixels() + 1) * job.slices.channels;
+  const long block = (s.pixels() + 1) * job.slices.channels, all = job.panels.total(), step = most(1, job.at_once);
+  const long chunk = 256, chunks = ceil_div(s.pixels(), chunk);
   T* images = arena.take<T>(s.n * block);
   T* packed = arena.take<T>(job.at_once * job.panels.size());
+  Shares packing(arena, threads), weighing(arena, threads, ceil_div(all, step)), tiling(arena, threads, ceil_div(all, step));
   Arena one(nullptr);
   ForwardTile<T>(one, job.tile, job.column_row, job.result_row);
   char* own = arena.take<char>(threads * one.used);
@@ -133,26 +143,30 @@ template <class T> int64_t conv_forward(const int64_t* shape, long threads, void
   const T *x = (const T*)tensors[0], *offset = (const T*)tensors[1], *mask = (const T*)tensors[2];
   const T *weight = (const T*)tensors[3], *bias = (const T*)tensors[4];
   T* out = (T*)tensors[5];
-  const long chunk = 1024, chunks = ceil_div(s.pixels(), chunk);
+  packing.start(0, s.n * s.offset_groups * chunks);
+  for (long first = 0; first < all; first += step) {
+    weighing.start(first / step, least(step, all - first));
+    tiling.start(first / step, s.n * job.tiles);
+  }
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
-#pragma omp for schedule(dynamic) nowait
-    for (long i = 0; i < s.n * s.offset_groups * chunks; i++) {
+    const long me = omp_get_thread_num();
+    packing.run(0, me, [&](long i) {
       const long part = i % chunks * chunk, g = i / chunks % s.offset_groups, image = i / chunks / s.offset_groups;
       pack<T>(s, job.slices, x, image, g, part, least(s.pixels(), part + chunk), images + image * block + job.slices.padded(g) * (s.pixels() + 1));
-    }
-    Arena mine(own + omp_get_thread_num() * one.used);
+    });
+    Arena mine(own + me * one.used);
     ForwardTile<T> t(mine, job.tile, job.column_row, job.result_row);
-    for (long first = 0; first < job.panels.total(); first += job.at_once) {
-      const long last = least(job.panels.total(), first + job.at_once);
-#pragma omp for schedule(dynamic)
-      for (long i = first; i < last; i++) job.panels.pack(weight, i, packed + (i - first) * job.panels.size());
-#pragma omp for schedule(dynamic)
-      for (long i = 0; i < s.n * job.tiles; i++) {
+    for (long first = 0; first < all; first += step) {
+      const long last = least(all, first + step);
+      weighing.run(first / step, me, [&](long i) { job.panels.pack(weight, first + i, packed + i * job.panels.size()); });
+#pragma omp barrier
+      tiling.run(first / step, me, [&](long i) {
         const long image = i / job.tiles, from = i % job.tiles * job.tile, count = least(job.tile, s.positions() - from);
-        job.compute(t, images + image * block, offset, mask, packed, first, last, image, from, count);
+        job.compute(t, images + image * block, offset, mask, packed, first, last, image, from, count, out);
         job.emit(t, bias, out, first, last, image, from, count);
-      }
+      });
+#pragma omp barrier
     }
   }
   return 0;

@@ -48,6 +48,20 @@ template <class T> inline void pack(const Window& s, const Slices<T>& slices, co
   if (to == s.pixels()) memset(block + to * width, 0, width * sizeof(T));
 }
 
+// Asks the memory for what comes soon, numbers [from, until) of several planes, to be read or to be written: a tile meets short
+// pieces of many planes, which no processor foresees.
+template <bool WRITE, class T> inline void ask_for(const T* plane, long planes, long plane_step, long from, long until) {
+  for (long i = 0; i < planes; i++, plane += plane_step)
+    for (long p = from; p < until; p += 64 / (long)sizeof(T)) __builtin_prefetch(plane + p, WRITE);
+}
+
+// The same for offsets and modulation at output positions [from, until) of some offset groups, counted through the batch.
+template <class T> inline void ask_for_points(const Window& s, const T* offset, const T* mask, long group, long groups, long from, long until) {
+  const long plane = group * s.taps(), planes = groups * s.taps();
+  ask_for<false>(offset + 2 * plane * s.positions(), 2 * planes, s.positions(), from, until);
+  if (mask) ask_for<false>(mask + plane * s.positions(), planes, s.positions(), from, until);
+}
+
 // The undeformed position of tap (0, 0) for output positions [from, from + count).
 template <class T> struct Origins {
   T *y, *x;

@@ -3,6 +3,7 @@
 #include <omp.h>
 
 #include "image.hpp"
+#include "shares.hpp"
 
 namespace ISA {
 
@@ -20,35 +21,41 @@ template <class T> struct SampleTile {
 template <class T> int64_t sample_forward(const int64_t* shape, long threads, void* const* tensors, char* scratch) {
   const Window s(shape);
   const Slices<T> sl(s, 1 << 30);
-  const long P = s.positions(), block = (s.pixels() + 1) * sl.padded_group, tile = 64, tiles = ceil_div(P, tile);
+  const long P = s.positions(), block = (s.pixels() + 1) * sl.padded_group, tile = 64, tiles = ceil_div(P, tile), units = s.n * s.offset_groups;
+  const long chunk = 256, chunks = ceil_div(s.pixels(), chunk);
   Arena arena(scratch);
-  T* images = arena.take<T>(s.n * s.offset_groups * block);
+  T* images = arena.take<T>(units * block);
+  Shares packing(arena, threads), tiling(arena, threads);
   Arena one(nullptr);
   SampleTile<T>(one, tile, s.taps(), sl.padded_group, false);
   char* own = arena.take<char>(threads * one.used);
   if (!scratch) return arena.used;
   const T *x = (const T*)tensors[0], *offset = (const T*)tensors[1], *mask = (const T*)tensors[2];
   T* out = (T*)tensors[3];
-  const long chunk = 1024, chunks = ceil_div(s.pixels(), chunk);
+  packing.start(0, units * chunks);
+  tiling.start(0, units * tiles);
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
-#pragma omp for schedule(dynamic)
-    for (long i = 0; i < s.n * s.offset_groups * chunks; i++) {
+    const long me = omp_get_thread_num();
+    packing.run(0, me, [&](long i) {
       const long from = i % chunks * chunk, unit = i / chunks;
       pack<T>(s, sl, x, unit / s.offset_groups, unit % s.offset_groups, from, least(s.pixels(), from + chunk), images + unit * block);
-    }
-    Arena mine(own + omp_get_thread_num() * one.used);
+    });
+    Arena mine(own + me * one.used);
     SampleTile<T> t(mine, tile, s.taps(), sl.padded_group, false);
-#pragma omp for schedule(dynamic)
-    for (long i = 0; i < s.n * s.offset_groups * tiles; i++) {
+#pragma omp barrier
+    tiling.run(0, me, [&](long i) {
       const long from = i % tiles * tile, unit = i / tiles, image = unit / s.offset_groups, g = unit % s.offset_groups;
       const long count = least(tile, P - from);
+      T* planes = out + (image * s.c + sl.start(g)) * P;
       t.origins.set(s, from, count);
       for (long tap = 0; tap < s.taps(); tap++) plan_tap<T, false>(t.plan, tap * tile, s, t.origins, offset, mask, image, g, tap, from, count);
+      if (i + 1 < units * tiles) ask_for_points(s, offset, mask, (i + 1) / tiles, 1, (i + 1) % tiles * tile, least(P, (i + 1) % tiles * tile + tile));
+      ask_for<true>(planes, sl.per_group, P, from, from + count);
       const Rows<const T, false> rows{images + unit * block, sl.padded_group, 0, nullptr};
       gather<T, false>(t.plan, 0, count, 1, s.taps(), tile, rows, sl.padded_group, t.rows, sl.padded_group);
-      transpose_exact<T>(t.rows, sl.padded_group, count, sl.per_group, out + (image * s.c + sl.start(g)) * P + from, P, t.rows + count * sl.padded_group);
-    }
+      transpose_exact<T>(t.rows, sl.padded_group, count, sl.per_group, planes + from, P, t.rows + count * sl.padded_group);
+    });
   }
   return 0;
 }

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from attnviz.capture.ears import Listener
+from attnviz.capture.heard import Listener
 from attnviz.capture.listen import listening
 from attnviz.edits import Edit, Moment
 from attnviz.errors import CaptureError, NoAttentionError

@@ -57,6 +57,7 @@ _AXES: dict[Kind, tuple[tuple[str, ...], ...]] = {
     Kind.POOLING: (("N", "heads", "HW"),),
     Kind.SAMPLING: (("N", "S", "H", "W", "2"),),
 }
+_RANKS = {kind: frozenset(len(axes) for axes in choices) for kind, choices in _AXES.items()}
 
 
 class Use(Protocol):
@@ -89,6 +90,8 @@ class Site:
         overwritten: Which of ``g``, ``x``, ``y`` the model overwrites in place later, so that a record needs a copy.
         implied: Whether the model never computes ``g``: linear attention only has the result of such a map, which is
             computed beside it and is as certain as :meth:`Record.verify` says, but not what the model looked at.
+        called: Whether the model looks the operation's function up at each call, where a capture can stand in front of
+            it and needs to hear nothing else. It plays no part in comparing sites.
         layout: How a pairwise or pooling map comes apart into images, windows and heads, and where on the image plane
             its queries and keys stand, for inputs of the size that the site was found with; ``None`` for other kinds
             and where it could not be followed. It plays no part in comparing sites.
@@ -107,6 +110,7 @@ class Site:
     squash: str | None = None
     overwritten: frozenset[str] = frozenset()
     implied: bool = False
+    called: bool = field(default=False, compare=False, repr=False)
     layout: Layout | None = field(default=None, compare=False, repr=False)
     size_bytes: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
@@ -145,8 +149,7 @@ class Record:
     y: Tensor
 
     def __post_init__(self) -> None:
-        ranks = {len(axes) for axes in self.site.kind.axes}
-        if self.g.ndim not in ranks:
+        if self.g.ndim not in _RANKS[self.site.kind]:
             wanted = " or ".join(f"{len(axes)} axes ({', '.join(axes)})" for axes in self.site.kind.axes)
             raise ReconstructionError(
                 f"{self.site.name}: a {self.site.kind.value} map has {wanted}, got g of shape {tuple(self.g.shape)}"

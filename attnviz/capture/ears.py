@@ -1,193 +1,194 @@
-"""Hear the sites of a model while it runs: one ear per running module, for any number of listeners.
+"""Hear the sites of a model while it runs: one ear per thread, for any number of modules and listeners.
 
-Captures and interventions share it. All that happens at one site happens in one place, in one order: ``g`` is read,
-edited by each intervention in turn, used, and then kept by each capture, however their contexts are nested.
+Captures and interventions share it. The ear is a function mode, on only while a module runs that holds a site. It hears
+every operation of such a module, and so looks at its name and at little else.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from attnviz.capture.adapters import adapters
+from attnviz.capture.calls import heard_by, standing
+from attnviz.capture.heard import Heard, Key, Listener
 from attnviz.capture.operations import name_of
-from attnviz.capture.scores import Scores
 from attnviz.capture.wrap import Forward, wrap_forward
-from attnviz.records import Operand, Site
-
-Key = tuple[str, int]  # a site's operation and position
-Edit = Callable[[Site, Tensor, Operand], Tensor]
-Keep = Callable[[Site, Tensor, Operand, Tensor], None]
-Distil = Callable[[Site, Scores, Operand, Tensor], None]
-Scored = Callable[[Sequence[Any], Mapping[str, Any]], tuple[Scores, Tensor]]
-
-# The ears of the modules that are running, outermost first; None while nothing may be heard. Not an attribute of
-# anything, because a model may run in several threads at once, and each has function modes of its own.
-_EARS: ContextVar[tuple[_Ear, ...] | None] = ContextVar("ears", default=())
+from attnviz.records import Site
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """What one context does at its sites.
+class _Held:
+    """The sites of one module that anybody listens to, and the operations that must be counted to know them.
 
     Attributes:
-        edit: ``edit(site, g, x)`` gives the ``g`` that the operation uses.
-        keep: ``keep(site, g, x, y)`` is told what the operation used and gave.
-        distil: ``distil(site, scores, x, y)`` in its place, where ``g`` was computed inside a fused operation and
-            nobody else wants it whole, so that it is not built.
-        content: Whether ``distil`` will do; asked at every call, because it may depend on the inputs.
-        holds: Whether it holds on to what it is told, so that it needs copies of what the model overwrites later.
+        sites: By operation, then by position.
+        quiet: Whether all are calls that can be stood in front of, so that no mode has to hear the others.
+        wanted: Operations whose operands another operation of the same call needs.
+        interesting: Names that the ear looks at while this module is the innermost that holds sites.
     """
 
-    edit: Edit | None = None
-    keep: Keep | None = None
-    distil: Distil | None = None
-    content: Callable[[], bool] = bool
-    holds: bool = True
+    __slots__ = ("interesting", "quiet", "sites", "wanted")
+
+    def __init__(self, listeners: Sequence[tuple[Listener, Mapping[Key, Site]]]) -> None:
+        self.sites: dict[str, dict[int, Heard]] = {}
+        self.wanted: set[Key] = set()
+        for name, position in dict.fromkeys(key for _, sites in listeners for key in sites):
+            key = (name, position)
+            heard = Heard([(listener, sites[key]) for listener, sites in listeners if key in sites])
+            self.sites.setdefault(name, {})[position] = heard
+            if heard.also:
+                self.wanted.add(heard.also)
+        for name, _ in self.wanted:
+            self.sites.setdefault(name, {})
+        self.interesting = frozenset((*self.sites, *adapters()))
+        self.quiet = all(site.called for _, sites in listeners for site in sites.values())
+
+
+class _Frame:
+    """One running call of a module that holds sites."""
+
+    __slots__ = ("counts", "held", "interesting", "operands")
+
+    def __init__(self, held: _Held, around: _Frame | None) -> None:
+        self.held = held
+        self.counts = dict.fromkeys(held.sites, 0)
+        self.operands: dict[Key, Sequence[Any]] = {}
+        self.interesting = held.interesting
+        if around is not None and not around.interesting <= held.interesting:
+            self.interesting |= around.interesting
+
+    def count(self, name: str) -> int:
+        """Which operation of that name this is."""
+        position = self.counts[name]
+        self.counts[name] = position + 1
+        return position
+
+
+# Functions that an ear passes on unseen, for each set of names that it looks at: most of what it hears.
+_PASSED: defaultdict[frozenset[str], set[Callable[..., Any]]] = defaultdict(set)
+
+
+class _Ear(TorchFunctionMode):
+    """Counts the operations of the modules that are running, and runs those that are sites.
+
+    Attributes:
+        frames: The running modules that hold sites, outermost first.
+        hushed: Whether nothing may be heard.
+        is_on: Whether it hears every operation, as a function mode.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames: list[_Frame] = []
+        self.hushed = self.is_on = False
+        self._passed: set[Callable[..., Any]] = set()
+
+    def enter(self, held: _Held) -> None:
+        """A module begins to run that holds sites."""
+        frame = _Frame(held, self.frames[-1] if self.frames else None)
+        self.frames.append(frame)
+        self._passed = _PASSED[frame.interesting]
+
+    def leave(self) -> None:
+        """The innermost module has run."""
+        self.frames.pop()
+        if self.frames:
+            self._passed = _PASSED[self.frames[-1].interesting]
+
+    def run(self, held: _Held, forward: Forward, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Run a module that holds sites."""
+        self.enter(held)
+        try:
+            if self.is_on or (held.quiet and len(self.frames) > 1):
+                return forward(*args, **kwargs)
+            if held.quiet:
+                with heard_by(self.hear_call):
+                    return forward(*args, **kwargs)
+            self.is_on = True
+            try:
+                with self:
+                    return forward(*args, **kwargs)
+            finally:
+                self.is_on = False
+        finally:
+            self.leave()
+
+    def hear_call(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """A call that was stood in front of; while the mode is on, it hears it itself."""
+        if self.is_on or self.hushed:
+            return func(*args, **kwargs)
+        return self._hear(name_of(func), func, args, kwargs)
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func in self._passed or self.hushed:
+            return func(*args, **kwargs) if kwargs else func(*args)
+        return self._hear(name_of(func), func, args, kwargs or {})
+
+    def _hear(self, name: str, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        if name not in self.frames[-1].interesting:
+            self._passed.add(func)
+            return func(*args, **kwargs)
+        told = adapters().get(name)
+        if told is not None:
+            with self:
+                return told(*args, **kwargs)
+        # Modules further out count too what the model asked for: their own operations come between those of children.
+        found: Heard | None = None
+        more: Sequence[Any] = ()
+        for frame in reversed(self.frames):
+            here = frame.held.sites.get(name)
+            if here is None:
+                continue
+            position = frame.count(name)
+            if (name, position) in frame.held.wanted:
+                frame.operands[name, position] = args
+            heard = here.get(position) if found is None else None
+            if heard is not None:
+                found, more = heard, frame.operands.get(heard.also, ()) if heard.also else ()
+        if found is None:
+            return func(*args, **kwargs)
+        self.hushed = True
+        try:
+            return found.run(func, args, kwargs, more)
+        finally:
+            self.hushed = False
+
+
+class _Ears(threading.local):
+    """The ear of each thread: function modes are a thread's own, and a model may run in several at once."""
+
+    def __init__(self) -> None:
+        self.here = _Ear()
+
+
+_EARS = _Ears()
 
 
 @contextmanager
 def hushed() -> Iterator[None]:
     """Nothing that this thread does inside the block is heard: neither captured, nor edited, nor counted."""
-    token = _EARS.set(None)
+    ear = _EARS.here
+    before, ear.hushed = ear.hushed, True
     try:
         yield
     finally:
-        _EARS.reset(token)
-
-
-@dataclass(frozen=True, slots=True)
-class _Heard:
-    """One site and all who listen there; each calls the site by the object that its own context was given."""
-
-    site: Site
-    edits: tuple[tuple[Site, Edit], ...]
-    keeps: tuple[tuple[Site, Listener], ...]
-
-    @property
-    def also(self) -> Key | None:
-        """Another operation of the same call of the module, whose operands ``g`` is read from too."""
-        return getattr(self.site.use, "also", None)
-
-    def run(
-        self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], more: Sequence[Any] = ()
-    ) -> Any:
-        """Run the operation: read ``g``, edit it, use it, keep it."""
-        scores = getattr(self.site.use, "scores", None)
-        if scores and not self.edits and all(listener.content() for _, listener in self.keeps):
-            return self._distil(scores, func, args, kwargs)
-        given, x = self.site.use.read((*args, *more), kwargs)
-        g = given
-        for site, edit in self.edits:
-            g = edit(site, g, x)
-        edited, grad = g is not given, given.requires_grad and torch.is_grad_enabled()
-        if edited and grad and not g.requires_grad:
-            g = g.detach().requires_grad_()  # a constant g still has a gradient
-        early = self._holds or func.__name__.endswith("_")  # or the operation itself overwrites them
-        g, x = self._kept(g, "g", held=early), self._kept(x, "x", held=early)
-        # With gradients on, the operation takes the canonical g, so that gradients of the record's g exist; and where
-        # a fused operation keeps its g to itself, g x is cheaper than computing g twice.
-        own = edited or grad or (scores is not None and bool(self.keeps))
-        y = apply(func, self.site, g, x, args) if own else func(*args, **kwargs)
-        if self.keeps and not _in_backward():
-            seen = self._kept(y, "y", held=self._holds)
-            for site, listener in self.keeps:
-                if listener.keep is not None:
-                    listener.keep(site, g, x, seen)
-        return y
-
-    def _distil(self, read: Scored, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Run the operation as it is, and keep what ``g`` is built from."""
-        scores, x = read(args, kwargs)
-        copied = scores.clone() if self._holds and "g" in self.site.overwritten else scores
-        x = self._kept(x, "x", held=self._holds)
-        y = func(*args, **kwargs)
-        seen = self._kept(y, "y", held=self._holds)
-        for site, listener in () if _in_backward() else self.keeps:
-            if listener.distil is not None:
-                listener.distil(site, copied, x, seen)
-        return y
-
-    @property
-    def _holds(self) -> bool:
-        return any(listener.holds for _, listener in self.keeps)
-
-    def _kept(self, value: Any, name: str, *, held: bool) -> Any:
-        """A copy where the model overwrites the value later, and somebody still holds it then."""
-        return value.clone() if held and name in self.site.overwritten and isinstance(value, Tensor) else value
-
-
-def _in_backward() -> bool:
-    """Whether a backward pass is running: what happens again for a checkpoint was seen before."""
-    return bool(torch._C._current_graph_task_id() != -1)
-
-
-def apply(func: Callable[..., Any], site: Site, g: Tensor, x: Operand, args: Sequence[Any]) -> Tensor:
-    """``f(g, x)`` in place of the operation of ``site``; an in-place operation still overwrites its operand."""
-    y = site.use(g, x)
-    overwrites = func.__name__.endswith("_") and not func.__name__.endswith("__")
-    return args[0].copy_(y) if overwrites else y
-
-
-class _Ear(TorchFunctionMode):
-    """Listens during one call of one module: counts operations, and runs those that are sites."""
-
-    def __init__(self, sites: Mapping[Key, _Heard], operations: frozenset[str]) -> None:
-        super().__init__()
-        self._sites = sites
-        self._operations = operations
-        self._counts: Counter[str] = Counter()
-        self._adapters = adapters()
-        self._wanted = {heard.also for heard in sites.values()} - {None}
-        self._seen: dict[Key, Sequence[Any]] = {}
-
-    def count(self, name: str) -> Key:
-        """Which operation of that name this is."""
-        position = self._counts[name]
-        self._counts[name] = position + 1
-        return name, position
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        name = name_of(func)
-        if name not in self._operations and name not in self._adapters:
-            return func(*args, **kwargs)
-        ears = _EARS.get()
-        if ears is None:
-            return func(*args, **kwargs)
-        if name in self._adapters:
-            with self:
-                return self._adapters[name](*args, **kwargs)
-        key = self.count(name)
-        if key in self._wanted:
-            self._seen[key] = args
-        heard = self._sites.get(key)
-        if heard is None:
-            return func(*args, **kwargs)
-        # What runs in place of the operation may be another one: modules further out count what the model asked for.
-        for ear in ears[: ears.index(self)]:
-            ear.count(name)
-        with hushed():
-            return heard.run(func, args, kwargs, self._seen.get(heard.also, ()) if heard.also else ())
+        ear.hushed = before
 
 
 # Not an attribute of the module: a copy of a module that is listened to has no post.
-_POSTS: dict[int, Post] = {}
+_POSTS: dict[int, _Post] = {}
 _CHANGING_POSTS = threading.RLock()
 
 
-class Post:
+class _Post:
     """Where the listeners of one module stand: around its ``forward``, while there are any."""
 
     def __init__(self, module: nn.Module) -> None:
@@ -195,84 +196,86 @@ class Post:
         self._listeners: list[tuple[Listener, Mapping[Key, Site]]] = []
         self._before: list[Callable[..., None]] = []
         self._finding = threading.RLock()
-        self._sites: Mapping[Key, _Heard] = {}
-        self._operations: frozenset[str] = frozenset()
+        self._held: _Held | None = None
         self._users = 0
-        self._undo = ExitStack()
-        self._undo.enter_context(wrap_forward(module, self._around))
-        self._undo.callback(_POSTS.pop, id(module))
+        self._undo = wrap_forward(module, self._around)
         _POSTS[id(module)] = self
 
     @staticmethod
-    @contextmanager
-    def of(module: nn.Module) -> Iterator[Post]:
-        """The post of ``module``, put up by the first who comes and taken down by the last who leaves."""
-        with _CHANGING_POSTS:
-            post = _POSTS.get(id(module)) or Post(module)
-            post._users += 1
-        try:
-            yield post
-        finally:
-            with _CHANGING_POSTS:
-                post._users -= 1
-                if not post._users:
-                    post._undo.close()
+    def of(module: nn.Module) -> _Post:
+        """The post of ``module``, put up by the first who comes; each who comes leaves once."""
+        post = _POSTS.get(id(module)) or _Post(module)
+        post._users += 1
+        return post
 
-    @contextmanager
-    def listening(self, listener: Listener, sites: Mapping[Key, Site]) -> Iterator[None]:
+    def join(self, listener: Listener, sites: Mapping[Key, Site]) -> None:
         """Let ``listener`` hear ``sites``; who comes later edits later."""
-        entry = (listener, sites)
-        with _CHANGING_POSTS:
-            self._change([*self._listeners, entry])
-        try:
-            yield
-        finally:
-            with _CHANGING_POSTS:
-                self._change([other for other in self._listeners if other is not entry])
+        self._change([*self._listeners, (listener, sites)])
 
-    @contextmanager
-    def before_first(self, act: Callable[..., None]) -> Iterator[None]:
-        """Call ``act`` with the inputs of the next forward call, before it; once, unless it fails."""
-        self._before.append(act)
-        try:
-            yield
-        finally:
-            if act in self._before:
-                self._before.remove(act)
+    def wait(self, act: Callable[..., None]) -> None:
+        """Call ``act`` before the next forward call."""
+        self._before = [*self._before, act]
+
+    def leave(self, user: Listener | Callable[..., None]) -> None:
+        """Let a listener hear nothing, or do not act any more; after the last who leaves, the module is as it was."""
+        self._before = [act for act in self._before if act is not user]
+        self._change([entry for entry in self._listeners if entry[0] is not user])
+        self._users -= 1
+        if not self._users:
+            del _POSTS[id(self._module)]
+            self._undo()
 
     def _change(self, listeners: list[tuple[Listener, Mapping[Key, Site]]]) -> None:
-        heard = {}
-        for key in dict.fromkeys(key for _, sites in listeners for key in sites):
-            here = [(sites[key], listener) for listener, sites in listeners if key in sites]
-            heard[key] = _Heard(
-                here[0][0],
-                tuple((site, listener.edit) for site, listener in here if listener.edit is not None),
-                tuple((site, listener) for site, listener in here if listener.keep is not None),
-            )
-        self._listeners, self._sites, self._operations = (
-            listeners,
-            heard,
-            frozenset(name for name, _ in {*heard, *(h.also for h in heard.values() if h.also)}),
-        )
+        if len(listeners) != len(self._listeners):
+            self._listeners, self._held = listeners, _Held(listeners) if listeners else None
 
     def _around(self, forward: Forward) -> Forward:
         def run(*args: Any, **kwargs: Any) -> Any:
-            ears = _EARS.get()
-            if ears is None:
+            ear = _EARS.here
+            if ear.hushed:
                 return forward(*args, **kwargs)
             if self._before:
-                with self._finding:
-                    for act in list(self._before):
-                        act(*args, **kwargs)
-                        self._before.remove(act)
-            if not self._sites:
+                self._act(*args, **kwargs)
+            held = self._held
+            if held is None:
                 return forward(*args, **kwargs)
-            ear = _Ear(self._sites, self._operations)
-            token = _EARS.set((*ears, ear))
-            try:
-                with ear:
-                    return forward(*args, **kwargs)
-            finally:
-                _EARS.reset(token)
+            return ear.run(held, forward, args, kwargs)
 
         return run
+
+    def _act(self, *args: Any, **kwargs: Any) -> None:
+        with self._finding:
+            for act in self._before:
+                act(*args, **kwargs)
+                self._before = [other for other in self._before if other is not act]
+
+
+@contextmanager
+def listening(places: Iterable[tuple[nn.Module, Mapping[Key, Site]]], listener: Listener) -> Iterator[None]:
+    """Let ``listener`` hear the sites of some modules inside the block."""
+    posts: list[_Post] = []
+    with standing():
+        try:
+            with _CHANGING_POSTS:
+                for module, sites in places:
+                    post = _Post.of(module)
+                    posts.append(post)
+                    post.join(listener, sites)
+            yield
+        finally:
+            with _CHANGING_POSTS:
+                for post in reversed(posts):
+                    post.leave(listener)
+
+
+@contextmanager
+def before_first(module: nn.Module, act: Callable[..., None]) -> Iterator[None]:
+    """Call ``act`` with the inputs of the next forward call of ``module``, before it; once, unless it fails."""
+    with _CHANGING_POSTS:
+        post = _Post.of(module)
+        post.wait(act)
+    try:
+        yield
+    finally:
+        with _CHANGING_POSTS:
+            post.leave(act)

@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 from torch.utils._python_dispatch import _disable_current_modes
 
+from attnviz.capture.calls import heard_by, standing
 from attnviz.capture.ears import hushed
 from attnviz.capture.graph import Graph, Node, Tracer
 from attnviz.capture.layouts import layout_of
@@ -55,6 +56,8 @@ def trace(model: nn.Module, *inputs: Any, **kwargs: Any) -> Graph:
         undo.enter_context(visibly(model))
         tracer.follow(model, undo)
         tracer.enter_inputs((inputs, kwargs))
+        undo.enter_context(heard_by(tracer.hear))
+        undo.enter_context(standing())
         undo.enter_context(tracer)
         model(*inputs, **kwargs)
     return tracer.graph
@@ -151,6 +154,7 @@ def _site(graph: Graph, node: Node, finding: Finding, ordinal: int, calls: int) 
         squash=finding.squash,
         implied=finding.implied,
         overwritten=overwritten_by(graph, node, finding),
+        called=node.called and not any(_is_inside(path, node.module) for path in graph.uncalled),
         size_bytes={keep: calls * size for keep, size in sizes_of(node, finding).items()},
     )
 
@@ -184,6 +188,10 @@ def sizes_of(node: Node, finding: Finding) -> dict[Keep, int]:
             sizes["full"] = math.prod(lead) * queries * keys * finding.g.itemsize + x + y
         sizes["summary"] = _STATISTICS * math.prod(lead) * max(queries, keys) * finding.g.itemsize
     return sizes
+
+
+def _is_inside(path: str, module: str) -> bool:
+    return not module or path == module or path.startswith(module + ".")
 
 
 def _is_last(finding: Finding) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import sysconfig
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -18,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from attnviz.capture.adapters import adapters
+from attnviz.capture.calls import FUNCTIONS
 from attnviz.capture.operations import is_getter, name_of
 from attnviz.capture.wrap import wrap_forward
 
@@ -40,6 +42,7 @@ class Node:
         position: How many operations of this name that call of the module had seen before.
         itemsize: Bytes of each number.
         output: Which of the operation's results it is.
+        called: Whether the model looked the function up where a capture can stand in front of it.
         value: The tensor itself, where it may be an index: whole numbers or booleans, and not too many.
         source: ``file:line`` of the operation.
         told: What was found out about the value, kept so that a network of residual blocks is walked only once.
@@ -59,6 +62,7 @@ class Node:
     source: str = ""
     itemsize: int = 4
     output: int = 0
+    called: bool = False
     value: Tensor | None = field(default=None, repr=False)
     told: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
@@ -72,12 +76,14 @@ class Graph:
         overwrites: For each memory, the moments at which it was overwritten.
         type_names: The class of each module, by path.
         images: How many images the batch held: the first axis of the first input.
+        uncalled: The modules that called such a function in another way: who only stands in front would miscount.
     """
 
     nodes: list[Node] = field(default_factory=list)
     images: int = 0
     overwrites: dict[int, list[int]] = field(default_factory=dict)
     type_names: dict[str, str] = field(default_factory=dict)
+    uncalled: set[str] = field(default_factory=set)
 
     def overwritten_after(self, node: Node, moment: int) -> bool:
         """Whether the memory of ``node`` is overwritten by an operation that ended at or after ``moment``."""
@@ -107,6 +113,7 @@ class _Call:
     operands: list[Tensor]
     position: int
     source: str
+    called: bool
 
 
 class Tracer(TorchFunctionMode):
@@ -118,13 +125,16 @@ class Tracer(TorchFunctionMode):
         self._adapters = adapters()
         self._known: Any = WeakTensorKeyDictionary()
         self._frames: list[tuple[str, Counter[str]]] = [("", Counter())]
+        self._thread = threading.get_ident()
+        self._called = False
+        self._adapting = 0
         self._storages = 0
 
     def follow(self, model: nn.Module, undo: ExitStack) -> None:
         """Keep account of which module of ``model`` is running; ``undo`` takes it off again."""
         for path, module in model.named_modules():
             self.graph.type_names[path] = type(module).__name__
-            undo.enter_context(wrap_forward(module, self._around(path)))
+            undo.callback(wrap_forward(module, self._around(path)))
 
     def enter_inputs(self, inputs: Any) -> None:
         """Mark every tensor of ``inputs`` as an input of the model."""
@@ -136,6 +146,8 @@ class Tracer(TorchFunctionMode):
     def _around(self, path: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         def wrap(forward: Callable[..., Any]) -> Callable[..., Any]:
             def run(*args: Any, **kwargs: Any) -> Any:
+                if threading.get_ident() != self._thread:  # it runs beside, and its operations are not seen
+                    return forward(*args, **kwargs)
                 self._frames.append((path, Counter()))
                 try:
                     return forward(*args, **kwargs)
@@ -154,18 +166,30 @@ class Tracer(TorchFunctionMode):
             return func(*args, **kwargs)
         name = name_of(func)
         if name in self._adapters:
-            with self:
-                return self._adapters[name](*args, **kwargs)
+            self._adapting += 1
+            try:
+                with self:
+                    return self._adapters[name](*args, **kwargs)
+            finally:
+                self._adapting -= 1
+        called, self._called = self._called, False
+        if name in FUNCTIONS and not called:
+            self.graph.uncalled.add(self._frames[-1][0])
         operands = list(tensors_in((args, kwargs)))
         # The nodes are looked up first: an in-place operation gives its operand a new one.
         parents = tuple(self._node(t) for t in operands)
         versions = [_version(t) for t in operands]
         seen_args, seen_kwargs = self._symbolic(args), self._symbolic(kwargs)
         result = func(*args, **kwargs)
-        call = _Call(name, seen_args, seen_kwargs, parents, operands, self._count(name), _source())
+        call = _Call(name, seen_args, seen_kwargs, parents, operands, self._count(name), _source(), called)
         for output, tensor in enumerate(self._made(result, operands, versions)):
             self._enter(tensor, call, output)
         return result
+
+    def hear(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call through the place where a capture can stand; not where an adapter makes it, which a capture calls."""
+        self._called = not self._adapting
+        return function(*args, **kwargs)
 
     def _made(self, result: Any, operands: list[Tensor], versions: list[int | None]) -> list[Tensor]:
         """The tensors with a new value: new ones, and operands that were overwritten."""
@@ -210,6 +234,7 @@ class Tracer(TorchFunctionMode):
             source=call.source,
             itemsize=tensor.element_size(),
             output=output,
+            called=call.called,
             value=_as_index(tensor),
         )
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from attnviz.capture.ears import Listener, Post
+from attnviz.capture import ears
 from attnviz.capture.find import Sites, check_module, find_attention
 from attnviz.capture.graph import tensors_in
+from attnviz.capture.heard import Key, Listener
 from attnviz.capture.kept import RowsRecord, SummaryRecord
-from attnviz.capture.memory import KEEPS, Keep, available_bytes, choose
+from attnviz.capture.memory import KEEPS, UNASKED_BYTES, Keep, available_bytes, choose
 from attnviz.capture.scores import Scores
 from attnviz.capture.statistics import STATISTICS, blocks_of, summarise
 from attnviz.capture.witness import Unclaimed
@@ -48,7 +48,7 @@ class Captured:
         self._statistics = tuple(STATISTICS if statistics is None else statistics)
         for name in self._statistics:
             STATISTICS[name]
-        self._calls: Counter[Site] = Counter()
+        self._calls: dict[int, int] = {}  # by the identity of a site: sites are large, and held by ``sites``
         self._tell = each or self.records.append
 
     def __getitem__(self, pattern: str) -> list[Record]:
@@ -67,7 +67,7 @@ class Captured:
     def unclaimed(self) -> tuple[Unclaimed, ...]:
         """What looks like attention and left no record: the witness's list, and sites that were not heard so far."""
         sites = self.sites or Sites()
-        silent = (site for site in sites if not self._calls[site])
+        silent = (site for site in sites if id(site) not in self._calls)
         return *sites.unclaimed, *(Unclaimed(s.operation, s.module, s.source, "a site not heard yet") for s in silent)
 
     def _start(self, sites: Sites) -> Sites:
@@ -78,8 +78,10 @@ class Captured:
         """Choose what to keep of a forward call with these inputs, before it runs."""
         sites = self.sites or Sites()
         images = next((t.shape[0] for t in tensors_in((args, kwargs)) if t.ndim), None)
+        needed = {keep: sites.total_bytes(keep, images) for keep in KEEPS}
         device = next((p.device for p in model.parameters()), None)
-        self.keep = choose(self._wanted, {k: sites.total_bytes(k, images) for k in KEEPS}, available_bytes(device))
+        available = available_bytes(device) if max(needed.values()) > UNASKED_BYTES else None
+        self.keep = choose(self._wanted, needed, available)
 
     def _content(self) -> bool:
         return self.keep != "full"
@@ -101,8 +103,8 @@ class Captured:
             self._tell(RowsRecord(site, call, scores, x, y))
 
     def _called(self, site: Site) -> int:
-        call = self._calls[site]
-        self._calls[site] += 1
+        call = self._calls.get(id(site), 0)
+        self._calls[id(site)] = call + 1
         return call
 
 
@@ -168,7 +170,7 @@ def capture(
         undo.enter_context(listening(model, captured.sites, captured._start, listener))
         if each is None or keep == "auto":
             measure = functools.partial(captured._measure, model)
-            undo.enter_context(undo.enter_context(Post.of(model)).before_first(measure))
+            undo.enter_context(ears.before_first(model, measure))
         yield captured
 
 
@@ -192,24 +194,32 @@ def listening(
     """
     check_module(model)
     with ExitStack() as undo:
-        modules = undo.enter_context(visibly(model))
+        undo.enter_context(visibly(model))
+
+        def hear(sites: Iterable[Site]) -> None:
+            undo.enter_context(ears.listening(_places(model, sites), listener))
 
         def find(*args: Any, **kwargs: Any) -> None:
             """As the sites were not given."""
-            _station(modules, start(find_attention(model, *args, **kwargs)), listener, undo)
+            hear(start(find_attention(model, *args, **kwargs)))
 
         if sites is None:
-            undo.enter_context(undo.enter_context(Post.of(model)).before_first(find))
+            undo.enter_context(ears.before_first(model, find))
         else:
-            _station(modules, start(Sites.of(sites)), listener, undo)
+            hear(start(Sites.of(sites)))
         yield
 
 
-def _station(modules: Mapping[str, nn.Module], sites: Iterable[Site], listener: Listener, undo: ExitStack) -> None:
-    by_module: defaultdict[str, dict[tuple[str, int], Site]] = defaultdict(dict)
+def _places(model: nn.Module, sites: Iterable[Site]) -> list[tuple[nn.Module, Mapping[Key, Site]]]:
+    """The modules that hold sites, with what is heard there."""
+    places: dict[str, dict[Key, Site]] = {}
     for site in sites:
-        if site.module not in modules:
-            raise CaptureError(f"{site.name}: the model has no module {site.module!r}; find its sites again")
-        by_module[site.module][site.operation, site.position] = site
-    for path, held in by_module.items():
-        undo.enter_context(undo.enter_context(Post.of(modules[path])).listening(listener, held))
+        places.setdefault(site.module, {})[site.operation, site.position] = site
+    return [(_module_of(model, site), held) for held in places.values() for site in [next(iter(held.values()))]]
+
+
+def _module_of(model: nn.Module, site: Site) -> nn.Module:
+    try:
+        return model.get_submodule(site.module)
+    except AttributeError:
+        raise CaptureError(f"{site.name}: the model has no module {site.module!r}; find its sites again") from None

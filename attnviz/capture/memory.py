@@ -14,6 +14,9 @@ from attnviz.errors import CaptureError
 Keep: TypeAlias = Literal["full", "rows", "summary"]
 KEEPS: tuple[Keep, ...] = get_args(Keep)
 
+UNASKED_BYTES = 64 * 2**20
+"""So much is there wherever a model runs; to ask for it would take longer than to capture a small model's attention."""
+
 _MEMINFO = Path("/proc/meminfo")
 _LIMIT, _USED = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
 

@@ -23,6 +23,7 @@ from attnviz.capture.operations import TRANSPARENT
 from attnviz.capture.recognise import RECOGNISERS, Finding
 from attnviz.capture.scores import Scores, canonical
 from attnviz.capture.walk import softmax_of
+from attnviz.ops.softmax import softmax_attention
 from attnviz.records import Kind, Operand
 
 _RESCALED = frozenset({"mul", "div", "add", "sub", "relu", "leaky_relu", "softplus", "pow", "square"})
@@ -98,8 +99,8 @@ class Einsum:
 class FusedAttention:
     """``f(g, x) = g x`` where PyTorch's fused operator computes ``g`` inside: ``softmax(s Q Kᵀ + M)``.
 
-    Whoever keeps ``g`` has the output ``g x``, which agrees with the fused operator's to rounding and costs what the
-    same attention costs without fusing; where rows or a summary are kept, the fused operator itself runs.
+    Whoever keeps ``g`` has the output ``g x``, which agrees with the fused operator's to rounding; where rows or a
+    summary are kept, the fused operator itself runs.
 
     Attributes:
         heads: How many heads one leading axis ``(N · heads, Q, K)`` holds; ``None`` where heads have their own axis.
@@ -115,18 +116,44 @@ class FusedAttention:
 
     def scores(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Scores, Tensor]:
         """What the rows of ``g`` are built from, before any dropout, and the values ``x``."""
-        names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
-        given = {**dict(zip(names, args, strict=False)), **kwargs}
-        query, key, value = given["query"], given["key"], given["value"]
+        query, key, value, given = _operands(args, kwargs)
         if given.get("enable_gqa"):
             value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
         mask, causal = given.get("attn_mask"), bool(given.get("is_causal"))
         return Scores(query, key, mask, given.get("scale"), causal, self.heads), value
 
+    def together(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor] | None:
+        """``g``, ``x`` and ``g x`` in one pass; ``None`` where gradients are wanted, or more than a softmax."""
+        query, key, value, given = _operands(args, kwargs)
+        mask: Tensor | None = given.get("attn_mask")
+        if any(given.get(name) for name in ("dropout_p", "is_causal", "enable_gqa")):
+            return None
+        if not query.ndim == key.ndim == value.ndim > 2 or (mask is not None and mask.ndim > 2 and query.ndim != 4):
+            return None
+        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (query, key, value, mask)):
+            return None
+        if mask is not None and mask.dtype == torch.bool:
+            mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, -torch.inf)
+        g, y = softmax_attention(self._four(query), self._four(key), self._four(value), mask, given.get("scale"))
+        return g, value, y if query.ndim == 4 else y.reshape(*query.shape[:-1], value.shape[-1])
+
+    def _four(self, tensor: Tensor) -> Tensor:
+        """``(N, heads, …, …)``."""
+        if tensor.ndim == 3:
+            return tensor.reshape(-1, self.heads or 1, *tensor.shape[1:])
+        return tensor if tensor.ndim == 4 else tensor.flatten(0, -4)
+
     def __call__(self, g: Tensor, x: Operand) -> Tensor:
         """``g x``."""
         x = _single(x)
         return torch.matmul(_leading(g, x), x)
+
+
+def _operands(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor, dict[str, Any]]:
+    """Queries, keys and values, and all that the fused operator was given, by name."""
+    names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    return given["query"], given["key"], given["value"], given
 
 
 def _leading(g: Tensor, x: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """The operators on the CPU: memory and sizes for the compiled kernels, else the reference."""
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,14 +7,23 @@ import torch
 from torch import Tensor
 
 from attnviz.ops import native, reference
-from attnviz.ops.geometry import Form, Levels, Window, computing_dtype, conv_window, form, level_table, levels, window
+from attnviz.ops.geometry import (
+    Form,
+    Levels,
+    Window,
+    computing_dtype,
+    conv_window,
+    form,
+    level_table,
+    levels,
+    remembered,
+    window,
+)
 
-# What depends on forms alone is worked out once for each combination of them: it takes longer than a small kernel does.
-_remembered = functools.lru_cache(maxsize=1024)
-_levels = _remembered(levels)
+_levels = remembered(levels)
 
 
-@_remembered
+@remembered
 def _window_call(
     check: Callable[..., Window],
     op: int,
@@ -44,7 +52,7 @@ def _window(check: Callable[..., Window], op: int, image: Tensor, *rest: Any) ->
     return _window_call(check, op, *native.current(), _layout(image), form(image), *key)
 
 
-@_remembered
+@remembered
 def _attention_call(op: int, kernel: str, threads: int, value: Form, s: Levels, *table: int) -> native.Call | None:
     """The compiled kernel for some levels; ``None`` where the reference is to do it."""
     if kernel == native.REFERENCE or value.device.type != "cpu" or s.is_empty:

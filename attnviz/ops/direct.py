@@ -21,35 +21,31 @@ def is_direct(*tensors: Tensor | None) -> bool:
     """Whether the dispatcher would do nothing with a call on these tensors but pass it to the CPU's kernels."""
     if torch.compiler.is_compiling():  # first, as the compiler sees into no question below
         return False
-    plain, included, excluded = _undisturbed()
-    if (
-        _included().raw_repr() != included
-        or _excluded().raw_repr() != excluded
-        or has_torch_function(tensors)
-        or _is_profiled()
-    ):
+    plain, undisturbed = _plain()
+    if (_included().raw_repr(), _excluded().raw_repr()) not in undisturbed:
+        return False
+    if has_torch_function(tensors) or _is_profiled():
         return False
     grad = torch.is_grad_enabled()
     for tensor in tensors:
-        if tensor is not None and ((grad and tensor.requires_grad) or _keys(tensor).raw_repr() != plain):
+        if tensor is not None and ((grad and tensor.requires_grad) or _keys(tensor).raw_repr() not in plain):
             return False
     return True
 
 
 @functools.cache
-def _undisturbed() -> tuple[int, int, int]:
-    """The keys of a plain CPU tensor, and those that are always included and excluded, as a new thread has them."""
-    found: list[int] = []
+def _plain() -> tuple[set[int], set[tuple[int, int]]]:
+    """The keys of plain CPU tensors, and those that are always included and excluded, as a new thread has them."""
+    plain: set[int] = set()
+    undisturbed: set[tuple[int, int]] = set()
 
     def look() -> None:
-        keys = (
-            _keys(torch.empty(0, device="cpu")),
-            _included(),
-            _excluded(),
-        )
-        found.extend(key.raw_repr() for key in keys)
+        for inference in (False, True):
+            with torch.inference_mode(inference):
+                plain.add(_keys(torch.empty(0, device="cpu")).raw_repr())
+                undisturbed.add((_included().raw_repr(), _excluded().raw_repr()))
 
     thread = threading.Thread(target=look)
     thread.start()
     thread.join()
-    return found[0], found[1], found[2]
+    return plain, undisturbed

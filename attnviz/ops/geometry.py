@@ -17,6 +17,9 @@ MAX_ROWS = 2**31 - 2  # kernels number an image's pixels with 32 bits
 
 Pair = tuple[int, int]
 
+remembered = functools.lru_cache(maxsize=1024)
+"""What depends on forms alone is worked out once for each combination of them: it takes longer than a small kernel."""
+
 
 class Form(NamedTuple):
     """What the checks need to know of a tensor; unlike a tensor, it can be the key of a cache."""

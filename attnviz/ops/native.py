@@ -20,10 +20,10 @@ from torch import Tensor
 
 from attnviz.errors import UnknownNameError
 
-VERSION = 1
+VERSION = 2
 ISAS = ("portable", "avx2", "avx512")  # the library's numbers
 REFERENCE = "reference"
-CONV_FORWARD, CONV_BACKWARD, SAMPLE_FORWARD, SAMPLE_BACKWARD, ATTENTION_FORWARD, ATTENTION_BACKWARD = range(6)
+CONV_FORWARD, CONV_BACKWARD, SAMPLE_FORWARD, SAMPLE_BACKWARD, ATTENTION_FORWARD, ATTENTION_BACKWARD, SOFTMAX = range(7)
 
 _chosen: ContextVar[str | None] = ContextVar("attnviz_kernel", default=None)
 

@@ -65,10 +65,10 @@ def test_rows_and_columns_are_those_of_the_whole_map(case, monkeypatch):
     plain = model(*x)
     assert torch.equal(fused, plain)  # the fused operator itself ran
     assert torch.allclose(through_g, plain, rtol=1e-5, atol=1e-6)
-    assert full.verify(0) == 0  # and here g x in its place
+    assert full.verify(1e-6) <= 1e-6  # and here g x in its place
     assert isinstance(rows, RowsRecord)
     assert rows.shape == full.shape == (2, 4, 5, 7)
-    assert torch.equal(rows.g, full.g)
+    assert torch.allclose(rows.g, full.g, atol=1e-6)
     for queries in (0, -1, [3, 1], slice(1, 4), torch.tensor([4])):
         assert torch.allclose(rows.rows(queries), full.rows(queries), atol=1e-6)
     assert torch.allclose(rows.columns([6, 0]), full.g[..., [6, 0]], atol=1e-6)
@@ -176,7 +176,7 @@ def test_rows_outlive_the_models_overwriting_of_queries_and_keys():
 
     (full,), _ = captured_by(Overwriting(), operands(), "full")
     (rows,), _ = captured_by(Overwriting(), operands(), "rows")
-    assert torch.equal(rows.g, full.g)
+    assert torch.allclose(rows.g, full.g, atol=1e-6)
 
 
 def test_gradients_reach_queries_through_rows():
@@ -213,7 +213,9 @@ def test_a_capture_that_would_not_fit_is_refused_before_the_model_runs(monkeypat
     model, x = Fused(), operands(q=50, k=70)
     sites = find_attention(model, *x)
     needed = {keep: sites.total_bytes(keep) for keep in memory.KEEPS}
-    monkeypatch.setattr(sys.modules[capture.__module__], "available_bytes", lambda device: needed["full"] - 1)
+    listen = sys.modules[capture.__module__]
+    monkeypatch.setattr(listen, "available_bytes", lambda device: needed["full"] - 1)
+    monkeypatch.setattr(listen, "UNASKED_BYTES", 0)
     told = (
         "keep='full' would hold about 120.6 KiB, and there are 120.6 KiB: "
         r"take keep='rows' \(22.5 KiB\) or keep='summary' \(17.5 KiB\)"

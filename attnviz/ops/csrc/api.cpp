@@ -20,7 +20,7 @@ const attnviz::Table* table(int isa) {
 }  // namespace
 
 // The version of this interface; native.py refuses another.
-EXPORT int attnviz_version() { return 1; }
+EXPORT int attnviz_version() { return 2; }
 
 // 2: AVX-512, 1: AVX2, 0: portable; the best that this processor and its operating system can run.
 EXPORT int attnviz_best_isa() {
@@ -46,5 +46,6 @@ EXPORT const char* attnviz_compiler() {
 EXPORT int64_t attnviz_run(int isa, int op, int is_double, const int64_t* shape, int64_t threads, void* const* tensors, char* scratch) {
   const attnviz::Table* t = table(isa);
   if (!t || op < 0 || op >= attnviz::OPS) return -1;
-  return t->kernels[is_double ? 1 : 0][op](shape, threads, tensors, scratch);
+  const attnviz::Kernel kernel = t->kernels[is_double ? 1 : 0][op];
+  return kernel ? kernel(shape, threads, tensors, scratch) : -1;
 }

@@ -13,7 +13,7 @@
 #define MICRO_ROWS 14
 #include "kernels.hpp"
 
-const attnviz::Table attnviz::avx512_kernels = {{ATTNVIZ_TABLE(float), ATTNVIZ_TABLE(double)}};
+const attnviz::Table attnviz::avx512_kernels = {ATTNVIZ_TABLES};
 
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -4,4 +4,4 @@
 #define MICRO_ROWS 6
 #include "kernels.hpp"
 
-const attnviz::Table attnviz::portable_kernels = {{ATTNVIZ_TABLE(float), ATTNVIZ_TABLE(double)}};
+const attnviz::Table attnviz::portable_kernels = {ATTNVIZ_TABLES};

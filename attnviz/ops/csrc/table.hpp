@@ -6,9 +6,9 @@ namespace attnviz {
 
 // With a null scratch, a kernel only returns how many bytes it needs there.
 typedef int64_t (*Kernel)(const int64_t* shape, long threads, void* const* tensors, char* scratch);
-enum { OPS = 6 };
+enum { OPS = 7 };
 struct Table {
-  Kernel kernels[2][OPS];  // float, double
+  Kernel kernels[2][OPS];  // float, double; null where there is none
 };
 
 extern const Table portable_kernels;

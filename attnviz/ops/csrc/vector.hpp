@@ -89,14 +89,21 @@ template <class T> inline void split_pairs(const T* p, long n, T* x, T* y) {
   for (; i < n; i++) x[i] = p[2 * i], y[i] = p[2 * i + 1];
 }
 
-// N vectors to one: lane i is the sum of vector i's lanes.
-template <class T, int S> INLINE typename Simd<T>::V sum_stage(typename Simd<T>::V* r) {
+// N vectors to one: lane i is what vector i's lanes come to, their sum or the largest.
+template <class T> struct Plus { static INLINE typename Simd<T>::V of(typename Simd<T>::V a, typename Simd<T>::V b) { return a + b; } };
+template <class T> struct Most { static INLINE typename Simd<T>::V of(typename Simd<T>::V a, typename Simd<T>::V b) { return a > b ? a : b; } };
+template <class T, class F, int S> INLINE typename Simd<T>::V fold_stage(typename Simd<T>::V* r) {
   typedef typename Count<Simd<T>::N>::Type All;
-  for (int i = 0; i < S; i++) r[i] = low<T, S>(r[i], r[i + S], All()) + high<T, S>(r[i], r[i + S], All());
-  if constexpr (S > 1) return sum_stage<T, S / 2>(r);
+  for (int i = 0; i < S; i++) r[i] = F::of(low<T, S>(r[i], r[i + S], All()), high<T, S>(r[i], r[i + S], All()));
+  if constexpr (S > 1) return fold_stage<T, F, S / 2>(r);
   return r[0];
 }
-template <class T> INLINE typename Simd<T>::V sum_lanes(typename Simd<T>::V* r) { return sum_stage<T, Simd<T>::N / 2>(r); }
+template <class T> INLINE typename Simd<T>::V sum_lanes(typename Simd<T>::V* r) { return fold_stage<T, Plus<T>, Simd<T>::N / 2>(r); }
+template <class T> INLINE typename Simd<T>::V most_lanes(typename Simd<T>::V* r) { return fold_stage<T, Most<T>, Simd<T>::N / 2>(r); }
+
+// Whether each lane is among the first `n`.
+template <class T, int... L> INLINE typename Simd<T>::VI among(long n, Lanes<L...>) { return typename Simd<T>::VI{L...} < typename Lane<T>::Int(n); }
+template <class T> INLINE typename Simd<T>::VI among(long n) { return among<T>(n, typename Count<Simd<T>::N>::Type()); }
 
 // A vector of which `n` lanes matter; the others are whatever follows, or 0 where that would be past `end`.
 template <class T> INLINE typename Simd<T>::V load_inside(const T* p, long n, const T* end) {

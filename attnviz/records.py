@@ -73,6 +73,19 @@ class Use(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class After:
+    """A moment in a call of a module: when a child of it has returned for the first time.
+
+    Attributes:
+        child: Path of the child.
+        counts: How many operations of each name the call had seen by then.
+    """
+
+    child: str
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """Where attention happens in a model: found once per model and input shape, kept for re-use.
 
@@ -92,9 +105,11 @@ class Site:
             computed beside it and is as certain as :meth:`Record.verify` says, but not what the model looked at.
         called: Whether the model looks the operation's function up at each call, where a capture can stand in front of
             it and needs to hear nothing else. It plays no part in comparing sites.
+        after: From when on a capture must hear the operations of the module; ``None``: from the beginning. No part
+            either.
         layout: How a pairwise or pooling map comes apart into images, windows and heads, and where on the image plane
             its queries and keys stand, for inputs of the size that the site was found with; ``None`` for other kinds
-            and where it could not be followed. It plays no part in comparing sites.
+            and where it could not be followed. No part either.
         size_bytes: About how much memory its records of one forward pass keep alive, for inputs like those that it was
             found with: by what a capture is told to keep, ``"full"``, ``"rows"`` or ``"summary"``. No part either.
     """
@@ -111,6 +126,7 @@ class Site:
     overwritten: frozenset[str] = frozenset()
     implied: bool = False
     called: bool = field(default=False, compare=False, repr=False)
+    after: After | None = field(default=None, compare=False, repr=False)
     layout: Layout | None = field(default=None, compare=False, repr=False)
     size_bytes: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
@@ -23,45 +25,74 @@ from attnviz.capture.wrap import Forward, wrap_forward
 from attnviz.records import Site
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A module that holds sites.
+
+    Attributes:
+        module: It.
+        sites: What is to be heard of it.
+        child: The child after whose return they come, and nothing before must be heard; ``None`` for none.
+        counts: How many operations of each name the module's call has seen by then.
+    """
+
+    module: nn.Module
+    sites: Mapping[Key, Site]
+    child: nn.Module | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
 class _Held:
     """The sites of one module that anybody listens to, and the operations that must be counted to know them.
 
     Attributes:
         sites: By operation, then by position.
         quiet: Whether all are calls that can be stood in front of, so that no mode has to hear the others.
+        start: The child after whose return the first site comes, and the counts by then; ``None``: hear from the
+            beginning.
         wanted: Operations whose operands another operation of the same call needs.
         interesting: Names that the ear looks at while this module is the innermost that holds sites.
     """
 
-    __slots__ = ("interesting", "quiet", "sites", "wanted")
+    __slots__ = ("interesting", "quiet", "sites", "start", "wanted")
 
-    def __init__(self, listeners: Sequence[tuple[Listener, Mapping[Key, Site]]]) -> None:
+    def __init__(self, listeners: Sequence[tuple[Listener, Place]]) -> None:
         self.sites: dict[str, dict[int, Heard]] = {}
         self.wanted: set[Key] = set()
-        for name, position in dict.fromkeys(key for _, sites in listeners for key in sites):
+        for name, position in dict.fromkeys(key for _, place in listeners for key in place.sites):
             key = (name, position)
-            heard = Heard([(listener, sites[key]) for listener, sites in listeners if key in sites])
+            heard = Heard([(listener, place.sites[key]) for listener, place in listeners if key in place.sites])
             self.sites.setdefault(name, {})[position] = heard
             if heard.also:
                 self.wanted.add(heard.also)
         for name, _ in self.wanted:
             self.sites.setdefault(name, {})
         self.interesting = frozenset((*self.sites, *adapters()))
-        self.quiet = all(site.called for _, sites in listeners for site in sites.values())
+        self.quiet = all(site.called for _, place in listeners for site in place.sites.values())
+        first = min((place for _, place in listeners), key=lambda place: sum(place.counts.values()))
+        all_wait = all(place.child is not None for _, place in listeners)
+        self.start = (first.child, first.counts) if all_wait and not self.quiet else None
 
 
 class _Frame:
-    """One running call of a module that holds sites."""
+    """One running call of a module that holds sites.
 
-    __slots__ = ("counts", "held", "interesting", "operands")
+    Attributes:
+        is_heard: Whether its operations are counted; it may wait for a child's return.
+        has_mode: Whether the ear became a mode for it, after such a return.
+    """
 
-    def __init__(self, held: _Held, around: _Frame | None) -> None:
+    __slots__ = ("counts", "has_mode", "held", "interesting", "is_heard", "modes", "operands")
+
+    def __init__(self, held: _Held, around: _Frame | None, *, is_heard: bool) -> None:
         self.held = held
         self.counts = dict.fromkeys(held.sites, 0)
         self.operands: dict[Key, Sequence[Any]] = {}
         self.interesting = held.interesting
         if around is not None and not around.interesting <= held.interesting:
             self.interesting |= around.interesting
+        self.is_heard, self.has_mode = is_heard, False
+        self.modes = torch._C._len_torch_function_stack()
 
     def count(self, name: str) -> int:
         """Which operation of that name this is."""
@@ -86,38 +117,58 @@ class _Ear(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.frames: list[_Frame] = []
-        self.hushed = self.is_on = False
+        self.hushed = self.is_on = self._is_called = False
         self._passed: set[Callable[..., Any]] = set()
-
-    def enter(self, held: _Held) -> None:
-        """A module begins to run that holds sites."""
-        frame = _Frame(held, self.frames[-1] if self.frames else None)
-        self.frames.append(frame)
-        self._passed = _PASSED[frame.interesting]
-
-    def leave(self) -> None:
-        """The innermost module has run."""
-        self.frames.pop()
-        if self.frames:
-            self._passed = _PASSED[self.frames[-1].interesting]
 
     def run(self, held: _Held, forward: Forward, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Run a module that holds sites."""
-        self.enter(held)
+        around = self.frames[-1] if self.frames else None
+        frame = _Frame(held, around, is_heard=self.is_on or held.start is None)
+        self.frames.append(frame)
+        self._passed = _PASSED[frame.interesting]
         try:
-            if self.is_on or (held.quiet and len(self.frames) > 1):
+            if self.is_on:
                 return forward(*args, **kwargs)
             if held.quiet:
-                with heard_by(self.hear_call):
-                    return forward(*args, **kwargs)
-            self.is_on = True
-            try:
-                with self:
-                    return forward(*args, **kwargs)
-            finally:
-                self.is_on = False
+                return self._run_called(forward, args, kwargs)
+            if frame.is_heard:
+                self._become_mode(frame)
+            return forward(*args, **kwargs)
         finally:
-            self.leave()
+            self.frames.pop()
+            if frame.has_mode:
+                self.is_on = False
+                self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+            if around is not None:
+                self._passed = _PASSED[around.interesting]
+
+    def _run_called(self, forward: Forward, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Hear calls that are stood in front of."""
+        if self._is_called:
+            return forward(*args, **kwargs)
+        self._is_called = True
+        try:
+            with heard_by(self.hear_call):
+                return forward(*args, **kwargs)
+        finally:
+            self._is_called = False
+
+    def _become_mode(self, frame: _Frame) -> None:
+        self.__enter__()  # type: ignore[no-untyped-call]
+        frame.has_mode = self.is_on = True
+
+    def returned(self, child: nn.Module) -> None:
+        """A module has run: the one that called it may have waited for that."""
+        frame = self.frames[-1] if self.frames else None
+        if frame is None or frame.is_heard or frame.held.start is None or self.hushed:
+            return
+        awaited, counts = frame.held.start
+        # A mode that the model began before and ends later would end ours in its place.
+        if awaited is child and torch._C._len_torch_function_stack() == frame.modes:
+            frame.counts.update((name, counts.get(name, 0)) for name in frame.counts)
+            frame.is_heard = True
+            if not self.is_on:
+                self._become_mode(frame)
 
     def hear_call(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """A call that was stood in front of; while the mode is on, it hears it itself."""
@@ -136,15 +187,16 @@ class _Ear(TorchFunctionMode):
         if name not in self.frames[-1].interesting:
             self._passed.add(func)
             return func(*args, **kwargs)
-        told = adapters().get(name)
-        if told is not None:
+        if (
+            self.is_on and name in adapters()
+        ):  # the others were stood in front of: the operation that is heard is theirs
             with self:
-                return told(*args, **kwargs)
+                return adapters()[name](*args, **kwargs)
         # Modules further out count too what the model asked for: their own operations come between those of children.
         found: Heard | None = None
         more: Sequence[Any] = ()
         for frame in reversed(self.frames):
-            here = frame.held.sites.get(name)
+            here = frame.held.sites.get(name) if frame.is_heard else None
             if here is None:
                 continue
             position = frame.count(name)
@@ -193,11 +245,11 @@ class _Post:
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
-        self._listeners: list[tuple[Listener, Mapping[Key, Site]]] = []
+        self._listeners: list[tuple[Listener, Place]] = []
         self._before: list[Callable[..., None]] = []
         self._finding = threading.RLock()
         self._held: _Held | None = None
-        self._users = 0
+        self._users = self._awaited = 0
         self._undo = wrap_forward(module, self._around)
         _POSTS[id(module)] = self
 
@@ -208,15 +260,19 @@ class _Post:
         post._users += 1
         return post
 
-    def join(self, listener: Listener, sites: Mapping[Key, Site]) -> None:
-        """Let ``listener`` hear ``sites``; who comes later edits later."""
-        self._change([*self._listeners, (listener, sites)])
+    def join(self, listener: Listener, place: Place) -> None:
+        """Let ``listener`` hear the sites of this place; who comes later edits later."""
+        self._change([*self._listeners, (listener, place)])
+
+    def tell(self, by: int) -> None:
+        """Tell the ear of every return, for one more or one fewer who awaits it."""
+        self._awaited += by
 
     def wait(self, act: Callable[..., None]) -> None:
         """Call ``act`` before the next forward call."""
         self._before = [*self._before, act]
 
-    def leave(self, user: Listener | Callable[..., None]) -> None:
+    def leave(self, user: Listener | Callable[..., None] | None) -> None:
         """Let a listener hear nothing, or do not act any more; after the last who leaves, the module is as it was."""
         self._before = [act for act in self._before if act is not user]
         self._change([entry for entry in self._listeners if entry[0] is not user])
@@ -225,7 +281,7 @@ class _Post:
             del _POSTS[id(self._module)]
             self._undo()
 
-    def _change(self, listeners: list[tuple[Listener, Mapping[Key, Site]]]) -> None:
+    def _change(self, listeners: list[tuple[Listener, Place]]) -> None:
         if len(listeners) != len(self._listeners):
             self._listeners, self._held = listeners, _Held(listeners) if listeners else None
 
@@ -237,9 +293,10 @@ class _Post:
             if self._before:
                 self._act(*args, **kwargs)
             held = self._held
-            if held is None:
-                return forward(*args, **kwargs)
-            return ear.run(held, forward, args, kwargs)
+            result = forward(*args, **kwargs) if held is None else ear.run(held, forward, args, kwargs)
+            if self._awaited:
+                ear.returned(self._module)
+            return result
 
         return run
 
@@ -251,21 +308,25 @@ class _Post:
 
 
 @contextmanager
-def listening(places: Iterable[tuple[nn.Module, Mapping[Key, Site]]], listener: Listener) -> Iterator[None]:
+def listening(places: Iterable[Place], listener: Listener) -> Iterator[None]:
     """Let ``listener`` hear the sites of some modules inside the block."""
-    posts: list[_Post] = []
+    undo = ExitStack()
     with standing():
         try:
             with _CHANGING_POSTS:
-                for module, sites in places:
-                    post = _Post.of(module)
-                    posts.append(post)
-                    post.join(listener, sites)
+                for place in places:
+                    post = _Post.of(place.module)
+                    undo.callback(post.leave, listener)
+                    post.join(listener, place)
+                    if place.child is not None:
+                        child = _Post.of(place.child)
+                        undo.callback(child.leave, None)
+                        undo.callback(child.tell, -1)
+                        child.tell(1)
             yield
         finally:
             with _CHANGING_POSTS:
-                for post in reversed(posts):
-                    post.leave(listener)
+                undo.close()
 
 
 @contextmanager

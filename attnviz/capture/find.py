@@ -154,6 +154,7 @@ def _site(graph: Graph, node: Node, finding: Finding, ordinal: int, calls: int) 
         squash=finding.squash,
         implied=finding.implied,
         overwritten=overwritten_by(graph, node, finding),
+        after=node.after if getattr(finding.use, "also", None) is None else None,
         called=node.called and not any(_is_inside(path, node.module) for path in graph.uncalled),
         size_bytes={keep: calls * size for keep, size in sizes_of(node, finding).items()},
     )

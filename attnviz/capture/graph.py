@@ -22,6 +22,7 @@ from attnviz.capture.adapters import adapters
 from attnviz.capture.calls import FUNCTIONS
 from attnviz.capture.operations import is_getter, name_of
 from attnviz.capture.wrap import wrap_forward
+from attnviz.records import After
 
 
 @dataclass(slots=True, eq=False)
@@ -43,6 +44,7 @@ class Node:
         itemsize: Bytes of each number.
         output: Which of the operation's results it is.
         called: Whether the model looked the function up where a capture can stand in front of it.
+        after: The last child that had returned to the module before; ``None`` where that does not tell one moment.
         value: The tensor itself, where it may be an index: whole numbers or booleans, and not too many.
         source: ``file:line`` of the operation.
         told: What was found out about the value, kept so that a network of residual blocks is walked only once.
@@ -63,6 +65,7 @@ class Node:
     itemsize: int = 4
     output: int = 0
     called: bool = False
+    after: After | None = None
     value: Tensor | None = field(default=None, repr=False)
     told: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
@@ -114,6 +117,24 @@ class _Call:
     position: int
     source: str
     called: bool
+    after: After | None
+
+
+class _Frame:
+    """One running call of a module: what it counted, and which of its children returned how often."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.counts: Counter[str] = Counter()
+        self.after: After | None = None
+        self._returned: Counter[str] = Counter()
+        self._modes = torch._C._len_torch_function_stack()
+
+    def returned(self, child: str) -> None:
+        """A child's call ends: the moment is told apart if it was its first, and if no mode is on that ends later."""
+        self._returned[child] += 1
+        told = self._returned[child] == 1 and torch._C._len_torch_function_stack() == self._modes
+        self.after = After(child, dict(self.counts)) if told else None
 
 
 class Tracer(TorchFunctionMode):
@@ -124,7 +145,7 @@ class Tracer(TorchFunctionMode):
         self.graph = Graph()
         self._adapters = adapters()
         self._known: Any = WeakTensorKeyDictionary()
-        self._frames: list[tuple[str, Counter[str]]] = [("", Counter())]
+        self._frames = [_Frame("")]
         self._thread = threading.get_ident()
         self._called = False
         self._adapting = 0
@@ -148,11 +169,12 @@ class Tracer(TorchFunctionMode):
             def run(*args: Any, **kwargs: Any) -> Any:
                 if threading.get_ident() != self._thread:  # it runs beside, and its operations are not seen
                     return forward(*args, **kwargs)
-                self._frames.append((path, Counter()))
+                self._frames.append(_Frame(path))
                 try:
                     return forward(*args, **kwargs)
                 finally:
                     self._frames.pop()
+                    self._frames[-1].returned(path)
 
             return run
 
@@ -173,15 +195,16 @@ class Tracer(TorchFunctionMode):
             finally:
                 self._adapting -= 1
         called, self._called = self._called, False
+        after = self._frames[-1].after
         if name in FUNCTIONS and not called:
-            self.graph.uncalled.add(self._frames[-1][0])
+            self.graph.uncalled.add(self._frames[-1].path)
         operands = list(tensors_in((args, kwargs)))
         # The nodes are looked up first: an in-place operation gives its operand a new one.
         parents = tuple(self._node(t) for t in operands)
         versions = [_version(t) for t in operands]
         seen_args, seen_kwargs = self._symbolic(args), self._symbolic(kwargs)
         result = func(*args, **kwargs)
-        call = _Call(name, seen_args, seen_kwargs, parents, operands, self._count(name), _source(), called)
+        call = _Call(name, seen_args, seen_kwargs, parents, operands, self._count(name), _source(), called, after)
         for output, tensor in enumerate(self._made(result, operands, versions)):
             self._enter(tensor, call, output)
         return result
@@ -198,9 +221,9 @@ class Tracer(TorchFunctionMode):
         return [t for t in tensors_in(result) if id(t) not in old] + changed
 
     def _count(self, name: str) -> int:
-        position = self._frames[-1][1][name]
-        for _, counter in self._frames:
-            counter[name] += 1
+        position = self._frames[-1].counts[name]
+        for frame in self._frames:
+            frame.counts[name] += 1
         return position
 
     def _enter(self, tensor: Tensor, call: _Call, output: int) -> None:
@@ -229,12 +252,13 @@ class Tracer(TorchFunctionMode):
             strides=_strides(tensor),
             depends=any(parent.depends for parent in call.parents),
             storage=storage,
-            module=self._frames[-1][0],
+            module=self._frames[-1].path,
             position=call.position,
             source=call.source,
             itemsize=tensor.element_size(),
             output=output,
             called=call.called,
+            after=call.after,
             value=_as_index(tensor),
         )
 

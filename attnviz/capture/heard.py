@@ -19,7 +19,7 @@ Key = tuple[str, int]  # a site's operation and position
 Edit = Callable[[Site, Tensor, Operand], Tensor]
 Keep = Callable[[Site, Tensor, Operand, Tensor], None]
 Distil = Callable[[Site, Scores, Operand, Tensor], None]
-Together = Callable[[Sequence[Any], Mapping[str, Any]], tuple[Tensor, Operand, Tensor] | None]
+Together = Callable[[Sequence[Any], Mapping[str, Any]], tuple[Tensor, Tensor, Operand] | None]
 Scored = Callable[[Sequence[Any], Mapping[str, Any]], tuple[Scores, Tensor]]
 
 
@@ -67,14 +67,18 @@ class Heard:
         self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], more: Sequence[Any] = ()
     ) -> Any:
         """Run the operation: read ``g``, edit it, use it, keep it."""
-        if self._scores is not None and not self._edits and all(listener.content() for _, listener in self._keeps):
-            return self._distil(self._scores, func, args, kwargs)
-        found = self._together(args, kwargs) if self._together is not None else None
-        g, x, y = found or self._use(func, args, kwargs, more)
+        found = None
+        if self._scores is not None and not self._edits:
+            if all(listener.content() for _, listener in self._keeps):
+                return self._distil(self._scores, func, args, kwargs)
+            found = self._together(args, kwargs) if self._together is not None else None
+        g, y, x = found or self._use(func, args, kwargs, more)
         if self._keeps and not _in_backward():
             seen = y
             if self._holds:
-                x, seen = _compact(self._copied(x, "x") if found else x), self._copied(y, "y")
+                x = _compact(x)
+                if self._site.overwritten:
+                    x, seen = self._copied(x, "x") if found else x, self._copied(y, "y")
             for site, listener in self._keeps:
                 if listener.keep is not None:
                     listener.keep(site, g, x, seen)
@@ -82,8 +86,8 @@ class Heard:
 
     def _use(
         self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], more: Sequence[Any]
-    ) -> tuple[Tensor, Operand, Tensor]:
-        """What the operation uses, and what it gives."""
+    ) -> tuple[Tensor, Tensor, Operand]:
+        """The ``g`` that the operation uses, what it gives, and what ``g`` is applied to."""
         site = self._site
         given, x = site.use.read((*args, *more) if more else args, kwargs)
         g = given
@@ -97,7 +101,7 @@ class Heard:
         # With gradients on, the operation takes the canonical g, so that gradients of the record's g exist; and where
         # a fused operation keeps its g to itself, g x is cheaper than computing g twice.
         own = edited or grad or (self._scores is not None and self._keeps)
-        return g, x, apply(func, site, g, x, args) if own else func(*args, **kwargs)
+        return g, apply(func, site, g, x, args) if own else func(*args, **kwargs), x
 
     def _distil(self, read: Scored, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Run the operation as it is, and keep what ``g`` is built from."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from attnviz.capture import ears
 from attnviz.capture.find import Sites, check_module, find_attention
 from attnviz.capture.graph import tensors_in
-from attnviz.capture.heard import Key, Listener
+from attnviz.capture.heard import Listener
 from attnviz.capture.kept import RowsRecord, SummaryRecord
 from attnviz.capture.memory import KEEPS, UNASKED_BYTES, Keep, available_bytes, choose
 from attnviz.capture.scores import Scores
@@ -210,12 +210,25 @@ def listening(
         yield
 
 
-def _places(model: nn.Module, sites: Iterable[Site]) -> list[tuple[nn.Module, Mapping[Key, Site]]]:
-    """The modules that hold sites, with what is heard there."""
-    places: dict[str, dict[Key, Site]] = {}
+def _places(model: nn.Module, sites: Iterable[Site]) -> list[ears.Place]:
+    """The modules that hold sites, with what is heard there and from when on."""
+    by_module: dict[str, list[Site]] = {}
     for site in sites:
-        places.setdefault(site.module, {})[site.operation, site.position] = site
-    return [(_module_of(model, site), held) for held in places.values() for site in [next(iter(held.values()))]]
+        by_module.setdefault(site.module, []).append(site)
+    return [_place(model, held) for held in by_module.values()]
+
+
+def _place(model: nn.Module, sites: list[Site]) -> ears.Place:
+    module = _module_of(model, sites[0])
+    keys = {(site.operation, site.position): site for site in sites}
+    moments = [site.after for site in sites if site.after is not None]
+    if len(moments) < len(sites) or all(site.called for site in sites):
+        return ears.Place(module, keys)
+    first = min(moments, key=lambda moment: sum(moment.counts.values()))
+    try:
+        return ears.Place(module, keys, model.get_submodule(first.child), first.counts)
+    except AttributeError:  # the child was replaced: everything is heard
+        return ears.Place(module, keys)
 
 
 def _module_of(model: nn.Module, site: Site) -> nn.Module:

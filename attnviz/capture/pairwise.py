@@ -123,19 +123,21 @@ class FusedAttention:
         return Scores(query, key, mask, given.get("scale"), causal, self.heads), value
 
     def together(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor] | None:
-        """``g``, ``x`` and ``g x`` in one pass; ``None`` where gradients are wanted, or more than a softmax."""
+        """``g``, ``g x`` and ``x``, in one pass; ``None`` where gradients are wanted, or more than a softmax."""
         query, key, value, given = _operands(args, kwargs)
         mask: Tensor | None = given.get("attn_mask")
-        if any(given.get(name) for name in ("dropout_p", "is_causal", "enable_gqa")):
+        if given.get("dropout_p") or given.get("is_causal") or given.get("enable_gqa"):
             return None
         if not query.ndim == key.ndim == value.ndim > 2 or (mask is not None and mask.ndim > 2 and query.ndim != 4):
             return None
-        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (query, key, value, mask)):
+        if torch.is_grad_enabled() and torch._C._any_requires_grad(query, key, value, mask):
             return None
         if mask is not None and mask.dtype == torch.bool:
             mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, -torch.inf)
+        if query.ndim == 4:
+            return *softmax_attention(query, key, value, mask, given.get("scale")), value
         g, y = softmax_attention(self._four(query), self._four(key), self._four(value), mask, given.get("scale"))
-        return g, value, y if query.ndim == 4 else y.reshape(*query.shape[:-1], value.shape[-1])
+        return g, y.reshape(*query.shape[:-1], value.shape[-1]), value
 
     def _four(self, tensor: Tensor) -> Tensor:
         """``(N, heads, …, …)``."""

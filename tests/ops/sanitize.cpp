@@ -124,6 +124,29 @@ template <class T> void attention() {
   run<T>(ISA::attention_backward<T>, shape, t);
 }
 
+// Queries, keys and values with heads behind positions, as models have them; what is added to the scores in each of its shapes.
+void softmax() {
+  const long n = between(1, 3), heads = between(1, 4), queries = between(1, 40), keys = between(1, 40), depth = between(1, 21), width = between(0, 1) ? 16 : between(1, 21);
+  const long kind = between(0, 3);
+  const double scale = 0.5;
+  std::vector<int64_t> shape = {n, heads, queries, keys, depth, width};
+  for (long rows : {queries, keys}) shape.insert(shape.end(), {rows * heads * depth, depth, heads * depth});
+  shape.insert(shape.end(), {keys * heads * width, width, heads * width});
+  const std::vector<std::vector<int64_t>> steps = {{0, 0, 0, 0}, {0, 0, keys, 1}, {keys, 0, 0, 1}, {queries, 0, 1, 0}};
+  shape.insert(shape.end(), steps[kind].begin(), steps[kind].end());
+  shape.push_back(0);
+  memcpy(&shape.back(), &scale, sizeof scale);
+  Tensors<float> t;
+  t.add(n * queries * heads * depth, 1, true);
+  t.add(n * keys * heads * depth, 1, true);
+  t.add(n * keys * heads * width, 1, true);
+  if (kind) t.add(kind == 1 ? queries * keys : kind == 2 ? n * keys : n * queries, 1, true);
+  else t.none();
+  t.add(n * heads * queries * keys, 0);
+  t.add(n * queries * heads * width, 0);
+  run<float>(ISA::softmax_forward, shape, t);
+}
+
 }  // namespace
 
 int main() {
@@ -132,6 +155,7 @@ int main() {
     windows<double>();
     attention<float>();
     attention<double>();
+    softmax();
   }
   printf("%d-byte vectors: clean\n", VECTOR_BYTES);
 }

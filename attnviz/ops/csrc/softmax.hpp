@@ -11,7 +11,7 @@ namespace ISA {
 INLINE typename Simd<float>::V exponential(typename Simd<float>::V x) {
   typedef Simd<float> S;
   typedef typename S::V V;
-  typedef typename S::VI VI;
+  typedef uint32_t Bits __attribute__((vector_size(VECTOR_BYTES)));
   const V shift = S::splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer, which is left in the lowest bits
   const V shifted = x * 1.44269504f + shift, n = shifted - shift;
   const V r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
@@ -22,7 +22,7 @@ INLINE typename Simd<float>::V exponential(typename Simd<float>::V x) {
   sum = sum * r + 0.5f;
   sum = sum * r + 1.0f;
   sum = sum * r + 1.0f;
-  const V power = (V)(((VI)shifted << 23) + 0x3f800000);
+  const V power = (V)(((Bits)shifted << 23) + 0x3f800000u);
   return x < -87.0f ? V{} : sum * power;
 }
 

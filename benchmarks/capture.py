@@ -7,10 +7,16 @@
 
 **Time.** Side by side in one process, the candidates of a model in turn, one image, no gradients, sites known before
 and full maps kept. A ratio is the median over turns of a candidate's time over the plain forward's time in the same
-turn, so that what slows the machine down for a while slows both. Peers do what they can:
+turn, so that what slows the machine down for a while slows both.
 
-- *timm*: ``AttentionExtract`` with its defaults, by graph or by hooks, whichever works and is quicker. It finds softmax
-  maps by the names of modules, after fused attention was switched off;
+- *attnviz*: a capture for each image, with what it takes to begin and to end it;
+- *open*: a capture that is open already, as the peers are set up before too: the one to compare them with.
+
+Peers do what they can, and all give the model's output beside the maps:
+
+- *timm*: ``AttentionExtract``, by graph or by hooks, whichever works and is quicker. It finds softmax maps by the names
+  of modules, after fused attention was switched off. Its graph is asked for the output too, without which it leaves
+  out all that comes after the last map;
 - *eager*: transformers' ``output_attentions=True``, for which it needs the eager attention implementation;
 - *torchlens*: ``trace``, which keeps every activation. It wraps PyTorch's functions when it is first used, so that it
   comes last, twice only, and is taken off again before the next model.
@@ -25,6 +31,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import fnmatch
 import importlib.util
 import json
@@ -43,6 +50,7 @@ import torch
 from torch import Tensor, nn
 
 from attnviz import capture, find_attention
+from attnviz.capture import Captured
 
 TIMM = (
     "vit_tiny_patch16_224", "deit_small_patch16_224", "vit_base_patch16_224", "swin_tiny_patch4_window7_224",
@@ -57,6 +65,7 @@ HUGGING: dict[str, tuple[str, dict[str, Any]]] = {
     "dinov2_small": ("Dinov2Model", {"hidden_size": 384, "num_attention_heads": 6, "image_size": 224}),
     "swin_tiny": ("SwinModel", {}),
 }
+OURS = ("attnviz", "open")
 PEERS = ("timm", "eager", "torchlens")
 KEEPS = ("plain", "summary", "rows")
 
@@ -112,20 +121,20 @@ def speed(names: Iterable[str], repeats: int) -> list[Row]:
     ]
     if missing:
         print(f"not installed, and so not compared: {', '.join(missing)}")
-    print(f"{'model':36}{'sites':>6}{'plain ms':>10}{'attnviz':>9}" + "".join(f"{peer:>11}" for peer in PEERS))
+    print(f"{'model':36}{'sites':>6}{'plain ms':>10}" + "".join(f"{who:>11}" for who in (*OURS, *PEERS)))
     print(f"{'':52}(times over the plain forward pass)")
     rows = []
     for name in names:
         row = measure(name, repeats)
         rows.append(row)
-        cells = "".join(f"{row.ratios[peer]:11.2f}" if peer in row.ratios else f"{'–':>11}" for peer in PEERS)
-        print(f"{name:36}{row.sites:6}{row.plain_ms:10.1f}{row.ratios['attnviz']:9.2f}{cells}", flush=True)
-    for who in ("attnviz", *PEERS):
+        cells = "".join(f"{row.ratios[w]:11.2f}" if w in row.ratios else f"{'–':>11}" for w in (*OURS, *PEERS))
+        print(f"{name:36}{row.sites:6}{row.plain_ms:10.1f}{cells}", flush=True)
+    for who in (*OURS, *PEERS):
         values = [row.ratios[who] for row in rows if who in row.ratios]
         if values:
             print(f"{who}: median {statistics.median(values):.2f}, worst {max(values):.2f} over {len(values)} models")
     slower = [
-        f"{row.name} ({peer})" for row in rows for peer in PEERS if row.ratios.get(peer, 1e9) < row.ratios["attnviz"]
+        f"{row.name} ({peer})" for row in rows for peer in PEERS if row.ratios.get(peer, 1e9) < row.ratios["open"]
     ]
     print(f"a peer is faster on: {', '.join(slower) or 'none'}")
     return rows
@@ -135,11 +144,14 @@ def measure(name: str, repeats: int) -> Row:
     """The candidates that can do a model, in turn."""
     library, _, model_name = name.partition(":")
     model, x = (timm_model if library == "timm" else hugging_model)(model_name)
-    with torch.no_grad():
+    own = copy.deepcopy(model)
+    with torch.no_grad(), contextlib.ExitStack() as opened:
         sites = find_attention(model, x)
+        seen = opened.enter_context(capture(own, sites))
         candidates: dict[str, Callable[[], object]] = {
             "plain": lambda: model(x),
             "attnviz": lambda: captured(model, sites, x),
+            "open": lambda: taken(own, seen, x),
         }
         with contextlib.suppress(Exception):  # the peer cannot do this model
             if library == "timm":
@@ -194,9 +206,18 @@ def captured(model: nn.Module, sites: Any, x: Tensor) -> object:
     return seen.records
 
 
+def taken(model: nn.Module, seen: Captured, x: Tensor) -> object:
+    """The records of one forward call of a capture that is open already."""
+    model(x)
+    records = seen.records[:]
+    seen.records.clear()
+    return records
+
+
 def timm_extract(name: str, x: Tensor) -> Callable[[], object]:
     """The extractor of timm, on the model without fused attention; an error where it finds nothing."""
     from timm.layers import set_fused_attn
+    from timm.models._features_fx import get_graph_node_names
     from timm.utils.attention_extract import AttentionExtract
 
     found: dict[float, Callable[[], object]] = {}
@@ -204,7 +225,11 @@ def timm_extract(name: str, x: Tensor) -> Callable[[], object]:
     try:
         for method in ("fx", "hook"):
             with contextlib.suppress(Exception):
-                extract = AttentionExtract(timm_model(name)[0], method=method)
+                model, names = timm_model(name)[0], None
+                if method == "fx":
+                    AttentionExtract(model, method=method)  # an error where it finds no map
+                    names = [*AttentionExtract.default_node_names, get_graph_node_names(model)[1][-1]]
+                extract = AttentionExtract(model, names, method=method)
                 if not extract(x):
                     continue
                 start = time.perf_counter()

@@ -128,9 +128,9 @@ def capture(
     says how much of it a record holds; other kinds are kept whole in any case.
 
     ==============  ====================================================================================================
-    ``"full"``      the map, ``record.g``; a fused operation is replaced by ``g x``, which costs what it costs unfused
+    ``"full"``      the map, ``record.g``; a fused operation is replaced by one that gives its map and ``g x``
     ``"rows"``      queries and keys where PyTorch's fused attention computes the map inside, and the map where the
-                    model itself computes it; ``record.rows(queries)`` are the same numbers, and ``record.g``,
+                    model itself computes it; ``record.rows(queries)`` are its rows, and ``record.g``,
                     ``reconstruct`` and ``verify`` work, building the map of one record while they run
     ``"summary"``   ``record.summary[name]`` for each of ``statistics``, from blocks of rows, and nothing else; an
                     edited map, or one that the model itself computes, is whole in memory until then

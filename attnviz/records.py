@@ -182,7 +182,7 @@ class Record:
         return tuple(self.g.shape)
 
     def rows(self, queries: int | slice | Tensor | list[int]) -> Tensor:
-        """``g`` of some queries of pairwise attention, ``(N, heads, R, K)``: the same numbers to rounding, whatever was kept.
+        """``g`` of some queries of pairwise attention, ``(N, heads, R, K)``: the same to rounding, whatever was kept.
 
         Raises:
             CaptureError: another kind has no queries, or ``g`` was not kept.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -241,15 +241,20 @@ _CHANGING_POSTS = threading.RLock()
 
 
 class _Post:
-    """Where the listeners of one module stand: around its ``forward``, while there are any."""
+    """Where the listeners of one module stand: around its ``forward``, while there are any.
+
+    Attributes:
+        awaited: How many wait for the module's return.
+    """
 
     def __init__(self, module: nn.Module) -> None:
+        self.awaited = 0
         self._module = module
         self._listeners: list[tuple[Listener, Place]] = []
         self._before: list[Callable[..., None]] = []
         self._finding = threading.RLock()
         self._held: _Held | None = None
-        self._users = self._awaited = 0
+        self._users = 0
         self._undo = wrap_forward(module, self._around)
         _POSTS[id(module)] = self
 
@@ -263,10 +268,6 @@ class _Post:
     def join(self, listener: Listener, place: Place) -> None:
         """Let ``listener`` hear the sites of this place; who comes later edits later."""
         self._change([*self._listeners, (listener, place)])
-
-    def tell(self, by: int) -> None:
-        """Tell the ear of every return, for one more or one fewer who awaits it."""
-        self._awaited += by
 
     def wait(self, act: Callable[..., None]) -> None:
         """Call ``act`` before the next forward call."""
@@ -294,7 +295,7 @@ class _Post:
                 self._act(*args, **kwargs)
             held = self._held
             result = forward(*args, **kwargs) if held is None else ear.run(held, forward, args, kwargs)
-            if self._awaited:
+            if self.awaited:
                 ear.returned(self._module)
             return result
 
@@ -310,23 +311,25 @@ class _Post:
 @contextmanager
 def listening(places: Iterable[Place], listener: Listener) -> Iterator[None]:
     """Let ``listener`` hear the sites of some modules inside the block."""
-    undo = ExitStack()
+    joined: list[_Post] = []
+    awaited: list[_Post] = []
     with standing():
         try:
             with _CHANGING_POSTS:
                 for place in places:
-                    post = _Post.of(place.module)
-                    undo.callback(post.leave, listener)
-                    post.join(listener, place)
+                    joined.append(_Post.of(place.module))
+                    joined[-1].join(listener, place)
                     if place.child is not None:
-                        child = _Post.of(place.child)
-                        undo.callback(child.leave, None)
-                        undo.callback(child.tell, -1)
-                        child.tell(1)
+                        awaited.append(_Post.of(place.child))
+                        awaited[-1].awaited += 1
             yield
         finally:
             with _CHANGING_POSTS:
-                undo.close()
+                for child in awaited:
+                    child.awaited -= 1
+                    child.leave(None)
+                for post in reversed(joined):
+                    post.leave(listener)
 
 
 @contextmanager

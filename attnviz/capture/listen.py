@@ -219,20 +219,23 @@ def _places(model: nn.Module, sites: Iterable[Site]) -> list[ears.Place]:
 
 
 def _place(model: nn.Module, sites: list[Site]) -> ears.Place:
-    module = _module_of(model, sites[0])
+    module = _at(model, sites[0].module)
+    if module is None:
+        name = sites[0].name
+        raise CaptureError(f"{name}: the model has no module {sites[0].module!r}; find its sites again")
     keys = {(site.operation, site.position): site for site in sites}
     moments = [site.after for site in sites if site.after is not None]
     if len(moments) < len(sites) or all(site.called for site in sites):
         return ears.Place(module, keys)
     first = min(moments, key=lambda moment: sum(moment.counts.values()))
-    try:
-        return ears.Place(module, keys, model.get_submodule(first.child), first.counts)
-    except AttributeError:  # the child was replaced: everything is heard
-        return ears.Place(module, keys)
+    return ears.Place(
+        module, keys, _at(model, first.child), first.counts
+    )  # everything is heard of a child that is gone
 
 
-def _module_of(model: nn.Module, site: Site) -> nn.Module:
-    try:
-        return model.get_submodule(site.module)
-    except AttributeError:
-        raise CaptureError(f"{site.name}: the model has no module {site.module!r}; find its sites again") from None
+def _at(model: nn.Module, path: str) -> nn.Module | None:
+    """The module at a path, as ``get_submodule`` gives it in several times the time."""
+    module: nn.Module | None = model
+    for name in path.split(".") if path else ():
+        module = None if module is None else module._modules.get(name)
+    return module

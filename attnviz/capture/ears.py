@@ -69,9 +69,10 @@ class _Held:
             self.sites.setdefault(name, {})
         self.interesting = frozenset((*self.sites, *adapters()))
         self.quiet = all(site.called for _, place in listeners for site in place.sites.values())
-        first = min((place for _, place in listeners), key=lambda place: sum(place.counts.values()))
-        all_wait = all(place.child is not None for _, place in listeners)
-        self.start = (first.child, first.counts) if all_wait and not self.quiet else None
+        starts = [(place.child, place.counts) for _, place in listeners]
+        child, counts = starts[0]
+        waits = child is not None and not self.quiet and all(start == starts[0] for start in starts)
+        self.start = (child, counts) if waits else None
 
 
 class _Frame:
@@ -120,10 +121,13 @@ class _Ear(TorchFunctionMode):
         self.hushed = self.is_on = self._is_called = False
         self._passed: set[Callable[..., Any]] = set()
 
-    def run(self, held: _Held, forward: Forward, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    def run(
+        self, module: nn.Module, held: _Held, forward: Forward, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Any:
         """Run a module that holds sites."""
         around = self.frames[-1] if self.frames else None
-        frame = _Frame(held, around, is_heard=self.is_on or held.start is None)
+        # Children were seen in eval mode: in training others may run.
+        frame = _Frame(held, around, is_heard=self.is_on or held.start is None or module.training)
         self.frames.append(frame)
         self._passed = _PASSED[frame.interesting]
         try:
@@ -237,7 +241,8 @@ def hushed() -> Iterator[None]:
 
 # Not an attribute of the module: a copy of a module that is listened to has no post.
 _POSTS: dict[int, _Post] = {}
-_CHANGING_POSTS = threading.RLock()
+CHANGING = threading.RLock()
+"""Held while forwards are wrapped or unwrapped, and while a model is traced, which wraps all of them."""
 
 
 class _Post:
@@ -294,7 +299,7 @@ class _Post:
             if self._before:
                 self._act(*args, **kwargs)
             held = self._held
-            result = forward(*args, **kwargs) if held is None else ear.run(held, forward, args, kwargs)
+            result = forward(*args, **kwargs) if held is None else ear.run(self._module, held, forward, args, kwargs)
             if self.awaited:
                 ear.returned(self._module)
             return result
@@ -315,7 +320,7 @@ def listening(places: Iterable[Place], listener: Listener) -> Iterator[None]:
     awaited: list[_Post] = []
     with standing():
         try:
-            with _CHANGING_POSTS:
+            with CHANGING:
                 for place in places:
                     joined.append(_Post.of(place.module))
                     joined[-1].join(listener, place)
@@ -324,7 +329,7 @@ def listening(places: Iterable[Place], listener: Listener) -> Iterator[None]:
                         awaited[-1].awaited += 1
             yield
         finally:
-            with _CHANGING_POSTS:
+            with CHANGING:
                 for child in awaited:
                     child.awaited -= 1
                     child.leave(None)
@@ -335,11 +340,11 @@ def listening(places: Iterable[Place], listener: Listener) -> Iterator[None]:
 @contextmanager
 def before_first(module: nn.Module, act: Callable[..., None]) -> Iterator[None]:
     """Call ``act`` with the inputs of the next forward call of ``module``, before it; once, unless it fails."""
-    with _CHANGING_POSTS:
+    with CHANGING:
         post = _Post.of(module)
         post.wait(act)
     try:
         yield
     finally:
-        with _CHANGING_POSTS:
+        with CHANGING:
             post.leave(act)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import _disable_current_modes
 
 from attnviz.capture.calls import heard_by, standing
-from attnviz.capture.ears import hushed
+from attnviz.capture.ears import CHANGING, hushed
 from attnviz.capture.graph import Graph, Node, Tracer
 from attnviz.capture.layouts import layout_of
 from attnviz.capture.linear import LinearAttention
@@ -51,6 +51,7 @@ def trace(model: nn.Module, *inputs: Any, **kwargs: Any) -> Graph:
     check_module(model)
     tracer = Tracer()
     with ExitStack() as undo:
+        undo.enter_context(CHANGING)
         undo.enter_context(hushed())
         undo.enter_context(as_inference(model))
         undo.enter_context(visibly(model))
@@ -117,7 +118,9 @@ def sites_of(graph: Graph) -> Sites:
     recognisers = [RECOGNISERS[name] for name in RECOGNISERS]
     ordinals: Counter[str] = Counter()
     sites: dict[tuple[str, str, int], Site] = {}
-    calls = Counter((node.module, node.name, node.position) for node in graph.nodes)
+    same: defaultdict[tuple[str, str, int], list[Node]] = defaultdict(list)
+    for node in graph.nodes:
+        same[node.module, node.name, node.position].append(node)
     found: list[tuple[Node, Finding]] = []
     for node in graph.nodes:
         key = (node.module, node.name, node.position)
@@ -125,7 +128,7 @@ def sites_of(graph: Graph) -> Sites:
             continue
         finding = next((f for f in (recognise(graph, node) for recognise in recognisers) if f), None)
         if finding is not None:
-            sites[key] = _site(graph, node, finding, ordinals[node.module], calls[key])
+            sites[key] = _site(graph, node, finding, ordinals[node.module], same[key])
             ordinals[node.module] += 1
             found.append((node, finding))
     placed = [replace(s, layout=layout) for s, layout in zip(sites.values(), _layouts(graph, found), strict=True)]
@@ -141,7 +144,10 @@ def _layouts(graph: Graph, found: list[tuple[Node, Finding]]) -> list[Layout | N
         return [layout_of(places, node, one, graph.images) if places else None for node, one in found]
 
 
-def _site(graph: Graph, node: Node, finding: Finding, ordinal: int, calls: int) -> Site:
+def _site(graph: Graph, node: Node, finding: Finding, ordinal: int, same: list[Node]) -> Site:
+    """The site of a node; ``same`` are the nodes of all calls of the module that the site stands for."""
+    calls = len(same)
+    after = node.after if all(other.after == node.after for other in same) else None
     return Site(
         module=node.module,
         ordinal=ordinal,
@@ -154,8 +160,8 @@ def _site(graph: Graph, node: Node, finding: Finding, ordinal: int, calls: int) 
         squash=finding.squash,
         implied=finding.implied,
         overwritten=overwritten_by(graph, node, finding),
-        after=node.after if getattr(finding.use, "also", None) is None else None,
-        called=node.called and not any(_is_inside(path, node.module) for path in graph.uncalled),
+        after=after if getattr(finding.use, "also", None) is None else None,
+        called=all(other.called for other in same) and node.module not in graph.uncalled,
         size_bytes={keep: calls * size for keep, size in sizes_of(node, finding).items()},
     )
 
@@ -189,10 +195,6 @@ def sizes_of(node: Node, finding: Finding) -> dict[Keep, int]:
             sizes["full"] = math.prod(lead) * queries * keys * finding.g.itemsize + x + y
         sizes["summary"] = _STATISTICS * math.prod(lead) * max(queries, keys) * finding.g.itemsize
     return sizes
-
-
-def _is_inside(path: str, module: str) -> bool:
-    return not module or path == module or path.startswith(module + ".")
 
 
 def _is_last(finding: Finding) -> bool:

@@ -127,14 +127,19 @@ class _Frame:
         self.path = path
         self.counts: Counter[str] = Counter()
         self.after: After | None = None
-        self._returned: Counter[str] = Counter()
+        self._returned: set[str] = set()
         self._modes = torch._C._len_torch_function_stack()
 
-    def returned(self, child: str) -> None:
-        """A child's call ends: the moment is told apart if it was its first, and if no mode is on that ends later."""
-        self._returned[child] += 1
-        told = self._returned[child] == 1 and torch._C._len_torch_function_stack() == self._modes
-        self.after = After(child, dict(self.counts)) if told else None
+    def returned(self, module: str, *, is_child: bool) -> None:
+        """A module has run inside this call, called by it or further in.
+
+        A child's return is told apart if the module ran for the first time, and if no mode is on that ends later.
+        """
+        is_first = module not in self._returned
+        self._returned.add(module)
+        if is_child:
+            told = is_first and torch._C._len_torch_function_stack() == self._modes
+            self.after = After(module, dict(self.counts)) if told else None
 
 
 class Tracer(TorchFunctionMode):
@@ -171,10 +176,12 @@ class Tracer(TorchFunctionMode):
                     return forward(*args, **kwargs)
                 self._frames.append(_Frame(path))
                 try:
-                    return forward(*args, **kwargs)
+                    result = forward(*args, **kwargs)
                 finally:
                     self._frames.pop()
-                    self._frames[-1].returned(path)
+                for frame in self._frames:
+                    frame.returned(path, is_child=frame is self._frames[-1])
+                return result
 
             return run
 
@@ -197,7 +204,7 @@ class Tracer(TorchFunctionMode):
         called, self._called = self._called, False
         after = self._frames[-1].after
         if name in FUNCTIONS and not called:
-            self.graph.uncalled.add(self._frames[-1].path)
+            self._miscount()
         operands = list(tensors_in((args, kwargs)))
         # The nodes are looked up first: an in-place operation gives its operand a new one.
         parents = tuple(self._node(t) for t in operands)
@@ -212,7 +219,16 @@ class Tracer(TorchFunctionMode):
     def hear(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call through the place where a capture can stand; not where an adapter makes it, which a capture calls."""
         self._called = not self._adapting
-        return function(*args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            if self._called:  # the mode did not see it
+                self._called = False
+                self._miscount()
+
+    def _miscount(self) -> None:
+        """Who only stands in front of functions would miscount those of the modules that are running."""
+        self.graph.uncalled.update(frame.path for frame in self._frames)
 
     def _made(self, result: Any, operands: list[Tensor], versions: list[int | None]) -> list[Tensor]:
         """The tensors with a new value: new ones, and operands that were overwritten."""

@@ -75,10 +75,8 @@ class Heard:
         g, y, x = found or self._use(func, args, kwargs, more)
         if self._keeps and not _in_backward():
             seen = y
-            if self._holds:
-                x = _compact(x)
-                if self._site.overwritten:
-                    x, seen = self._copied(x, "x") if found else x, self._copied(y, "y")
+            if self._holds and self._site.overwritten:
+                x, seen = self._copied(x, "x") if found else x, self._copied(y, "y")
             for site, listener in self._keeps:
                 if listener.keep is not None:
                     listener.keep(site, g, x, seen)
@@ -126,13 +124,6 @@ def apply(func: Callable[..., Any], site: Site, g: Tensor, x: Operand, args: Seq
     """``f(g, x)`` in place of the operation of ``site``; an in-place operation still overwrites its operand."""
     y = site.use(g, x)
     return args[0].copy_(y) if _is_in_place(func) else y
-
-
-def _compact(x: Operand) -> Operand:
-    """A copy where a much larger piece of memory would be held for it, such as queries, keys and values in one."""
-    if not isinstance(x, Tensor) or x.requires_grad:
-        return x
-    return x.clone() if x.untyped_storage().nbytes() > 2 * x.nbytes else x
 
 
 def _is_in_place(func: Callable[..., Any]) -> bool:

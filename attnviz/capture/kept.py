@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NoReturn
 
+import torch
 from torch import Tensor
 
 from attnviz.capture.scores import Index, Scores
@@ -99,6 +100,15 @@ class SummaryRecord(Record):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SummaryRecord, (self.site, self.call, self.shape, dict(self.summary))
+
+
+def compact(x: Operand) -> Operand:
+    """``x``, or a copy where a much larger piece of memory would be held for it."""
+    if not isinstance(x, Tensor) or x.requires_grad or x.layout != torch.strided:
+        return x
+    if torch._C._functorch.is_functorch_wrapped_tensor(x):
+        return x
+    return x.clone() if x.untyped_storage().nbytes() > 2 * x.nbytes else x
 
 
 def _set(record: Record, **values: object) -> None:

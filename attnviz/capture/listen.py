@@ -13,7 +13,7 @@ from attnviz.capture import ears
 from attnviz.capture.find import Sites, check_module, find_attention
 from attnviz.capture.graph import tensors_in
 from attnviz.capture.heard import Listener
-from attnviz.capture.kept import RowsRecord, SummaryRecord
+from attnviz.capture.kept import RowsRecord, SummaryRecord, compact
 from attnviz.capture.memory import KEEPS, UNASKED_BYTES, Keep, available_bytes, choose
 from attnviz.capture.scores import Scores
 from attnviz.capture.statistics import STATISTICS, blocks_of, summarise
@@ -50,6 +50,7 @@ class Captured:
             STATISTICS[name]
         self._calls: dict[int, int] = {}  # by the identity of a site: sites are large, and held by ``sites``
         self._tell = each or self.records.append
+        self._holds = each is None
 
     def __getitem__(self, pattern: str) -> list[Record]:
         """The records whose site's name, module or kind fits a shell pattern.
@@ -92,7 +93,7 @@ class Captured:
             shape = tuple(g.shape)
             self._tell(SummaryRecord(site, call, shape, summarise(blocks_of(g), self._statistics, shape)))
         else:
-            self._tell(Record(site, call, g, x, y))
+            self._tell(Record(site, call, g, compact(x) if self._holds else x, y))
 
     def _distil(self, site: Site, scores: Scores, x: Operand, y: Tensor) -> None:
         call = self._called(site)
@@ -120,9 +121,10 @@ def capture(
     """Keep what every site does in each forward call of ``model`` inside the ``with`` block.
 
     Outputs, gradients and the model are those of the plain model: records hold the tensors that the model computed,
-    with their autograd history, and copies only where the model overwrites them in place. Outputs are the same to the
-    bit, but for ``"full"`` where PyTorch's fused attention keeps its map to itself, and while gradients are on: there
-    the output is ``f(g, x)`` of the record, the same to rounding.
+    with their autograd history; copies where the model overwrites them in place, and of values that are a view of a
+    much larger tensor, such as queries, keys and values in one. Outputs are the same to the bit, but for ``"full"``
+    where PyTorch's fused attention keeps its map to itself, and while gradients are on: there the output is ``f(g, x)``
+    of the record, the same to rounding.
 
     A pairwise map has a number for every pair of tokens: 9 GiB for one image of 1024 pixels in ViT-B/16. ``keep``
     says how much of it a record holds; other kinds are kept whole in any case.

@@ -128,7 +128,11 @@ class FusedAttention:
         mask: Tensor | None = given.get("attn_mask")
         if given.get("dropout_p") or given.get("is_causal") or given.get("enable_gqa"):
             return None
-        if not query.ndim == key.ndim == value.ndim > 2 or (mask is not None and mask.ndim > 2 and query.ndim != 4):
+        if not query.ndim == key.ndim == value.ndim > 2:
+            return None
+        if query.ndim != 4 and not (
+            query.shape[:-2] == key.shape[:-2] == value.shape[:-2] and (mask is None or mask.ndim < 3)
+        ):
             return None
         if torch.is_grad_enabled() and torch._C._any_requires_grad(query, key, value, mask):
             return None

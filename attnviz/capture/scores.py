@@ -56,8 +56,9 @@ class Scores:
         return math.prod(lead) // heads, heads, self.query.shape[-2], self.key.shape[-2]
 
     def rows(self, queries: Index = slice(None)) -> Tensor:
-        """The rows of some queries: ``(N, heads, R, K)``, which sum to 1; NaN for a query that sees no key."""
-        return canonical(self._scores(_several(queries, self.query.shape[-2], "queries")).softmax(-1), self.heads)
+        """The rows of some queries: ``(N, heads, R, K)``, which sum to 1, and to 0 for a query that sees no key."""
+        scores = self._scores(_several(queries, self.query.shape[-2], "queries"))
+        return canonical(scores.softmax(-1) if self.mask is None else torch._safe_softmax(scores, -1), self.heads)
 
     def log_sum_exp(self) -> Tensor:
         r""":math:`\ell_q` of every query: ``(N, heads, Q)``, from blocks of rows."""
@@ -75,6 +76,7 @@ class Scores:
         """
         keys = _several(keys, self.key.shape[-2], "keys")
         scores = canonical(self._scores(slice(None), keys), self.heads)
+        log_sum_exp = log_sum_exp.masked_fill(log_sum_exp == -torch.inf, 0)  # no key is seen: all weights are 0
         return torch.exp(scores - log_sum_exp[..., None])
 
     def blocks(self) -> Iterator[Tensor]:

@@ -14,6 +14,7 @@ from torch._C import _dispatch_keys as _keys
 from torch._C import _dispatch_tls_local_exclude_set as _excluded
 from torch._C import _dispatch_tls_local_include_set as _included
 from torch._C._autograd import _profiler_enabled as _is_profiled
+from torch.autograd import forward_ad
 from torch.overrides import has_torch_function
 
 
@@ -24,7 +25,7 @@ def is_direct(*tensors: Tensor | None) -> bool:
     plain, undisturbed = _plain()
     if (_included().raw_repr(), _excluded().raw_repr()) not in undisturbed:
         return False
-    if has_torch_function(tensors) or _is_profiled():
+    if has_torch_function(tensors) or _is_profiled() or forward_ad._current_level >= 0:
         return False
     grad = torch.is_grad_enabled()
     for tensor in tensors:

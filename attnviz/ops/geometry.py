@@ -50,6 +50,7 @@ def pair(value: int | Sequence[int], name: str) -> Pair:
     """``3`` or ``(3, 3)`` as two integers.
 
     Raises:
+        TypeError: they are no integers.
         ValueError: there are not one or two numbers.
 
     >>> pair(3, "stride")
@@ -57,6 +58,8 @@ def pair(value: int | Sequence[int], name: str) -> Pair:
     """
     if isinstance(value, int):
         return value, value
+    if any(isinstance(number, float) for number in value):  # 1.0 is 1 as the key of a cache
+        raise TypeError(f"{name}: wanted integers, got {value!r}")
     if len(value) == 1:
         return value[0], value[0]
     if len(value) != 2:

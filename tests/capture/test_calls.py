@@ -92,6 +92,44 @@ class TestCalls:
         records = records_of(model, x, sites).records
         assert torch.allclose(records[1].y, F.scaled_dot_product_attention(records[0].y, x, x), atol=1e-6)
 
+    def test_a_shared_module_that_calls_by_name_is_not_miscounted_where_it_is_shared(self):
+        class Sharing(nn.Module):
+            def __init__(self, a) -> None:
+                super().__init__()
+                self.a = a
+
+            def forward(self, x):
+                return F.scaled_dot_product_attention(self.a(x), x, x)
+
+        class Top(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.a = Fused(imported=True)
+                self.b = Sharing(self.a)
+
+            def forward(self, x):
+                return self.b(self.a(x))
+
+        model, x = Top().eval(), tokens()
+        sites = [site for site in find_attention(model, x) if site.module == "b"]
+        (record,) = records_of(model, x, sites).records
+        assert not sites[0].called
+        record.verify()
+
+    def test_a_call_that_no_mode_sees_marks_no_other(self):
+        class Hidden(nn.Module):
+            def forward(self, a, x):
+                with torch._C.DisableTorchFunction():
+                    y = F.scaled_dot_product_attention(x, x, x)
+                return torch.softmax(a, -1) @ y
+
+        model, x = Hidden().eval(), tokens()
+        sites = find_attention(model, torch.randn(2, 3, 5, 5), x)
+        assert not any(site.called for site in sites)
+        with torch.no_grad(), capture(model, sites) as captured:
+            model(torch.randn(2, 3, 5, 5), x)
+        assert len(captured.records) == len(sites)
+
     @pytest.mark.parametrize("outer", [Gated, lambda: Fused(imported=True)], ids=["waits", "by name"])
     def test_modules_of_every_kind_inside_each_other(self, outer):
         class Around(nn.Module):
@@ -151,10 +189,64 @@ class TestCalls:
         assert seen == ["mine", x.shape]
 
 
+class TestTheFusedOperator:
+    """What the operator in its place must have in common with it."""
+
+    @pytest.mark.parametrize("dtype", [torch.bool, torch.float32])
+    def test_a_query_that_sees_no_key_gives_zeros(self, dtype):
+        seen = torch.ones(5, 5, dtype=torch.bool)
+        seen[2] = False
+        mask = seen if dtype == torch.bool else torch.zeros(5, 5).masked_fill(~seen, -torch.inf)
+
+        class Masked(nn.Module):
+            def forward(self, x):
+                return F.scaled_dot_product_attention(x, x, x, attn_mask=mask)
+
+        model, x = Masked().eval(), tokens()
+        sites = find_attention(model, x)
+        for keep in ("full", "rows"):
+            with torch.no_grad(), capture(model, sites, keep=keep) as captured:
+                assert torch.allclose(model(x), F.scaled_dot_product_attention(x, x, x, attn_mask=mask), atol=1e-6)
+            (record,) = captured.records
+            record.verify()
+            assert not record.rows(2).any()
+            assert record.g.isfinite().all()
+
+    def test_queries_of_several_images_may_share_keys(self):
+        class Shared(nn.Module):
+            def forward(self, x):
+                return F.scaled_dot_product_attention(torch.cat([x, x]).reshape(4, 15, 4), x[0, :1], x[0, :1])
+
+        model, x = Shared().eval(), tokens()
+        (record,) = records_of(model, x, find_attention(model, x)).records
+        record.verify()
+
+    def test_its_output_can_be_viewed_as_the_operators(self):
+        class Viewed(nn.Module):
+            def forward(self, x):
+                return F.scaled_dot_product_attention(x, x, x).view(6, 5, 4)
+
+        model, x = Viewed().eval(), tokens()
+        assert records_of(model, x, find_attention(model, x)).records[0].y.is_contiguous()
+
+    def test_a_capture_works_under_vmap(self):
+        class Split(nn.Module):
+            def forward(self, x):
+                q, k, v = x.chunk(3, -1)
+                return (q @ k.mT).softmax(-1) @ v
+
+        model, x = Split().eval(), torch.randn(2, 5, 12)
+        sites = find_attention(model, x)
+        with torch.no_grad(), capture(model, sites) as captured:
+            got = torch.func.vmap(lambda z: model(z[None])[0])(x)
+        assert torch.allclose(got, model(x), atol=1e-6)
+        assert len(captured.records) == 1
+
+
 class TestWaiting:
     def test_nothing_is_heard_before_the_child_has_returned(self):
         torch.manual_seed(0)
-        model, x = Gated(), torch.randn(2, 8, 3, 3)
+        model, x = Gated().eval(), torch.randn(2, 8, 3, 3)
         (site,) = find_attention(model, x)
         model.heard.clear()
         (record,) = records_of(model, x, [site]).records
@@ -162,6 +254,9 @@ class TestWaiting:
         assert model.heard == [0, 1]
         assert torch.equal(record.y, 2 * x * record.g[:, :, None, None] / 2)
         record.verify(0)
+        model.heard.clear()
+        assert len(records_of(model.train(), x, [site]).records) == 1
+        assert model.heard == [1, 1]  # in training other children may run than those that were seen
 
     def test_the_second_call_of_a_child_is_no_moment_of_its_own(self):
         class Twice(Gated):
@@ -169,7 +264,7 @@ class TestWaiting:
                 return super().forward(x * self.gate(self.fc(x.mean((2, 3))))[:, :, None, None])
 
         torch.manual_seed(0)
-        model, x = Twice(), torch.randn(2, 8, 3, 3)
+        model, x = Twice().eval(), torch.randn(2, 8, 3, 3)
         sites = find_attention(model, x)
         assert [site.after and site.after.child for site in sites] == ["gate", None]
         model.heard.clear()
@@ -194,7 +289,7 @@ class TestWaiting:
                 return x * g[:, :, None, None]
 
         torch.manual_seed(0)
-        model, x = Modal(), torch.randn(2, 8, 3, 3)
+        model, x = Modal().eval(), torch.randn(2, 8, 3, 3)
         (site,) = find_attention(model, x)
         assert site.after is None
         assert len(records_of(model, x, [site]).records) == 1
@@ -206,6 +301,69 @@ class TestWaiting:
         assert not captured.records
         assert captured.unclaimed[0].why == "a site not heard yet"
         assert modes() == 0
+
+    def test_a_child_that_ran_further_in_before_is_no_moment_of_its_own(self):
+        class Further(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.act, self.w = nn.GELU(), nn.Parameter(torch.randn(4, 4))
+                self.mlp = nn.Sequential(nn.Linear(4, 4), self.act)
+
+            def forward(self, x):
+                x = self.mlp(x) @ self.w
+                k = self.act(x)
+                return (x @ k.mT).softmax(-1) @ k
+
+        torch.manual_seed(0)
+        model, x = Further().eval(), tokens()
+        sites = find_attention(model, x)
+        (record,) = records_of(model, x, sites).records
+        assert sites[0].after is None
+        assert torch.allclose(record.g.sum(-1), torch.ones(()))
+
+    def test_a_module_that_takes_another_way_in_its_second_call_is_heard_in_both(self):
+        class Cached(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.q, self.kv = nn.Linear(4, 4), nn.Linear(4, 4)
+
+            def forward(self, x, kv=None):
+                q = self.q(x)
+                kv = self.kv(x) if kv is None else kv
+                return (q @ kv.mT).softmax(-1) @ kv, kv
+
+        class Both(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.inner = Cached()
+
+            def forward(self, x):
+                y, kv = self.inner(x)
+                return self.inner(y, kv)[0]
+
+        torch.manual_seed(0)
+        model, x = Both().eval(), tokens()
+        assert [r.call for r in records_of(model, x, find_attention(model, x)).records] == [0, 1]
+
+    def test_a_child_that_fails_does_not_return(self):
+        class Careful(Gated):
+            def forward(self, x):
+                try:
+                    x = self.fast(x)
+                except RuntimeError:
+                    x = x * 2
+                return x * torch.sigmoid(self.fc(x.mean((2, 3))))[:, :, None, None]
+
+        class Fast(nn.Module):
+            def forward(self, x):
+                raise RuntimeError("not here")
+
+        torch.manual_seed(0)
+        model, x = Careful().eval(), torch.randn(2, 8, 3, 3)
+        model.fast = Fast()
+        sites = find_attention(model, x)
+        assert sites[0].after.child == "fc"
+        assert len(records_of(model, x, sites).records) == 1
 
     def test_a_child_that_was_replaced_or_taken_away_is_not_waited_for(self):
         torch.manual_seed(0)

@@ -134,6 +134,8 @@ void softmax() {
   shape.insert(shape.end(), {keys * heads * width, width, heads * width});
   const std::vector<std::vector<int64_t>> steps = {{0, 0, 0, 0}, {0, 0, keys, 1}, {keys, 0, 0, 1}, {queries, 0, 1, 0}};
   shape.insert(shape.end(), steps[kind].begin(), steps[kind].end());
+  const bool turned = between(0, 1);  // the output's heads behind its positions, or before
+  shape.insert(shape.end(), {heads * queries * width, turned ? width : queries * width, turned ? heads * width : width});
   shape.push_back(0);
   memcpy(&shape.back(), &scale, sizeof scale);
   Tensors<float> t;

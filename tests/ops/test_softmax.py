@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from attnviz.ops import native, use_kernel
@@ -78,9 +79,11 @@ def test_nan_stays_where_it_comes_from(kernel):
     with use_kernel(kernel):
         g, y = softmax_attention(query, key, value, mask)
     odd = torch.zeros(1, 2, 20, dtype=torch.bool)
-    odd[0, :, 3] = odd[0, 1, 7] = True
+    odd[0, 1, 7] = True
     assert torch.equal(g.isnan().any(-1), odd)
     assert torch.equal(y.isnan().any(-1), odd)
+    assert not g[:, :, 3].any()
+    assert not y[:, :, 3].any()
     assert torch.equal(g[:, :, 4], torch.eye(9)[0].expand(1, 2, 9))
 
 
@@ -97,10 +100,39 @@ def test_the_same_bits_for_any_number_of_threads():
     assert all(torch.equal(a, b) for result in results[1:] for a, b in zip(result, results[0], strict=True))
 
 
-def test_the_output_lies_in_memory_as_that_of_pytorchs_operator():
-    tensors = operands((2, 3, 10, 12, 8, 8))
-    _, y = softmax_attention(*tensors)
-    assert y.stride() == F.scaled_dot_product_attention(*tensors).stride()
+@pytest.mark.parametrize("width", [8, 16])
+def test_the_output_lies_in_memory_as_that_of_pytorchs_operator(width):
+    query, key, value = operands((2, 3, 12, 12, 8, width))
+    packed = normal(2, 12, 3, 3, 8, seed=5).permute(2, 0, 3, 1, 4)
+    for tensors in ((query, key, value), (query.contiguous(), key, value), (packed[0], packed[1], value)):
+        _, y = softmax_attention(*tensors)
+        assert y.stride() == F.scaled_dot_product_attention(*tensors).stride()
+
+
+def test_it_does_not_depend_on_the_default_dtype():
+    tensors = operands((1, 2, 20, 20, 8, 8))
+    wanted = softmax_attention(*tensors)
+    torch.set_default_dtype(torch.float64)
+    try:
+        got = softmax_attention(*tensors)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(a.dtype == torch.float32 and torch.equal(a, b) for a, b in zip(got, wanted, strict=True))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("shape", [(5, 6), (4, 7), (1, 2, 5, 7), (3, 1, 5, 7), (1, 1, 1, 1, 7)])
+def test_a_mask_that_does_not_spread_is_refused(shape, kernel):
+    with use_kernel(kernel), pytest.raises(ValueError, match=r"spreads to \(N, H, Q, K\) = \(2, 3, 5, 7\), got"):
+        softmax_attention(*operands((2, 3, 5, 7, 4, 4)), torch.zeros(shape))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch's own rules for tangents
+def test_tangents_are_not_lost():
+    query, key, value = operands((1, 1, 3, 4, 4, 4))
+    with torch.no_grad(), forward_ad.dual_level():
+        dual = forward_ad.make_dual(query, torch.ones_like(query))
+        assert forward_ad.unpack_dual(softmax_attention(dual, key, value)[1]).tangent is not None
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])

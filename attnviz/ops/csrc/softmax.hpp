@@ -27,18 +27,20 @@ INLINE typename Simd<float>::V exponential(typename Simd<float>::V x) {
 }
 
 // Sizes: batch, heads, queries, keys, channels of queries and keys, channels of values; steps of image, head and row for queries, keys and
-// values; steps of image, head, query and key for what is added to the scores; the bits of the scale, a double.
+// values; steps of image, head, query and key for what is added to the scores; of image, head and row for the output; the bits of the
+// scale, a double.
 struct Softmax {
   typedef Simd<float> S;
-  long n, heads, queries, keys, depth, width, query_step[3], key_step[3], value_step[3], bias_step[4];
+  long n, heads, queries, keys, depth, width, query_step[3], key_step[3], value_step[3], bias_step[4], out_step[3];
   float scale;
   long keys_padded, width_padded, row, chunks, chunk;
 
   Softmax(const int64_t* s, long threads) : n(s[0]), heads(s[1]), queries(s[2]), keys(s[3]), depth(s[4]), width(s[5]) {
     for (int i = 0; i < 3; i++) query_step[i] = s[6 + i], key_step[i] = s[9 + i], value_step[i] = s[12 + i];
     for (int i = 0; i < 4; i++) bias_step[i] = s[15 + i];
+    for (int i = 0; i < 3; i++) out_step[i] = s[19 + i];
     double wide;
-    memcpy(&wide, s + 19, sizeof wide);
+    memcpy(&wide, s + 22, sizeof wide);
     scale = float(wide);
     keys_padded = round_up(keys, S::N);
     width_padded = round_up(width, S::N);
@@ -58,7 +60,7 @@ struct SoftmaxTile {
         rows(arena.take<float>(MICRO_ROWS * s.row)), out(arena.take<float>(s.turns_values() ? MICRO_ROWS * s.width_padded : 0)) {}
 };
 
-// Up to N rows of scores, padded, to weights that sum to 1, there and in the map. A query that sees no key gets NaN.
+// Up to N rows of scores, padded, to weights that sum to 1, there and in the map; to zeros for a query that sees no key.
 inline void weigh(const Softmax& s, long count, float* scores, const float* bias, float* map) {
   typedef Simd<float> S;
   typedef typename S::V V;
@@ -77,7 +79,8 @@ inline void weigh(const Softmax& s, long count, float* scores, const float* bias
       most[r] = Most<float>::of(score, most[r]);
     }
   }
-  const V tops = most_lanes<float>(most);
+  V tops = most_lanes<float>(most);
+  tops = tops == none ? V{} : tops;  // none seen, or none a number: what is NaN stays so
   for (long r = 0; r < count; r++) {
     float* row = scores + r * s.row;
     for (long k = 0; k < s.keys_padded; k += N) {
@@ -86,7 +89,8 @@ inline void weigh(const Softmax& s, long count, float* scores, const float* bias
       sums[r] += weight;
     }
   }
-  const V shares = 1 / sum_lanes<float>(sums);
+  V shares = sum_lanes<float>(sums);
+  shares = shares == 0 ? V{} : 1 / shares;
   for (long r = 0; r < count; r++) {
     float* row = scores + r * s.row;
     for (long k = 0; k < s.keys_padded; k += N) {
@@ -97,8 +101,7 @@ inline void weigh(const Softmax& s, long count, float* scores, const float* bias
   }
 }
 
-// Tensors: queries, keys, values, what is added to the scores or null; the map (batch, heads, queries, keys) and the output (batch, queries,
-// heads, channels). float alone: nobody captures maps in double.
+// Tensors: queries, keys, values, what is added to the scores or null; the map (batch, heads, queries, keys) and the output. float alone: nobody captures maps in double.
 inline int64_t softmax_forward(const int64_t* shape, long threads, void* const* tensors, char* scratch) {
   typedef Simd<float> S;
   const Softmax s(shape, threads);
@@ -138,13 +141,13 @@ inline int64_t softmax_forward(const int64_t* shape, long threads, void* const* 
         float* weights = map + ((image * s.heads + head) * s.queries + q) * s.keys;
         for (long r = 0; r < count; r += S::N)
           weigh(s, least(S::N, count - r), t.rows + r * s.row, added ? added + r * s.bias_step[2] : nullptr, weights + r * s.keys);
-        float* to = out + ((image * s.queries + q) * s.heads + head) * s.width;
+        float* to = out + image * s.out_step[0] + head * s.out_step[1] + q * s.out_step[2];
         if (!s.turns_values()) {
-          multiply<float, false>(count, s.width, s.keys, t.rows, s.row, 1, values, value_row, to, s.heads * s.width, false);
+          multiply<float, false>(count, s.width, s.keys, t.rows, s.row, 1, values, value_row, to, s.out_step[2], false);
           continue;
         }
         multiply<float, false>(count, s.width_padded, s.keys, t.rows, s.row, 1, values, value_row, t.out, s.width_padded, false);
-        for (long r = 0; r < count; r++) memcpy(to + r * s.heads * s.width, t.out + r * s.width_padded, s.width * sizeof(float));
+        for (long r = 0; r < count; r++) memcpy(to + r * s.out_step[2], t.out + r * s.width_padded, s.width * sizeof(float));
       }
     });
   }

@@ -5,10 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-import attnviz.ops.library  # noqa: F401 - registers torch.ops.attnviz
-from attnviz.ops import cpu
-from attnviz.ops.direct import is_direct
 from attnviz.ops.geometry import pair
+from attnviz.ops.library import call
 
 _Size = int | Sequence[int]
 
@@ -53,9 +51,16 @@ def deform_conv2d(
     >>> deform_conv2d(x, half, torch.ones(1, 1, 1, 1), stride=2).item()
     2.5
     """
-    operator = cpu.deform_conv2d if is_direct(input, offset, weight, bias, mask) else torch.ops.attnviz.deform_conv2d
-    out: Tensor = operator(
-        input, offset, weight, bias, pair(stride, "stride"), pair(padding, "padding"), pair(dilation, "dilation"), mask
+    out: Tensor = call(
+        "deform_conv2d",
+        input,
+        offset,
+        weight,
+        bias,
+        pair(stride, "stride"),
+        pair(padding, "padding"),
+        pair(dilation, "dilation"),
+        mask,
     )
     return out
 
@@ -98,9 +103,8 @@ def deform_sample(
     """
     if min(pair(stride, "stride")) < 1:
         raise ValueError(f"stride: wanted at least 1, got {stride}")
-    operator = cpu.deform_sample if is_direct(input, offset, mask) else torch.ops.attnviz.deform_sample
-    out: Tensor = operator(
-        input, offset, mask,
+    out: Tensor = call(
+        "deform_sample", input, offset, mask,
         pair(kernel_size, "kernel_size"), pair(stride, "stride"), pair(padding, "padding"), pair(dilation, "dilation"),
     )  # fmt: skip
     return out
@@ -140,9 +144,9 @@ def ms_deform_attn(
     >>> ms_deform_attn(value, torch.tensor([[1, 2]]), torch.tensor([0]), at, torch.ones(1, 1, 1, 1, 1)).item()
     2.0
     """
-    tensors = value, spatial_shapes, level_start_index, sampling_locations, attention_weights
-    operator = cpu.ms_deform_attn if is_direct(*tensors) else torch.ops.attnviz.ms_deform_attn
-    out: Tensor = operator(*tensors)
+    out: Tensor = call(
+        "ms_deform_attn", value, spatial_shapes, level_start_index, sampling_locations, attention_weights
+    )
     return out
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.library import Library
 
 from attnviz.ops import cpu
+from attnviz.ops.direct import is_direct
 from attnviz.ops.geometry import conv_window, levels, window
 
 _GEOMETRY = "int[2] stride, int[2] padding, int[2] dilation"
@@ -33,6 +34,12 @@ for _schema in SCHEMAS:
     _library.define(_schema)
 
 _ops = torch.ops.attnviz
+
+
+def call(name: str, *args: Any) -> Any:
+    """Call an operator: straight on the CPU, where PyTorch's dispatcher would do nothing."""
+    direct = is_direct(*(a for a in args if isinstance(a, Tensor)))
+    return getattr(cpu if direct else _ops, name)(*args)
 
 
 def _splat_as_sampling(points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -164,7 +171,7 @@ def _conv_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _conv_grad(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, offset, weight, mask = ctx.saved_tensors
-    grads = _ops.deform_conv2d_backward(grad, x, offset, weight, *ctx.geometry, mask)
+    grads = call("deform_conv2d_backward", grad, x, offset, weight, *ctx.geometry, mask)
     bias_grad = grad.sum((0, 2, 3)) if ctx.has_bias and ctx.needs_input_grad[3] else None
     return grads[0], grads[1], grads[3], bias_grad, None, None, None, None if mask is None else grads[2]
 
@@ -177,7 +184,7 @@ def _sample_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _sample_grad(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, offset, mask = ctx.saved_tensors
-    grads = _ops.deform_sample_backward(grad, x, offset, mask, *ctx.geometry)
+    grads = call("deform_sample_backward", grad, x, offset, mask, *ctx.geometry)
     return grads[0], grads[1], None if mask is None else grads[2], None, None, None, None
 
 
@@ -186,7 +193,7 @@ def _attention_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> Non
 
 
 def _attention_grad(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    grads = _ops.ms_deform_attn_backward(grad, *ctx.saved_tensors)
+    grads = call("ms_deform_attn_backward", grad, *ctx.saved_tensors)
     return grads[0], None, None, grads[1], grads[2]
 
 

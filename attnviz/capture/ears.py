@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,10 +18,10 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from attnviz.capture.adapters import adapters
-from attnviz.capture.calls import heard_by, standing
+from attnviz.capture.calls import heard_by
 from attnviz.capture.heard import Heard, Key, Listener
 from attnviz.capture.operations import name_of
-from attnviz.capture.wrap import Forward, wrap_forward
+from attnviz.capture.wrap import Forward
 from attnviz.records import Site
 
 
@@ -42,7 +42,7 @@ class Place:
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
-class _Held:
+class Held:
     """The sites of one module that anybody listens to, and the operations that must be counted to know them.
 
     Attributes:
@@ -85,7 +85,7 @@ class _Frame:
 
     __slots__ = ("counts", "has_mode", "held", "interesting", "is_heard", "modes", "operands")
 
-    def __init__(self, held: _Held, around: _Frame | None, *, is_heard: bool) -> None:
+    def __init__(self, held: Held, around: _Frame | None, *, is_heard: bool) -> None:
         self.held = held
         self.counts = dict.fromkeys(held.sites, 0)
         self.operands: dict[Key, Sequence[Any]] = {}
@@ -122,7 +122,7 @@ class _Ear(TorchFunctionMode):
         self._passed: set[Callable[..., Any]] = set()
 
     def run(
-        self, module: nn.Module, held: _Held, forward: Forward, args: Sequence[Any], kwargs: Mapping[str, Any]
+        self, module: nn.Module, held: Held, forward: Forward, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
         """Run a module that holds sites."""
         around = self.frames[-1] if self.frames else None
@@ -191,9 +191,7 @@ class _Ear(TorchFunctionMode):
         if name not in self.frames[-1].interesting:
             self._passed.add(func)
             return func(*args, **kwargs)
-        if (
-            self.is_on and name in adapters()
-        ):  # the others were stood in front of: the operation that is heard is theirs
+        if self.is_on and name in adapters():  # what was stood in front of is no adapter's
             with self:
                 return adapters()[name](*args, **kwargs)
         # Modules further out count too what the model asked for: their own operations come between those of children.
@@ -225,126 +223,15 @@ class _Ears(threading.local):
         self.here = _Ear()
 
 
-_EARS = _Ears()
+EARS = _Ears()
 
 
 @contextmanager
 def hushed() -> Iterator[None]:
     """Nothing that this thread does inside the block is heard: neither captured, nor edited, nor counted."""
-    ear = _EARS.here
+    ear = EARS.here
     before, ear.hushed = ear.hushed, True
     try:
         yield
     finally:
         ear.hushed = before
-
-
-# Not an attribute of the module: a copy of a module that is listened to has no post.
-_POSTS: dict[int, _Post] = {}
-CHANGING = threading.RLock()
-"""Held while forwards are wrapped or unwrapped, and while a model is traced, which wraps all of them."""
-
-
-class _Post:
-    """Where the listeners of one module stand: around its ``forward``, while there are any.
-
-    Attributes:
-        awaited: How many wait for the module's return.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        self.awaited = 0
-        self._module = module
-        self._listeners: list[tuple[Listener, Place]] = []
-        self._before: list[Callable[..., None]] = []
-        self._finding = threading.RLock()
-        self._held: _Held | None = None
-        self._users = 0
-        self._undo = wrap_forward(module, self._around)
-        _POSTS[id(module)] = self
-
-    @staticmethod
-    def of(module: nn.Module) -> _Post:
-        """The post of ``module``, put up by the first who comes; each who comes leaves once."""
-        post = _POSTS.get(id(module)) or _Post(module)
-        post._users += 1
-        return post
-
-    def join(self, listener: Listener, place: Place) -> None:
-        """Let ``listener`` hear the sites of this place; who comes later edits later."""
-        self._change([*self._listeners, (listener, place)])
-
-    def wait(self, act: Callable[..., None]) -> None:
-        """Call ``act`` before the next forward call."""
-        self._before = [*self._before, act]
-
-    def leave(self, user: Listener | Callable[..., None] | None) -> None:
-        """Let a listener hear nothing, or do not act any more; after the last who leaves, the module is as it was."""
-        self._before = [act for act in self._before if act is not user]
-        self._change([entry for entry in self._listeners if entry[0] is not user])
-        self._users -= 1
-        if not self._users:
-            del _POSTS[id(self._module)]
-            self._undo()
-
-    def _change(self, listeners: list[tuple[Listener, Place]]) -> None:
-        if len(listeners) != len(self._listeners):
-            self._listeners, self._held = listeners, _Held(listeners) if listeners else None
-
-    def _around(self, forward: Forward) -> Forward:
-        def run(*args: Any, **kwargs: Any) -> Any:
-            ear = _EARS.here
-            if ear.hushed:
-                return forward(*args, **kwargs)
-            if self._before:
-                self._act(*args, **kwargs)
-            held = self._held
-            result = forward(*args, **kwargs) if held is None else ear.run(self._module, held, forward, args, kwargs)
-            if self.awaited:
-                ear.returned(self._module)
-            return result
-
-        return run
-
-    def _act(self, *args: Any, **kwargs: Any) -> None:
-        with self._finding:
-            for act in self._before:
-                act(*args, **kwargs)
-                self._before = [other for other in self._before if other is not act]
-
-
-@contextmanager
-def listening(places: Iterable[Place], listener: Listener) -> Iterator[None]:
-    """Let ``listener`` hear the sites of some modules inside the block."""
-    joined: list[_Post] = []
-    awaited: list[_Post] = []
-    with standing():
-        try:
-            with CHANGING:
-                for place in places:
-                    joined.append(_Post.of(place.module))
-                    joined[-1].join(listener, place)
-                    if place.child is not None:
-                        awaited.append(_Post.of(place.child))
-                        awaited[-1].awaited += 1
-            yield
-        finally:
-            with CHANGING:
-                for child in awaited:
-                    child.awaited -= 1
-                    child.leave(None)
-                for post in reversed(joined):
-                    post.leave(listener)
-
-
-@contextmanager
-def before_first(module: nn.Module, act: Callable[..., None]) -> Iterator[None]:
-    """Call ``act`` with the inputs of the next forward call of ``module``, before it; once, unless it fails."""
-    with CHANGING:
-        post = _Post.of(module)
-        post.wait(act)
-    try:
-        yield
-    finally:
-        with CHANGING:
-            post.leave(act)

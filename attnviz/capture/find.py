@@ -13,12 +13,13 @@ from torch import nn
 from torch.utils._python_dispatch import _disable_current_modes
 
 from attnviz.capture.calls import heard_by, standing
-from attnviz.capture.ears import CHANGING, hushed
+from attnviz.capture.ears import hushed
 from attnviz.capture.graph import Graph, Node, Tracer
 from attnviz.capture.layouts import layout_of
 from attnviz.capture.linear import LinearAttention
 from attnviz.capture.memory import KEEPS, Keep
 from attnviz.capture.places import Places
+from attnviz.capture.posts import CHANGING
 from attnviz.capture.recognise import RECOGNISERS, Finding
 from attnviz.capture.witness import Unclaimed, unclaimed_of
 from attnviz.capture.wrap import as_inference, visibly

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from attnviz.capture import ears
+from attnviz.capture import posts
+from attnviz.capture.ears import Place
 from attnviz.capture.find import Sites, check_module, find_attention
 from attnviz.capture.graph import tensors_in
 from attnviz.capture.heard import Listener
@@ -172,7 +173,7 @@ def capture(
         undo.enter_context(listening(model, captured.sites, captured._start, listener))
         if each is None or keep == "auto":
             measure = functools.partial(captured._measure, model)
-            undo.enter_context(ears.before_first(model, measure))
+            undo.enter_context(posts.before_first(model, measure))
         yield captured
 
 
@@ -199,20 +200,20 @@ def listening(
         undo.enter_context(visibly(model))
 
         def hear(sites: Iterable[Site]) -> None:
-            undo.enter_context(ears.listening(_places(model, sites), listener))
+            undo.enter_context(posts.listening(_places(model, sites), listener))
 
         def find(*args: Any, **kwargs: Any) -> None:
             """As the sites were not given."""
             hear(start(find_attention(model, *args, **kwargs)))
 
         if sites is None:
-            undo.enter_context(ears.before_first(model, find))
+            undo.enter_context(posts.before_first(model, find))
         else:
             hear(start(Sites.of(sites)))
         yield
 
 
-def _places(model: nn.Module, sites: Iterable[Site]) -> list[ears.Place]:
+def _places(model: nn.Module, sites: Iterable[Site]) -> list[Place]:
     """The modules that hold sites, with what is heard there and from when on."""
     by_module: dict[str, list[Site]] = {}
     for site in sites:
@@ -220,7 +221,7 @@ def _places(model: nn.Module, sites: Iterable[Site]) -> list[ears.Place]:
     return [_place(model, held) for held in by_module.values()]
 
 
-def _place(model: nn.Module, sites: list[Site]) -> ears.Place:
+def _place(model: nn.Module, sites: list[Site]) -> Place:
     module = _at(model, sites[0].module)
     if module is None:
         name = sites[0].name
@@ -228,11 +229,9 @@ def _place(model: nn.Module, sites: list[Site]) -> ears.Place:
     keys = {(site.operation, site.position): site for site in sites}
     moments = [site.after for site in sites if site.after is not None]
     if len(moments) < len(sites) or all(site.called for site in sites):
-        return ears.Place(module, keys)
+        return Place(module, keys)
     first = min(moments, key=lambda moment: sum(moment.counts.values()))
-    return ears.Place(
-        module, keys, _at(model, first.child), first.counts
-    )  # everything is heard of a child that is gone
+    return Place(module, keys, _at(model, first.child), first.counts)  # everything is heard of a child that is gone
 
 
 def _at(model: nn.Module, path: str) -> nn.Module | None:

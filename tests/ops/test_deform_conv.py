@@ -199,3 +199,14 @@ def test_what_does_not_fit_is_refused_with_shapes():
         deform_conv2d(x, offset, weight, bias, stride=0)
     with pytest.raises(ValueError, match="too small for kernel"):
         deform_conv2d(x[:, :, :1, :1], offset, weight)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_geometry_that_is_no_integers_is_refused_and_not_remembered(kernel):
+    (x, offset, weight, bias, mask), geometry = case(GRID[1])
+    floats = {**geometry, "padding": tuple(float(p) for p in geometry["padding"])}
+    with use_kernel(kernel):
+        with pytest.raises(TypeError, match="padding: wanted integers"):
+            deform_conv2d(x, offset, weight, bias, mask=mask, **floats)
+        wanted = vision.deform_conv2d(x, offset, weight, bias, mask=mask, **geometry)
+        assert relative(deform_conv2d(x, offset, weight, bias, mask=mask, **geometry), wanted) < LIMIT[x.dtype]

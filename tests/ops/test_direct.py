@@ -81,6 +81,13 @@ def test_transforms_take_the_dispatcher():
     assert seen == [False]
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning", "ignore:`torch.jit:DeprecationWarning")
+def test_a_trace_takes_the_dispatcher():
+    seen = []
+    torch.jit.trace(lambda a: (seen.append(is_direct(a)), a + 1)[1], torch.rand(2), check_trace=False)
+    assert seen == [False]
+
+
 def test_what_is_undisturbed_does_not_depend_on_who_asks_first():
     seen = []
     with FakeTensorMode():

@@ -80,7 +80,8 @@ class _Frame:
 
     Attributes:
         is_heard: Whether its operations are counted; it may wait for a child's return.
-        has_mode: Whether the ear became a mode for it, after such a return.
+        has_mode: Whether the ear became a mode for it, at its beginning or after such a return.
+        modes: How many function modes were on when it began.
     """
 
     __slots__ = ("counts", "has_mode", "held", "interesting", "is_heard", "modes", "operands")

@@ -121,7 +121,7 @@ class _Call:
 
 
 class _Frame:
-    """One running call of a module: what it counted, and which of its children returned how often."""
+    """One running call of a module: what it counted, and which modules have run inside it."""
 
     def __init__(self, path: str) -> None:
         self.path = path

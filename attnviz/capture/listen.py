@@ -231,7 +231,7 @@ def _place(model: nn.Module, sites: list[Site]) -> Place:
     if len(moments) < len(sites) or all(site.called for site in sites):
         return Place(module, keys)
     first = min(moments, key=lambda moment: sum(moment.counts.values()))
-    return Place(module, keys, _at(model, first.child), first.counts)  # everything is heard of a child that is gone
+    return Place(module, keys, _at(model, first.child), first.counts)  # no child: heard from the beginning
 
 
 def _at(model: nn.Module, path: str) -> nn.Module | None:

@@ -23,9 +23,9 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from attnviz.analyses.faithfulness import Question, deletion_curve
 from attnviz.attribution import Logits, attribute, find_layer
-from attnviz.attribution.borrow import borrowed
+from attnviz.core.model_state import borrowed
+from attnviz.metrics.faithfulness import Question, deletion_curve
 
 GRADIENT = ("gradcam", "gradcam++", "hirescam", "xgradcam", "layercam")
 GRAD_CAM = {

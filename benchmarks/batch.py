@@ -82,13 +82,13 @@ def speed(options: argparse.Namespace, folder: Path) -> None:
     """The local engine beside the bound, shard by shard in turn."""
     import torch
 
-    from attnviz.attribution.methods import passes_at_once
-    from attnviz.batch.compute import open_eyes
+    from attnviz.attribution.registry import passes_at_once
     from attnviz.batch.listing import list_images
-    from attnviz.batch.local import run_locally
+    from attnviz.batch.local_engine import run_locally
     from attnviz.batch.plan import Asked, plan_of
+    from attnviz.batch.shard import open_eyes
     from attnviz.batch.store import Store
-    from attnviz.images import load_images
+    from attnviz.media.images import load_images
 
     torch.set_num_threads(options.threads or torch.get_num_threads())
     methods = tuple(options.methods.split(","))
@@ -209,7 +209,7 @@ def child(options: argparse.Namespace) -> None:
     asked = Asked((options.model,), methods, weights=options.weights, batch=options.batch, shard_size=options.shard)
     works = None
     if engine == "ray":
-        from attnviz.batch.on_ray import Cluster, RayEngine
+        from attnviz.batch.ray_engine import Cluster, RayEngine
 
         works = RayEngine(Cluster(cpus=options.threads), "cpu", options.workers)
 
@@ -220,9 +220,9 @@ def child(options: argparse.Namespace) -> None:
     found = {"run_kib": peak()}
     summarise(outcome.store, [options.model])
     if engine == "page":
-        from attnviz.report import gallery
+        from attnviz.report import dataset
 
-        gallery.write(out)
+        dataset.write(out)
     print(json.dumps({**found, "whole_kib": peak()}))
 
 
@@ -230,7 +230,7 @@ def memory(options: argparse.Namespace, folder: Path) -> None:
     """Peak memory of many images beside few, and seconds an image at the end beside the beginning."""
     from importlib.util import find_spec
 
-    engine = "page" if find_spec("attnviz.report.gallery") else "local"
+    engine = "page" if find_spec("attnviz.report.dataset") else "local"
     found = {}
     for count in (FEW, options.images):
         photos = photographs(folder, count)

@@ -50,7 +50,7 @@ import torch
 from torch import Tensor, nn
 
 from attnviz import capture, find_attention
-from attnviz.capture import Captured
+from attnviz.recording import Captured
 
 TIMM = (
     "vit_tiny_patch16_224", "deit_small_patch16_224", "vit_base_patch16_224", "swin_tiny_patch4_window7_224",

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 import attnviz
-from attnviz.analyses.looks import Asked
-from attnviz.analyses.study import Question, study
+from attnviz.analyses.sparsity_collector import Asked
+from attnviz.analyses.sparsity_study import Question, study
 
 MODELS = ("cbam", "senet", "timm:seresnet50", "timm:vit_tiny_patch16_224", "timm:vit_small_patch16_224")
 

@@ -18,13 +18,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from attnviz.core.intervals import Figure
 from attnviz.models.builtin import attend, is_shipped, read_shipped
 from attnviz.models.card import read_card
 from attnviz.models.mechanism import MODELS
 from attnviz.models.trunk import pretrained_trunk
 from attnviz.training.evaluation import Evaluation, evaluate
 from attnviz.training.features import DataRecipe
-from attnviz.training.figures import Figure
 from attnviz.training.scenes import OBJECT_SHARE, make_views
 from attnviz.training.sources import Sources, find_sources, split
 

@@ -28,14 +28,14 @@ import torch
 from torch import Tensor
 
 import attnviz
-from attnviz.analyses.looks import Asked
-from attnviz.analyses.study import Batch, Question, study
+from attnviz.analyses.sparsity_collector import Asked
+from attnviz.analyses.sparsity_study import Batch, Question, study
+from attnviz.core.sparsity_results import CausalFinding, Estimate, ModelFinding, SiteFinding, SparsityStudy
 from attnviz.models import MODELS
 from attnviz.models.builtin import shipped_weights
 from attnviz.models.card import read_card
 from attnviz.models.trunk import fold_norms
 from attnviz.report.sparsity.figures import draw
-from attnviz.studies import CausalFinding, Estimate, ModelFinding, SiteFinding, SparsityStudy
 from attnviz.training.features import DataRecipe
 from attnviz.training.sources import Sources, find_sources
 

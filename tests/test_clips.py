@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from attnviz import clips
-from attnviz.clips import check_clip, is_clip, read_clip, spaced
 from attnviz.errors import ClipError, ImageError
+from attnviz.media import video
+from attnviz.media.video import check_clip, is_clip, read_clip, spaced
 
 SAMPLE = Path(__file__).parent.parent / "sample_data" / "clip.mp4"
 
@@ -51,11 +51,11 @@ class TestFrames:
         assert blue < 50
 
     def test_a_long_clip_is_not_decoded_from_the_start(self, clip, monkeypatch):
-        monkeypatch.setattr(clips, "_SEEK_ABOVE", 3)
+        monkeypatch.setattr(video, "_SEEK_ABOVE", 3)
         assert read_clip(clip, 4).frames.mean((1, 2, 3)) == pytest.approx([25, 75, 125, 175], abs=2)
 
     def test_huge_frames_are_reduced(self, clip, monkeypatch):
-        monkeypatch.setattr(clips, "_KEEP_PX", 24)
+        monkeypatch.setattr(video, "_KEEP_PX", 24)
         footage = read_clip(clip, 2)
         assert footage.frames.shape == (2, 24, 32, 3)
         assert footage.size == (48, 64)
@@ -114,10 +114,10 @@ class TestErrors:
             check_clip(path)
 
     def test_a_clip_that_is_too_long_or_too_large(self, clip, monkeypatch):
-        monkeypatch.setattr(clips, "MAX_FRAMES", 39)
+        monkeypatch.setattr(video, "MAX_FRAMES", 39)
         with pytest.raises(ClipError, match="more than 39 frames"):
             read_clip(clip, 4)
-        monkeypatch.setattr(clips, "MAX_PIXELS", 64 * 48 - 1)
+        monkeypatch.setattr(video, "MAX_PIXELS", 64 * 48 - 1)
         with pytest.raises(ClipError, match="frames of 64 × 48 pixels, at most 3,071 can be read"):
             check_clip(clip)
 

@@ -11,9 +11,9 @@ from hypothesis.extra import numpy as hnp
 from torch import nn
 
 from attnviz import capture, edits, find_attention, intervene
-from attnviz.capture import Gate
+from attnviz.core.records import Kind, Record, Site
 from attnviz.errors import CaptureError
-from attnviz.records import Kind, Record, Site
+from attnviz.tracing import Gate
 
 SHAPES = {
     Kind.CHANNEL: (2, 6),

@@ -12,9 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from attnviz.analyses.agreement import AGREEMENT
-from attnviz.analyses.sparsity import SPARSITY, hoyer
-from attnviz.decoding import decode
+from attnviz.core.records import Heatmap, Kind, Record
 from attnviz.errors import (
     AttributionError,
     DeviceError,
@@ -24,12 +22,14 @@ from attnviz.errors import (
     TargetError,
     UnknownNameError,
 )
-from attnviz.explain import COMPARED_PX, PHOTO_PX, choose_device, explain
-from attnviz.explaining.scoring import agreement
-from attnviz.explaining.seeing import photos, show
-from attnviz.images import Preprocess
+from attnviz.explanation.explain import COMPARED_PX, PHOTO_PX, choose_device, explain
+from attnviz.explanation.model_inputs import photos, show
+from attnviz.explanation.scores import agreement
+from attnviz.media.image_decoding import decode
+from attnviz.media.images import Preprocess
+from attnviz.metrics.agreement import AGREEMENT
+from attnviz.metrics.sparsity import SPARSITY, hoyer
 from attnviz.models import VisionModel
-from attnviz.records import Heatmap, Kind, Record
 
 SAMPLES = Path(__file__).parent.parent / "sample_data"
 LABELS = ("tench", "tabby cat", "tiger cat", "rocket", "espresso", "mug")

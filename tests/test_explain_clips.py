@@ -7,14 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from attnviz.clips import read_clip
+from attnviz.core.records import Kind
 from attnviz.errors import AttributionError, ClipError, OutputError
-from attnviz.explain import explain
-from attnviz.explaining.film import FilmStrip, attribute_frames
-from attnviz.images import Preprocess
+from attnviz.explanation.clip_attribution import FilmStrip, attribute_frames
+from attnviz.explanation.explain import explain
+from attnviz.media.images import Preprocess
+from attnviz.media.video import read_clip
 from attnviz.models import VisionModel
-from attnviz.records import Kind
-from attnviz.report import archive, describe, page
+from attnviz.report import describe
+from attnviz.report.explanation import html, json_file
 
 SAMPLES = Path(__file__).parent.parent / "sample_data"
 CLIP = SAMPLES / "clip.mp4"
@@ -186,13 +187,13 @@ class TestReport:
         return describe(explain(CLIP, request.getfixturevalue(request.param), methods=["saliency"]))
 
     def test_everything_comes_back_from_the_file(self, document, tmp_path):
-        archive.write(document, tmp_path / "e.json")
-        back = archive.load(tmp_path / "e.json")
-        assert page.render(back) == page.render(document)
+        json_file.write(document, tmp_path / "e.json")
+        back = json_file.load(tmp_path / "e.json")
+        assert html.render(back) == html.render(document)
         assert np.array_equal(back.clip.frames, document.clip.frames)
 
     def test_the_page_shows_every_frame_with_its_weight_and_its_maps(self, document):
-        text = page.render(document)
+        text = html.render(document)
         assert text.count('alt="frame at ') == len(document.clip.frames)
         for maps in document.clip.maps:
             title = "Saliency" if maps.kind == "attribution" else maps.name
@@ -208,9 +209,9 @@ class TestReport:
     def test_the_animation_has_every_frame(self, document, tmp_path):
         from PIL import Image
 
-        from attnviz.report import animation
+        from attnviz.report.explanation import gif
 
-        animation.write(document, tmp_path / "o.gif")
+        gif.write(document, tmp_path / "o.gif")
         with Image.open(tmp_path / "o.gif") as image:
             assert image.n_frames == len(document.clip.frames)
             assert image.info["loop"] == 0
@@ -223,6 +224,6 @@ class TestReport:
         assert list(tmp_path.iterdir()) == []
 
     def test_a_summary_has_weights_and_no_arrays(self, document):
-        summary = archive.dump(document, arrays=False)["clip"]
+        summary = json_file.dump(document, arrays=False)["clip"]
         assert len(summary["weights"]) == len(document.clip.frames)
         assert "frames" not in summary

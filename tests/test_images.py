@@ -13,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from attnviz.decoding import MAX_PIXELS, decode
 from attnviz.errors import ImageError
-from attnviz.images import Preprocess, load_images
+from attnviz.media.image_decoding import MAX_PIXELS, decode
+from attnviz.media.images import Preprocess, load_images
 
 SAMPLES = Path(__file__).parent.parent / "sample_data"
 
@@ -61,7 +61,7 @@ class TestPreprocess:
             Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 45, 3), np.uint8)).resize((450, 300))
         )
         plain = Preprocess().crop(smooth).astype(int)
-        monkeypatch.setattr("attnviz.images._LONG", 0)
+        monkeypatch.setattr("attnviz.media.images._LONG", 0)
         assert np.abs(Preprocess().crop(smooth) - plain).max() <= 1
 
     def test_the_inverse_gives_back_the_crop(self, scene):
@@ -228,7 +228,7 @@ class TestHugePictures:
         pixels = np.stack(np.broadcast_arrays(gradient[None, :], gradient[:, None], np.uint8(90)), -1)
         path = save(tmp_path / "g.jpg", np.ascontiguousarray(pixels), quality=95)
         plain = Preprocess(32, 40).crop(decode(path).pixels).astype(int)
-        monkeypatch.setattr("attnviz.decoding.REDUCE_ABOVE_PIXELS", 1000)
+        monkeypatch.setattr("attnviz.media.image_decoding.REDUCE_ABOVE_PIXELS", 1000)
         reduced = decode(path, keep_px=100)
         assert reduced.size == (900, 900)
         assert max(reduced.pixels.shape) < 300
@@ -238,8 +238,8 @@ class TestHugePictures:
         pixels = np.random.default_rng(1).integers(0, 256, (97, 61, 4), np.uint8)
         path = save(tmp_path / "s.png", pixels)
         plain = Image.fromarray(decode(path).pixels).reduce(3)
-        monkeypatch.setattr("attnviz.decoding.REDUCE_ABOVE_PIXELS", 0)
-        monkeypatch.setattr("attnviz.decoding._STRIP_PIXELS", 400)
+        monkeypatch.setattr("attnviz.media.image_decoding.REDUCE_ABOVE_PIXELS", 0)
+        monkeypatch.setattr("attnviz.media.image_decoding._STRIP_PIXELS", 400)
         assert np.array_equal(decode(path, keep_px=20).pixels, np.array(plain))
 
     def test_pillows_own_limit_is_left_as_it_was(self, tmp_path, scene):

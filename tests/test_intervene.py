@@ -444,6 +444,6 @@ def test_in_any_chain_of_blocks_the_edited_sites_and_no_others_are_edited(names,
 
 
 def test_the_public_names_are_the_function_and_the_module():
-    importlib.import_module("attnviz.intervene")
+    importlib.import_module("attnviz.edits.intervention")
     assert attnviz.intervene is intervene
     assert attnviz.edits.uniform is edits.uniform

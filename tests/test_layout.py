@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from attnviz.layout import NOWHERE, PADDING, Layout, Tokens
+from attnviz.core.token_layout import NOWHERE, PADDING, Layout, Tokens
 
 
 def test_class_and_register_tokens_are_the_prefix_and_are_left_out_of_the_plane():

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from attnviz.analyses.streaming import Moments
-from attnviz.analyses.tally import Tally, scalar
-from attnviz.capture.wrap import as_inference
+from attnviz.analyses.accumulators import Tally, scalar
+from attnviz.core.model_state import as_inference
+from attnviz.core.records import Kind, Site
+from attnviz.core.sorting import rising
 from attnviz.edits import Edit, drop_top, keep_random, keep_top
-from attnviz.intervene import intervene
-from attnviz.records import Kind, Site
-from attnviz.sorting import rising
+from attnviz.edits.intervention import intervene
+from attnviz.metrics.streaming import Moments
 
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
 KEPT = 0.95

@@ -1,25 +1,16 @@
 """Heatmaps that explain a target class, through Captum's ``Attribution`` interface.
 
-A new method joins by one function: it returns a :class:`~attnviz.attribution.methods.Plan`, which holds Captum's object
+A new method is one function. It returns a :class:`~attnviz.attribution.registry.Plan`, which holds Captum's object
 and says how its result becomes a map, and ``@method("name")`` enters it in :data:`METHODS`. Nothing else here changes.
 Captum is imported when a method is first used.
 """
 
 from attnviz.attribution.attention import attention_slopes, gradient_rollout, legrad
-from attnviz.attribution.cam import (
-    cam,
-    eigencam,
-    gradcam,
-    gradcam_plus_plus,
-    hirescam,
-    layercam,
-    xgradcam,
-)
+from attnviz.attribution.cam import cam, eigencam, gradcam, gradcam_plus_plus, hirescam, layercam, xgradcam
+from attnviz.attribution.feature_layout import FeatureLayout
 from attnviz.attribution.gradient import completeness_gap, integrated_gradients, saliency, smoothgrad
 from attnviz.attribution.layers import Layer, find_layer
-from attnviz.attribution.layout import FeatureLayout
-from attnviz.attribution.masking import ablationcam, rise, scorecam
-from attnviz.attribution.methods import METHODS, Method, Plan, attribute, method
+from attnviz.attribution.masked_inputs import ablationcam, rise, scorecam
 from attnviz.attribution.perturbation import feature_ablation, kernel_shap, lime, occlusion
 from attnviz.attribution.propagation import (
     deconvolution,
@@ -31,6 +22,7 @@ from attnviz.attribution.propagation import (
     lrp,
     vargrad,
 )
+from attnviz.attribution.registry import METHODS, Method, Plan, attribute, method
 from attnviz.attribution.targets import Logits
 
 __all__ = [

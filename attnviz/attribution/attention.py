@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from attnviz.attribution.methods import Plan, method, passes_at_once
+from attnviz.attribution.registry import Plan, method, passes_at_once
 from attnviz.attribution.targets import Logits
-from attnviz.capture import capture, find_attention, same_tokens
+from attnviz.core.records import Kind, Record, Site
 from attnviz.errors import AttributionError, CaptureError
-from attnviz.records import Kind, Record, Site
+from attnviz.recording import capture, same_tokens
+from attnviz.tracing import find_attention
 
 ROLLED = "attention of all layers together"
 
@@ -115,7 +116,7 @@ def attention_slopes(
 
 
 def _plan(logits: Logits, x: Tensor, explain: Callable[[Sequence[Record], Sequence[Tensor]], Tensor]) -> Plan:
-    from attnviz.attribution.image_maps import ImageAttribution
+    from attnviz.attribution.captum_wrappers import ImageAttribution
 
     sites = [site for site in find_attention(logits.module, x[:1]) if site.kind is Kind.PAIRWISE]
     if not sites:

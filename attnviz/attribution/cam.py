@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from attnviz.attribution.layers import Layer, find_layer
-from attnviz.attribution.methods import Plan, method, passes_at_once
+from attnviz.attribution.registry import Plan, method, passes_at_once
 from attnviz.attribution.targets import Logits
 from attnviz.errors import AttributionError
 
@@ -20,7 +20,7 @@ from attnviz.errors import AttributionError
 def _plan(
     logits: Logits, x: Tensor, layer: str | Layer | None, formula: Callable[[Tensor, Tensor], Tensor], *, relu: bool
 ) -> Plan:
-    from attnviz.attribution.class_maps import of_slopes
+    from attnviz.attribution.captum_wrappers import of_slopes
 
     found = find_layer(logits, x, layer)
     return Plan(
@@ -183,8 +183,8 @@ def cam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bo
 
     Source: Zhou et al., CVPR 2016, equation 2.
     """
-    from attnviz.attribution.activation import features_and_slopes
-    from attnviz.attribution.class_maps import LayerAttribution
+    from attnviz.attribution.captum_wrappers import LayerAttribution
+    from attnviz.attribution.layer_activations import features_and_slopes
 
     found = find_layer(logits, x, layer)
 
@@ -230,8 +230,8 @@ def eigencam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, cen
 
     Source: Muhammad and Yeasin, IJCNN 2020, equations 1 to 3.
     """
-    from attnviz.attribution.activation import features
-    from attnviz.attribution.class_maps import LayerAttribution
+    from attnviz.attribution.captum_wrappers import LayerAttribution
+    from attnviz.attribution.layer_activations import features
 
     found = find_layer(logits, x, layer)
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from attnviz.attribution.borrow import borrowed, seeded
-from attnviz.attribution.methods import HasModule, Plan, check_count, method, passes_at_once
+from attnviz.attribution.registry import HasModule, Plan, check_count, method, passes_at_once
 from attnviz.attribution.targets import Logits, as_targets
+from attnviz.core.model_state import borrowed, seeded
+from attnviz.core.records import Heatmap
 from attnviz.errors import AttributionError
-from attnviz.records import Heatmap
 
 
 def _strongest_channel(values: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
-from attnviz.attribution.graph import parts, reaches
-from attnviz.attribution.layout import FeatureLayout, Grid, layout_of
+from attnviz.attribution.autograd_graph import parts, reaches
+from attnviz.attribution.feature_layout import FeatureLayout, Grid, layout_of
 from attnviz.attribution.targets import Logits
 from attnviz.errors import AttributionError, UnknownNameError
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnviz.attribution.methods import Plan, check_count, method, passes_at_once
+from attnviz.attribution.registry import Plan, check_count, method, passes_at_once
 from attnviz.attribution.targets import Logits
 from attnviz.errors import AttributionError
 
@@ -156,7 +156,7 @@ def _by_segments(
     batch_size: int | None,
     options: dict[str, Any],
 ) -> Plan:
-    from attnviz.attribution.class_maps import Checked
+    from attnviz.attribution.captum_wrappers import Checked
 
     check_count(name, segments=segments, batch_size=batch_size)
     at_once = batch_size or passes_at_once(x)

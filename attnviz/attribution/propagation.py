@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from attnviz.attribution.cam import gradcam_formula
 from attnviz.attribution.layers import Layer, find_layer
-from attnviz.attribution.methods import Plan, check_count, method, passes_at_once
+from attnviz.attribution.registry import Plan, check_count, method, passes_at_once
 from attnviz.attribution.targets import Logits
 from attnviz.errors import AttributionError
 
@@ -100,8 +100,8 @@ def gradient_shap(logits: Logits, x: Tensor, *, samples: int = 16, noise: float 
     """
     from captum.attr import GradientShap
 
-    from attnviz.attribution.borrow import numpy_seeded
-    from attnviz.attribution.class_maps import Checked
+    from attnviz.attribution.captum_wrappers import Checked
+    from attnviz.core.model_state import numpy_seeded
 
     check_count("gradient_shap", samples=samples)
     if not noise >= 0:
@@ -133,7 +133,7 @@ def guided_backprop(logits: Logits, x: Tensor) -> Plan:
 
     Source: Springenberg et al., ICLR workshop 2015, section 3.4.
     """
-    from attnviz.attribution.image_maps import RectifiedGradient
+    from attnviz.attribution.captum_wrappers import RectifiedGradient
 
     return Plan(
         RectifiedGradient(logits, forward_mask=True), reduce=strongest_channel, images_at_once=passes_at_once(x)
@@ -151,7 +151,7 @@ def deconvolution(logits: Logits, x: Tensor) -> Plan:
 
     Source: Zeiler and Fergus, ECCV 2014, section 2.1.
     """
-    from attnviz.attribution.image_maps import RectifiedGradient
+    from attnviz.attribution.captum_wrappers import RectifiedGradient
 
     return Plan(
         RectifiedGradient(logits, forward_mask=False), reduce=strongest_channel, images_at_once=passes_at_once(x)
@@ -172,8 +172,7 @@ def guided_gradcam(logits: Logits, x: Tensor, *, layer: str | Layer | None = Non
 
     Source: Selvaraju et al., ICCV 2017, section 3.2; upsampled bilinearly (Captum's default is nearest).
     """
-    from attnviz.attribution.class_maps import LayerAttribution, of_slopes
-    from attnviz.attribution.image_maps import RectifiedGradient
+    from attnviz.attribution.captum_wrappers import LayerAttribution, RectifiedGradient, of_slopes
 
     found = find_layer(logits, x, layer)
     guided = RectifiedGradient(logits, forward_mask=True)
@@ -215,7 +214,7 @@ def deeplift(logits: Logits, x: Tensor, *, baseline: float | Tensor = 0.0) -> Pl
     """
     from captum.attr import DeepLift
 
-    from attnviz.attribution.class_maps import Checked
+    from attnviz.attribution.captum_wrappers import Checked
 
     check_one_call_each(logits, x)
     blank = torch.zeros_like(x[:1]) + baseline

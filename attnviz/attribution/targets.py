@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attnviz.attribution.graph import reaches
+from attnviz.attribution.autograd_graph import reaches
 from attnviz.errors import AttributionError, TargetError
 
 # Measured on one CPU: above it ResNets gain, up to 1.8 × for one image, and VGG and Inception v3 lose an eighth;

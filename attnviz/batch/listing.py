@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from attnviz.batch.csv_list import beside, read_csv
-from attnviz.batch.files import is_url, resolve
-from attnviz.batch.items import Box, Item
+from attnviz.batch.csv_listing import beside, read_csv
+from attnviz.batch.item import Box, Item
+from attnviz.batch.remote_files import is_url, resolve
 from attnviz.errors import DataError, ImageError, OutputError
 
 __all__ = ["ENDINGS", "Box", "Item", "Listing", "list_images"]

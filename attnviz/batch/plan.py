@@ -61,8 +61,8 @@ class Asked:
         Raises:
             UnknownNameError: no such method or metric.
         """
-        from attnviz.analyses.faithfulness import FAITHFULNESS
         from attnviz.attribution import METHODS
+        from attnviz.metrics.faithfulness import FAITHFULNESS
 
         for name in self.methods or ():
             METHODS[name]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from attnviz.batch.items import Item
+from attnviz.batch.item import Item
 from attnviz.batch.listing import Listing, list_images
 from attnviz.batch.plan import Asked, Plan, plan_of
 from attnviz.batch.store import Store
@@ -82,8 +82,8 @@ def run(
         UnknownNameError: no such model, method, metric or site.
         OutputError: the folder cannot be written, or holds a run that was asked for otherwise. What is done is kept.
     """
-    from attnviz.batch.compute import open_eyes
-    from attnviz.batch.local import run_locally
+    from attnviz.batch.local_engine import run_locally
+    from attnviz.batch.shard import open_eyes
 
     told("list the images", 0, 0)
     asked.check()

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnviz.batch.files import Folder, is_partial
-from attnviz.batch.items import shown
+from attnviz.batch.item import shown
 from attnviz.batch.listing import Listing
 from attnviz.batch.plan import Plan, differences, models_of, parse
+from attnviz.batch.remote_files import Folder, is_partial
 from attnviz.batch.schemas import LAST, TABLES, part, schemas, shard_of
 from attnviz.errors import OutputError
-from attnviz.folders import check_folder
+from attnviz.media.atomic_files import check_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from attnviz.cli.bars import bar
 from attnviz.cli.options import CommaList, running
+from attnviz.cli.progress import bar
 
 if TYPE_CHECKING:
-    from attnviz.analyses.comparing import Subject
-    from attnviz.comparison import Comparison
+    from attnviz.analyses.comparison import Subject
+    from attnviz.core.comparison_results import Comparison
 
 FORMATS = ("html", "png", "json")
 METHODS = ("gradcam", "layercam", "eigencam", "saliency", "integrated_gradients", "smoothgrad")
@@ -80,8 +80,8 @@ def command(
 
     check(out, formats, overwrite=overwrite)
 
-    from attnviz.analyses.comparing import METRICS, compare
-    from attnviz.analyses.localisation import LOCALISATION
+    from attnviz.analyses.comparison import METRICS, compare
+    from attnviz.metrics.localisation import LOCALISATION
 
     with bar(shown=not quiet) as told:
         subjects = _subjects(images, masks, tuple(dict.fromkeys(models)), weights, device, seed)
@@ -108,11 +108,11 @@ def _subjects(
     import numpy as np
     import torch
 
-    from attnviz.analyses.comparing import Subject
-    from attnviz.cli.loading import load
-    from attnviz.decoding import as_picture
+    from attnviz.analyses.comparison import Subject
+    from attnviz.cli.model_loading import load
     from attnviz.errors import DataError
-    from attnviz.images import as_images
+    from attnviz.media.image_decoding import as_picture
+    from attnviz.media.images import as_images
 
     pictures, shapes = [as_picture(image) for image in images], [as_picture(mask) for mask in masks]
     for picture, shape in zip(pictures, shapes, strict=False):
@@ -138,8 +138,8 @@ def _show(found: Comparison, files: Sequence[Path]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from attnviz.comparison import words
-    from attnviz.report.numbers import number
+    from attnviz.core.comparison_results import words
+    from attnviz.report.core.formatting import number
 
     console = Console(highlight=False)
     if not console.is_terminal:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from attnviz.cli.training_options import folders_of_pictures, progress, shown_table
+from attnviz.cli.evaluation_tables import shown_table
+from attnviz.cli.training_options import folders_of_pictures, progress
 
 
 @click.command()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +14,11 @@ from attnviz.cli.options import CommaList, running
 from attnviz.errors import OutputError
 
 if TYPE_CHECKING:
-    from attnviz.explaining.seeing import Source
+    from attnviz.core.explanation_results import Explanation
+    from attnviz.explanation.model_inputs import Source
     from attnviz.models import VisionModel
-    from attnviz.records import Explanation
     from attnviz.report import Document
+from attnviz.cli.progress import Clock, progress
 
 FORMATS = ("html", "png", "json", "gif")
 
@@ -98,7 +97,7 @@ def command(
     """  # noqa: D301  # \b is the character that keeps Click from re-wrapping
     if quiet and verbose:
         raise click.UsageError("--quiet and --verbose exclude each other")
-    from attnviz.report.folder import check_folder, folders_for
+    from attnviz.report.explanation.folder import check_folder, folders_for
 
     folders = folders_for(images, out)
     for folder in folders:
@@ -106,14 +105,14 @@ def command(
     first = _readable(images)
     _check_methods(methods or ())
 
-    from attnviz.cli.loading import load
+    from attnviz.cli.model_loading import load
 
     vision: VisionModel | None = None
     summaries = []
     for number, (image, folder) in enumerate(zip(images, folders, strict=True)):
         clock = Clock()
         with progress(image, clock, shown=not quiet) as listener:
-            from attnviz.explain import explain
+            from attnviz.explanation.explain import explain
 
             if vision is None:
                 listener("load the model", 0, 1)
@@ -128,7 +127,7 @@ def command(
         if as_json:
             summaries.append(_summary(document, files))
         elif not quiet:
-            from attnviz.cli.show import show
+            from attnviz.cli.explain_output import show
 
             show(document, files, clock.seconds, verbose=verbose)
     if as_json:
@@ -137,7 +136,7 @@ def command(
 
 def _readable(images: Sequence[str]) -> Source:
     """The first picture or clip; all are decoded, so that a bad one is told before any work."""
-    from attnviz.explaining.seeing import look
+    from attnviz.explanation.model_inputs import look
 
     for image in images[1:]:
         look(image)
@@ -157,7 +156,7 @@ def _write(
     explanation: Explanation, folder: Path, formats: Sequence[str], *, overwrite: bool, listener: Any
 ) -> tuple[Document, list[Path]]:
     from attnviz.report import describe
-    from attnviz.report.folder import write_folder
+    from attnviz.report.explanation.folder import write_folder
 
     listener("write the report", 1, 1)
     document = describe(explanation)
@@ -170,49 +169,6 @@ def _write(
 
 
 def _summary(document: Document, files: Sequence[Path]) -> dict[str, Any]:
-    from attnviz.report.archive import dump
+    from attnviz.report.explanation.json_file import dump
 
     return {**dump(document, arrays=False), "files": [str(path) for path in files]}
-
-
-class Clock:
-    """Seconds of each step.
-
-    Attributes:
-        seconds: Step -> seconds.
-    """
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._step, self._since = "start", time.perf_counter()
-
-    def begin(self, step: str) -> None:
-        """The next step begins, and the last one ends; behind a comma stands what a step has done so far."""
-        step, now = step.partition(", ")[0], time.perf_counter()
-        self.seconds[self._step] = self.seconds.get(self._step, 0.0) + now - self._since
-        self._step, self._since = step, now
-
-    def stop(self) -> None:
-        """The last step ends."""
-        self.begin("")
-
-
-@contextmanager
-def progress(image: str, clock: Clock, *, shown: bool) -> Iterator[Any]:
-    """A progress display on the error stream, which hands out a listener for :func:`attnviz.explain.explain`."""
-    if not shown:
-        yield lambda step, _done, _total: clock.begin(step)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.fields[image]}", markup=False), BarColumn(24),
-               TextColumn("{task.description}", markup=False), TimeElapsedColumn())  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("start", total=None, image=Path(image).name)
-
-        def listener(step: str, done: int, total: int) -> None:
-            clock.begin(step)
-            bar.update(task, description=step, completed=done, total=total if total > 1 else None)
-
-        yield listener

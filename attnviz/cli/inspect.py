@@ -12,9 +12,9 @@ import click
 from attnviz.cli.options import running
 
 if TYPE_CHECKING:
-    from attnviz.analyses.proof import Proof
-    from attnviz.capture import Sites
-    from attnviz.records import Site
+    from attnviz.analyses.verification import Proof
+    from attnviz.core.records import Site
+    from attnviz.tracing import Sites
 
 
 @click.command(short_help="List a model's attention sites.")
@@ -34,10 +34,11 @@ def command(
     """  # noqa: D301  # \b is the character that keeps Click from re-wrapping
     import torch
 
-    from attnviz.analyses.proof import prove
-    from attnviz.capture import capture, find_attention
-    from attnviz.cli.loading import load
-    from attnviz.images import load_images
+    from attnviz.analyses.verification import prove
+    from attnviz.cli.model_loading import load
+    from attnviz.media.images import load_images
+    from attnviz.recording import capture
+    from attnviz.tracing import find_attention
 
     vision = load(model, weights, device, seed)
     at = next((p.device for p in vision.module.parameters()), torch.device("cpu"))
@@ -76,7 +77,7 @@ def _facts(model: str, sites: Sites, shapes: Mapping[Site, tuple[int, ...]], pro
                 "holds": proof.holds(),
             }  # fmt: skip
         rows.append(row)
-    from attnviz.capture.memory import KEEPS
+    from attnviz.core.memory_budget import KEEPS
 
     total = {keep: sites.total_bytes(keep) for keep in KEEPS}
     return {"model": model, "sites": rows, "bytes": total, "unclaimed": [str(one) for one in sites.unclaimed]}
@@ -87,7 +88,7 @@ def _show(model: str, sites: Sites, shapes: Mapping[Site, tuple[int, ...]], proo
     from rich.table import Table
     from rich.text import Text
 
-    from attnviz.capture.memory import KEEPS, in_words
+    from attnviz.core.memory_budget import KEEPS, in_words
 
     console = Console(highlight=False, width=None if Console().is_terminal else 160)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")

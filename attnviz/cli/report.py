@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from attnviz.cli.options import CommaList, running
 from attnviz.cli.main import INTERRUPTED
+from attnviz.cli.options import CommaList, running
 
 if TYPE_CHECKING:
     from attnviz.batch import Outcome
@@ -145,13 +145,13 @@ def command(
     if as_json:
         click.echo(json.dumps(_for_machines(outcome, summary, files), ensure_ascii=False))
     elif not quiet:
-        from attnviz.cli.show_report import show
+        from attnviz.cli.report_output import show
 
         show(outcome, summary, files)
 
 
 def _ray(address: str | None, actors: int | None, gpus: float, cpus: float | None, device: str, workers: int) -> Engine:
-    from attnviz.batch.on_ray import Cluster, RayEngine
+    from attnviz.batch.ray_engine import Cluster, RayEngine
 
     return RayEngine(Cluster(address, actors, gpus, cpus), device, workers)
 
@@ -160,8 +160,8 @@ def _finish(
     outcome: Outcome, pages: int, formats: tuple[str, ...], device: str, told: Callable[[str, int, int], object]
 ) -> tuple[Summary, list[str]]:
     """Summary, pages of single images, the page of the whole, and other formats."""
-    from attnviz.batch.details import write_pages
     from attnviz.batch.export import export
+    from attnviz.batch.image_pages import write_pages
     from attnviz.batch.summary import summarise
 
     store, plan = outcome.store, outcome.plan
@@ -172,9 +172,9 @@ def _finish(
     files = []
     if store.folder.is_local:
         told("write the report", 0, 0)
-        from attnviz.report import gallery
+        from attnviz.report import dataset
 
-        files.append(str(gallery.write(store.folder.root)))
+        files.append(str(dataset.write(store.folder.root)))
     told("export", 0, 0)
     return summary, files + export(store, plan, summary, formats)
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from attnviz.cli.bars import bar
 from attnviz.cli.options import CommaList, running
+from attnviz.cli.progress import bar
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from attnviz.core.sparsity_results import ModelFinding, SparsityStudy
     from attnviz.models import VisionModel
-    from attnviz.studies import ModelFinding, SparsityStudy
 
 FORMATS = ("html", "png", "json")
 _ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
@@ -82,9 +82,9 @@ def command(
     paths = photographs(images)
     check(out, formats, overwrite=overwrite)
 
-    from attnviz.analyses.looks import DEFAULT_MEASURES, Asked, known_measures
-    from attnviz.analyses.study import Question
-    from attnviz.studies import SparsityStudy
+    from attnviz.analyses.sparsity_collector import DEFAULT_MEASURES, Asked, known_measures
+    from attnviz.analyses.sparsity_study import Question
+    from attnviz.core.sparsity_results import SparsityStudy
 
     names = known_measures() if measures == ("all",) else measures or DEFAULT_MEASURES
     question = Question(Asked(tuple(names), activations), sites, causal, seed=seed)
@@ -153,8 +153,8 @@ def _one(
 ) -> ModelFinding:
     from dataclasses import replace
 
-    from attnviz.analyses.study import study
-    from attnviz.cli.loading import load
+    from attnviz.analyses.sparsity_study import study
+    from attnviz.cli.model_loading import load
 
     told(f"{model}: load", 0, 1)
     vision = load(model, weights, device, seed)
@@ -172,7 +172,7 @@ def _fingerprint(path: Path) -> str:
 
 def _loader(vision: VisionModel, paths: Sequence[Path]) -> Callable[[], Tensor]:
     def load_batch() -> Tensor:
-        from attnviz.images import load_images
+        from attnviz.media.images import load_images
 
         parameter = next(vision.module.parameters(), None)
         x = load_images(paths, vision.preprocess).x

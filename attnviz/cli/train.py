@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from attnviz import __version__
-from attnviz.cli.training_options import accuracy_table, cache_folder, folders_of_pictures, progress, shown_table
+from attnviz.cli.evaluation_tables import accuracy_table, shown_table
+from attnviz.cli.training_options import cache_folder, folders_of_pictures, progress
 
 if TYPE_CHECKING:
     from attnviz.training.run import Plan

@@ -12,10 +12,10 @@ Entries *compete* where the weights of one sum are shared out among them: the ke
 channel, the frames or positions of one pooled value. The entries of a gate compete with all others of their image.
 """
 
-from attnviz.edits.amount import drop_top, keep_random, keep_top, scale, zero
-from attnviz.edits.moment import Edit, GEdit, Moment, PlacedEdit
-from attnviz.edits.observed import Mean, Swap, mean, mean_over, swap
-from attnviz.edits.preference import Identity, Shuffle, Uniform, identity, shuffle, uniform
+from attnviz.edits.context import Edit, GEdit, Moment, PlacedEdit
+from attnviz.edits.masking import drop_top, keep_random, keep_top, scale, zero
+from attnviz.edits.replacement import Mean, Swap, mean, mean_over, swap
+from attnviz.edits.reweighting import Identity, Shuffle, Uniform, identity, shuffle, uniform
 
 __all__ = [
     "Edit",

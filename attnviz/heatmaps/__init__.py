@@ -5,11 +5,11 @@ A new projection joins by one function, from a record to a map at the record's o
 """
 
 from attnviz.heatmaps import gates, pairwise, pooling, sampling
-from attnviz.heatmaps.joint import joint
-from attnviz.heatmaps.project import PROJECTIONS, Projection, project, projection
+from attnviz.heatmaps.combined import together
+from attnviz.heatmaps.joint_gates import joint
+from attnviz.heatmaps.projection import PROJECTIONS, Projection, project, projection
 from attnviz.heatmaps.rollout import rollout
 from attnviz.heatmaps.sampling import receptive_field
-from attnviz.heatmaps.together import together
 
 __all__ = [
     "PROJECTIONS",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from attnviz.core.records import Kind, Record
 from attnviz.errors import CaptureError
-from attnviz.heatmaps.project import projection
-from attnviz.records import Kind, Record
+from attnviz.heatmaps.projection import projection
 
 
 def activations(record: Record) -> Tensor:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from attnviz.core.records import Kind, Record
+from attnviz.core.token_layout import Layout, Tokens
 from attnviz.errors import CaptureError
-from attnviz.heatmaps.project import projection
-from attnviz.layout import Layout, Tokens
-from attnviz.records import Kind, Record
+from attnviz.heatmaps.projection import projection
 
 
 def keys_of(record: Record) -> tuple[Layout, Tokens]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from attnviz.core.records import Kind, Record
 from attnviz.heatmaps.pairwise import keys_of, lay
-from attnviz.heatmaps.project import projection
-from attnviz.records import Kind, Record
+from attnviz.heatmaps.projection import projection
 
 
 @projection(Kind.POOLING, "pooled", default=True)

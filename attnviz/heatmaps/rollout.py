@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnviz.capture import same_tokens
+from attnviz.core.records import Heatmap, Record
 from attnviz.errors import CaptureError
-from attnviz.records import Heatmap, Record
+from attnviz.recording import same_tokens
 
 ROLLED = "attention of all layers together"
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attnviz.core.records import Heatmap, Kind, Record
 from attnviz.errors import CaptureError
-from attnviz.heatmaps.project import projection
+from attnviz.heatmaps.projection import projection
 from attnviz.ops import bilinear_splat
-from attnviz.records import Heatmap, Kind, Record
 
 TOGETHER = "sampling of all layers together"
 

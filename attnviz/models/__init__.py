@@ -1,11 +1,11 @@
 """The built-in models, one mechanism per file, and loaders for other libraries' models."""
 
-from attnviz.models import none as none  # the control enters itself, as every mechanism does
+from attnviz.models import control as control  # the control registers itself, as every mechanism does
 from attnviz.models.builtin import Attended, attend
 from attnviz.models.cbam import CBAM
+from attnviz.models.class_names import class_index, imagenet_labels
 from attnviz.models.dcn import DeformableConvolution
 from attnviz.models.eca import ECA
-from attnviz.models.labels import class_index, imagenet_labels
 from attnviz.models.loaders import LOADERS, load_model
 from attnviz.models.mechanism import MODELS, Mechanism
 from attnviz.models.non_local import NonLocal

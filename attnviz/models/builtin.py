@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from attnviz.errors import WeightsError
-from attnviz.images import Preprocess
-from attnviz.models.labels import imagenet_labels
+from attnviz.media.images import Preprocess
+from attnviz.models.class_names import imagenet_labels
 from attnviz.models.mechanism import MODELS, Staged
 from attnviz.models.trunk import INPUT_SIZE_PX, EfficientNetLite0, pretrained_trunk
 from attnviz.models.vision import VisionModel

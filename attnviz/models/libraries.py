@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from attnviz.errors import ModelError, UnknownNameError, WeightsError
-from attnviz.images import Preprocess
+from attnviz.media.images import Preprocess
 from attnviz.models.builtin import RANDOM_NOTE
-from attnviz.models.labels import imagenet_labels, numbered_labels
+from attnviz.models.class_names import imagenet_labels, numbered_labels
 from attnviz.models.loaders import LOADERS
 from attnviz.models.vision import VisionModel
 from attnviz.models.weights_file import fit_weights, read_weights

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from attnviz.core.registry import Registry
 from attnviz.models.builtin import load_builtin
 from attnviz.models.vision import VisionModel
-from attnviz.registry import Registry
 
 Loader = Callable[[str, str | Path, int], VisionModel]
 

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from attnviz.core.registry import Registry
 from attnviz.models.trunk import EfficientNetLite0
-from attnviz.registry import Registry
 
 LATE_BLOCKS = ((3, 2), (4, 0), (4, 1), (4, 2), (5, 0), (5, 1), (5, 2), (5, 3), (6, 0))
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from attnviz.images import Preprocess
-from attnviz.models.labels import class_index
+from attnviz.media.images import Preprocess
+from attnviz.models.class_names import class_index
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.library import Library
 
 from attnviz.ops import cpu
-from attnviz.ops.direct import is_direct
+from attnviz.ops.dispatcher_bypass import is_direct
 from attnviz.ops.geometry import conv_window, levels, window
 
 _GEOMETRY = "int[2] stride, int[2] padding, int[2] dilation"

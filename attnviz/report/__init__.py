@@ -10,10 +10,10 @@ import importlib
 from contextlib import suppress
 from pathlib import Path
 
+from attnviz.core.explanation_results import RENDERERS, Explanation
 from attnviz.errors import OutputError
-from attnviz.records import RENDERERS, Explanation
-from attnviz.report.describing import describe
-from attnviz.report.document import Document
+from attnviz.report.core.document import Document
+from attnviz.report.explanation.build import describe
 
 __all__ = ["FILE_NAMES", "Document", "describe", "render"]
 
@@ -41,7 +41,7 @@ def _gif(explanation: Explanation, path: Path) -> None:
     _save(describe(explanation), "gif", path)
 
 
-_WRITERS = {"html": "page", "png": "panel", "json": "archive", "gif": "animation"}
+_WRITERS = {"html": "html", "png": "figure", "json": "json_file", "gif": "gif"}
 
 
 def render(document: Document, name: str, path: Path) -> None:
@@ -50,7 +50,7 @@ def render(document: Document, name: str, path: Path) -> None:
     Raises:
         OutputError: a photograph has nothing to animate.
     """
-    importlib.import_module(f"attnviz.report.{_WRITERS[name]}").write(document, path)
+    importlib.import_module(f"attnviz.report.explanation.{_WRITERS[name]}").write(document, path)
 
 
 def _save(document: Document, name: str, path: Path) -> None:

@@ -10,18 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attnviz.analyses.localisation import pointing
 from attnviz.attribution import METHODS
-from attnviz.capture import capture, find_attention
+from attnviz.core.intervals import Figure, Numbers, resampled
+from attnviz.core.records import Site
 from attnviz.errors import DataError, UnknownNameError
+from attnviz.metrics.localisation import pointing
 from attnviz.models.builtin import Attended
 from attnviz.models.mechanism import MODELS
 from attnviz.models.trunk import EfficientNetLite0, fold_norms
-from attnviz.records import Site
+from attnviz.recording import capture
+from attnviz.tracing import find_attention
 from attnviz.training.cost import Cost, cost
 from attnviz.training.features import Teacher, chunks
-from attnviz.training.figures import Figure, Numbers, resampled
-from attnviz.training.maps import energy, feature_norms, maps_of, weigh_places
+from attnviz.training.map_scores import energy, feature_norms, maps_of, weigh_places
 from attnviz.training.scenes import View, as_input
 from attnviz.training.trainer import divergence
 

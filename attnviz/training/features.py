@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attnviz.media.atomic_files import write_json
 from attnviz.models.trunk import CLASSES, INPUT_SIZE_PX, EfficientNetLite0, fold_norms
-from attnviz.training.files import write_json
-from attnviz.training.patches import cut_patches
+from attnviz.training.cutout_patches import cut_patches
 from attnviz.training.scenes import View, alone, as_input, make_views
 from attnviz.training.sources import Source, Sources, split
 

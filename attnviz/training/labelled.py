@@ -16,15 +16,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnviz.decoding import decode
+from attnviz.core.intervals import Figure, resampled
 from attnviz.errors import DataError, ImageError
+from attnviz.media.atomic_files import write_atomically, write_json
+from attnviz.media.image_decoding import decode
 from attnviz.models.builtin import PREPROCESS, Attended
 from attnviz.models.mechanism import MODELS
 from attnviz.models.trunk import EfficientNetLite0, fold_norms, pretrained_trunk
 from attnviz.models.weights_file import LABELS
 from attnviz.training.features import BATCH, Features, Progress
-from attnviz.training.figures import Figure, resampled
-from attnviz.training.files import write_atomically, write_json
 from attnviz.training.scenes import as_input, random_crop
 from attnviz.training.sources import Pixels, is_held_out
 from attnviz.training.trainer import Trainer, TrainRecipe

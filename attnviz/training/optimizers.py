@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from attnviz.registry import Registry
+from attnviz.core.registry import Registry
 
 OPTIMIZERS: Registry[Callable[..., torch.optim.Optimizer]] = Registry("optimizer")
 OPTIMIZERS.register("adamw")(torch.optim.AdamW)

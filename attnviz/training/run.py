@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from attnviz.errors import OutputError
+from attnviz.media.atomic_files import write_atomically, write_json
 from attnviz.models.builtin import attend, read_shipped
 from attnviz.models.mechanism import MODELS
 from attnviz.models.trunk import pretrained_trunk
@@ -21,7 +22,6 @@ from attnviz.models.weights_file import read_weights
 from attnviz.training.card import card_text
 from attnviz.training.evaluation import Evaluation, evaluate
 from attnviz.training.features import DataRecipe, prepare
-from attnviz.training.files import write_atomically, write_json
 from attnviz.training.sources import Sources, split
 from attnviz.training.trainer import Trainer, TrainRecipe
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from attnviz.errors import DataError
-from attnviz.training.rcc import read_rcc
+from attnviz.training.qt_resources import read_rcc
 
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 Opener = Callable[[], bytes]

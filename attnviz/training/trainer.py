@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from attnviz.errors import DataError
+from attnviz.media.atomic_files import write_atomically
 from attnviz.models.builtin import Attended, attend
 from attnviz.models.trunk import fold_norms, pretrained_trunk
 from attnviz.training.features import Features
-from attnviz.training.files import write_atomically
 from attnviz.training.optimizers import OPTIMIZERS
 
 _KEEP_EVERY = 50  # steps between checkpoints

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from attnviz.analyses.agreement import (
+from attnviz.metrics.agreement import (
     COMPARISON,
     centre_distance,
     centre_prior,
@@ -218,7 +218,7 @@ def test_a_number_comes_with_what_the_middle_and_chance_would_give() -> None:
 
 
 def test_an_explanation_has_the_quick_measures_alone() -> None:
-    from attnviz.analyses.agreement import AGREEMENT
+    from attnviz.metrics.agreement import AGREEMENT
 
     assert list(AGREEMENT) == ["spearman", "ssim", "topk_iou"]
     assert set(AGREEMENT) < set(COMPARISON)

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from attnviz.analyses.concentration import (
+from attnviz.metrics.concentration import (
     CONCENTRATION,
     effective_rank,
     kurtosis,
@@ -20,7 +20,7 @@ from attnviz.analyses.concentration import (
     population_sparsity,
     top_mass,
 )
-from attnviz.analyses.sparsity import gini, near_zero_share
+from attnviz.metrics.sparsity import gini, near_zero_share
 
 every_measure = pytest.mark.parametrize("name", list(CONCENTRATION))
 SPARSER = {"top_mass": 1, "population_sparsity": 1, "participation_ratio": -1}

@@ -10,18 +10,18 @@ from borrowed import state_of
 from torch import Tensor, nn
 
 from attnviz import capture, find_attention
-from attnviz.analyses.agreement import spearman
-from attnviz.analyses.concentration import CONCENTRATION, lorenz
-from attnviz.analyses.gates import dead, input_share, never_used, saturated
-from attnviz.analyses.heads import cka, clusters, cosine, hsic, jensen_shannon
-from attnviz.analyses.looks import Asked, Look, rank_correlation
-from attnviz.analyses.quick import quick
-from attnviz.analyses.sparsity import SPARSITY
-from attnviz.analyses.streaming import Extremes, Moments
-from attnviz.analyses.tally import Tally, added, restored, stored
-from attnviz.analyses.tokens import blocks_of, high_norm, norms_of_blocks, sinks, token_norms
+from attnviz.analyses.accumulators import Tally, added, restored, stored
+from attnviz.analyses.sparsity_collector import Asked, Look, rank_correlation
+from attnviz.core.records import Record
 from attnviz.errors import UnknownNameError
-from attnviz.records import Record
+from attnviz.metrics.agreement import spearman
+from attnviz.metrics.attention_sinks import blocks_of, high_norm, norms_of_blocks, sinks, token_norms
+from attnviz.metrics.concentration import CONCENTRATION, lorenz
+from attnviz.metrics.fused_sparsity import quick
+from attnviz.metrics.gate_diagnostics import dead, input_share, never_used, saturated
+from attnviz.metrics.head_similarity import cka, clusters, cosine, hsic, jensen_shannon
+from attnviz.metrics.sparsity import SPARSITY
+from attnviz.metrics.streaming import Extremes, Moments
 
 
 def rows(*shape: int, seed: int = 0) -> Tensor:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attnviz.analyses import faithfulness as faith
-from attnviz.analyses.faithfulness import FAITHFULNESS, Question
-from attnviz.analyses.imputation import imputed
+from attnviz.metrics import faithfulness as faith
+from attnviz.metrics.faithfulness import FAITHFULNESS, Question
+from attnviz.metrics.imputation import imputed
 
 every_test = pytest.mark.parametrize("name", list(FAITHFULNESS))
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnviz.analyses.intervals import bootstrap
-from attnviz.analyses.localisation import LOCALISATION, auc, energy, iou, pointing
+from attnviz.core.intervals import bootstrap
+from attnviz.metrics.localisation import LOCALISATION, auc, energy, iou, pointing
 
 every_measure = pytest.mark.parametrize("name", list(LOCALISATION))
 

@@ -6,10 +6,10 @@ from borrowed import state_of
 from torch import Tensor, nn
 
 from attnviz import capture, edits, find_attention, intervene
-from attnviz.analyses.necessity import Other, matters, replace
+from attnviz.analyses.ablation import Other, matters, replace
 from attnviz.analyses.pruning import ALL, ORDERS, answer, area, curves, holding, needed, outcome, prune, scopes
-from attnviz.analyses.streaming import Moments
-from attnviz.records import Site
+from attnviz.core.records import Site
+from attnviz.metrics.streaming import Moments
 
 USED = [1, 4, 6]
 EIGHTHS = tuple(k / 8 for k in range(9))

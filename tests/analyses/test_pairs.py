@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from attnviz.analyses.agreement import AGREEMENT
-from attnviz.analyses.pairs import MEASURES, of_pairs, pairs_of
+from attnviz.metrics.agreement import AGREEMENT
+from attnviz.metrics.pairwise_agreement import MEASURES, of_pairs, pairs_of
 
 
 def maps() -> torch.Tensor:
@@ -31,7 +31,7 @@ def test_every_quick_measure_is_there_and_in_one_order() -> None:
 
 def test_many_maps_are_compared_a_few_pairs_at_a_time(monkeypatch) -> None:
     whole = of_pairs(maps())
-    monkeypatch.setattr("attnviz.analyses.pairs._AT_ONCE", 1)
+    monkeypatch.setattr("attnviz.metrics.pairwise_agreement._AT_ONCE", 1)
     for name, values in of_pairs(maps()).items():
         torch.testing.assert_close(values, whole[name], equal_nan=True)
 

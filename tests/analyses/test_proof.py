@@ -6,9 +6,9 @@ import networks
 import pytest
 from torch import nn
 
-from attnviz.analyses.proof import prove
-from attnviz.capture import find_attention
-from attnviz.records import Kind
+from attnviz.analyses.verification import prove
+from attnviz.core.records import Kind
+from attnviz.tracing import find_attention
 
 
 @pytest.mark.parametrize("name", ["se", "cbam", "se-in-place", "coordinate", "focal-modulation"])

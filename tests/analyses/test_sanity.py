@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attnviz.analyses.sanity import cascade, independence_from_target, max_sensitivity
 from attnviz.attribution import attribute
+from attnviz.metrics.sanity_checks import cascade, independence_from_target, max_sensitivity
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from attnviz.analyses.sparsity import SPARSITY, gini, hoyer, near_zero_share, normalised_entropy
+from attnviz.metrics.sparsity import SPARSITY, gini, hoyer, near_zero_share, normalised_entropy
 
 every_measure = pytest.mark.parametrize("name", list(SPARSITY))
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from attnviz.analyses.streaming import Extremes, Histogram, Moments, Quantiles
+from attnviz.metrics.streaming import Extremes, Histogram, Moments, Quantiles
 
 EDGES = torch.linspace(-2, 2, 9)
 

@@ -10,10 +10,10 @@ from borrowed import state_of
 from test_necessity import KnownNetwork, TwoGates, images
 from torch import Tensor, nn
 
-from attnviz.analyses.looks import Asked
-from attnviz.analyses.study import Batch, Question, study
+from attnviz.analyses.sparsity_collector import Asked
+from attnviz.analyses.sparsity_study import Batch, Question, study
+from attnviz.core.sparsity_results import SparsityStudy
 from attnviz.errors import NoAttentionError
-from attnviz.studies import SparsityStudy
 
 EIGHTHS = tuple(k / 8 for k in range(9))
 

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnviz.attribution import METHODS, Logits, attention_slopes, attribute
-from attnviz.attribution.borrow import borrowed
-from attnviz.capture import find_attention
+from attnviz.core.model_state import borrowed
+from attnviz.edits.intervention import intervene
 from attnviz.errors import AttributionError
-from attnviz.intervene import intervene
+from attnviz.tracing import find_attention
 
 
 @pytest.fixture(scope="module")

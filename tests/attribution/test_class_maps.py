@@ -110,7 +110,7 @@ def test_a_map_is_pytorch_grad_cams(method: str, resnet: nn.Module, photo: Tenso
 def native(model: nn.Module, x: Tensor, target: Any, method: str, **options: Any) -> Tensor:
     """Our map at the layer's own resolution."""
     from attnviz.attribution import METHODS
-    from attnviz.attribution.borrow import borrowed
+    from attnviz.core.model_state import borrowed
 
     with borrowed(model):
         logits = Logits(model, 9)
@@ -263,7 +263,7 @@ def test_ablationcam_is_the_papers_and_runs_the_front_of_the_model_once_for_all(
 
 
 def find_layer_of(model: nn.Module, x: Tensor) -> Layer:
-    from attnviz.attribution.borrow import borrowed
+    from attnviz.core.model_state import borrowed
 
     with borrowed(model):
         return find_layer(Logits(model), x)
@@ -304,7 +304,7 @@ def test_a_channel_without_activity_and_a_logit_of_zero_do_not_divide(stem: nn.M
 
 
 def test_rise_weighs_masks_by_the_probability_behind_them(fine: nn.Module, photo: Tensor) -> None:
-    from attnviz.attribution.masking import random_masks
+    from attnviz.attribution.masked_inputs import random_masks
 
     torch.manual_seed(9)
     masks = random_masks(5, 4, 0.5, photo)
@@ -318,7 +318,7 @@ def test_rise_weighs_masks_by_the_probability_behind_them(fine: nn.Module, photo
 
 
 def test_a_random_mask_is_open_for_its_share_on_average() -> None:
-    from attnviz.attribution.masking import random_masks
+    from attnviz.attribution.masked_inputs import random_masks
 
     torch.manual_seed(0)
     assert random_masks(400, 5, 0.3, torch.zeros(1, 1, 20, 30)).mean().item() == pytest.approx(0.3, abs=0.02)

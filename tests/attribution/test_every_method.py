@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 import attnviz.attribution as house
 from attnviz.attribution import METHODS, attribute
+from attnviz.core.records import Heatmap
 from attnviz.errors import AttributionError, TargetError, UnknownNameError
-from attnviz.records import Heatmap
 
 QUICK: dict[str, dict[str, Any]] = {
     "integrated_gradients": {"steps": 3},

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from attnviz.attribution import FeatureLayout, Layer, Logits, attribute, find_layer
-from attnviz.attribution.layout import layout_of
+from attnviz.attribution.feature_layout import layout_of
 from attnviz.errors import AttributionError
 
 

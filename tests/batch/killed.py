@@ -18,7 +18,7 @@ def run_of(photos: str, out: str) -> None:
 
 if __name__ == "__main__":
     # Everything heavy is imported once; each line that is read is a run in a child that can be killed.
-    for name in ("attnviz.batch.compute", "attnviz.batch.local", "captum.attr", "pandas", "pyarrow.compute",
+    for name in ("attnviz.batch.shard", "attnviz.batch.local_engine", "captum.attr", "pandas", "pyarrow.compute",
                  "pyarrow.fs", "pyarrow.parquet"):  # fmt: skip
         import_module(name)
     import torch

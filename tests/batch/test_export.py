@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from attnviz.batch.details import page_name
 from attnviz.batch.export import BROWSERS, browser, export
+from attnviz.batch.image_pages import page_name
 from attnviz.batch.store import Store
 from attnviz.errors import OutputError
 

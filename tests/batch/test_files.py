@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from attnviz.batch.files import Folder, is_partial, read_image
+from attnviz.batch.remote_files import Folder, is_partial, read_image
 from attnviz.errors import ImageError, OutputError
 
 

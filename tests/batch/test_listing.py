@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from attnviz.batch.files import Folder
 from attnviz.batch.listing import Item, list_images
+from attnviz.batch.remote_files import Folder
 from attnviz.errors import DataError, ImageError
 
 

@@ -57,7 +57,7 @@ def cluster() -> Iterator[Any]:
 
 
 def engine(cluster, **options):
-    from attnviz.batch.on_ray import Cluster, RayEngine
+    from attnviz.batch.ray_engine import Cluster, RayEngine
 
     return RayEngine(Cluster(cluster.address, **options), "cpu", 1)
 
@@ -96,7 +96,7 @@ def test_two_machines_write_the_same_files_and_go_on_with_a_run_that_was_begun(p
 
 
 def test_what_cannot_be_is_told(photos, cluster, tmp_path) -> None:
-    from attnviz.batch.on_ray import Cluster, RayEngine
+    from attnviz.batch.ray_engine import Cluster, RayEngine
 
     with pytest.raises(DeviceError, match=r"no machine of the cluster has 1 CPU and 1 GPU .*1 CPU, 0 GPU"):
         run([str(photos)], str(tmp_path / "a"), ASKED, engine=engine(cluster, gpus=1.0, cpus=1.0))

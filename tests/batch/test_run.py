@@ -11,16 +11,16 @@ import torch
 from batch_photos import ODD_NAME, TINY, parquet, picture, rows
 
 import attnviz
-from attnviz.analyses.asking import Question
-from attnviz.analyses.faithfulness import FAITHFULNESS
-from attnviz.analyses.localisation import LOCALISATION
 from attnviz.batch import Asked, run
-from attnviz.batch.compute import compute, open_eyes, ways_of
-from attnviz.batch.items import Item
-from attnviz.batch.looking import look_at
-from attnviz.batch.reading import read_ahead
+from attnviz.batch.evaluate_batch import look_at
+from attnviz.batch.image_reader import read_ahead
+from attnviz.batch.item import Item
+from attnviz.batch.shard import compute, open_eyes, ways_of
 from attnviz.batch.summary import summarise
 from attnviz.errors import AttributionError, DataError, OutputError, UnknownNameError
+from attnviz.metrics.faithfulness import FAITHFULNESS
+from attnviz.metrics.localisation import LOCALISATION
+from attnviz.metrics.perturbation_curves import Question
 
 SMALL = Asked(models=(TINY,), batch=2, shard_size=4)
 
@@ -63,8 +63,8 @@ def test_the_numbers_are_those_of_explain(photos, tmp_path) -> None:
 
 
 def test_the_sparsity_of_g_is_that_of_the_study(photos, tmp_path) -> None:
-    from attnviz.analyses.study import Question as Study
-    from attnviz.analyses.study import study
+    from attnviz.analyses.sparsity_study import Question as Study
+    from attnviz.analyses.sparsity_study import study
 
     for model in (TINY, "tiny_model:attending"):
         run([str(photos)], str(tmp_path / model), replace(SMALL, models=(model,)))
@@ -299,16 +299,18 @@ def test_a_folder_that_is_a_file_or_holds_something_else_is_told(photos, tmp_pat
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_the_work(photos, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("attnviz.folders.os.access", lambda path, _mode: Path(path) != tmp_path)  # root may write
+    monkeypatch.setattr(
+        "attnviz.media.atomic_files.os.access", lambda path, _mode: Path(path) != tmp_path
+    )  # root may write
     with pytest.raises(OutputError, match=f"out/run: cannot be written, no permission in {tmp_path}"):
         run([str(photos)], str(tmp_path / "out" / "run"), SMALL)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_disk_that_is_full_loses_nothing(photos, tmp_path, monkeypatch) -> None:
-    from attnviz.batch import files
+    from attnviz.batch import remote_files
 
-    out, plain, written = tmp_path / "out", files._write_local, []
+    out, plain, written = tmp_path / "out", remote_files._write_local, []
 
     def write(path, data):
         written.append(path)
@@ -317,7 +319,7 @@ def test_a_disk_that_is_full_loses_nothing(photos, tmp_path, monkeypatch) -> Non
         plain(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, "_write_local", write)
+        patch.setattr(remote_files, "_write_local", write)
         with pytest.raises(OutputError, match=r"No space left on device; 4 of 6 images are kept, and the same command"):
             run([str(photos)], str(out), SMALL)
     run([str(photos)], str(out), SMALL)
@@ -326,7 +328,7 @@ def test_a_disk_that_is_full_loses_nothing(photos, tmp_path, monkeypatch) -> Non
 
 
 def test_a_run_may_lie_behind_a_url(photos, tmp_path) -> None:
-    from attnviz.batch.files import Folder
+    from attnviz.batch.remote_files import Folder
 
     root = f"memory://{tmp_path.name}/run"
     outcome = run([str(photos)], root, SMALL)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from attnviz.capture import capture, find_attention
+from attnviz.recording import capture
+from attnviz.tracing import find_attention
 
 N, Q, K, E = 2, 5, 7, 16
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from attnviz.capture.axes import Meaning, Part, heads_in, parts_of, reduced_axes
-from attnviz.capture.find import trace
+from attnviz.tracing.axis_meanings import Meaning, Part, heads_in, parts_of, reduced_axes
+from attnviz.tracing.find import trace
 
 BATCH, CHANNELS, GROUPS, POSITIONS = Meaning.BATCH, Meaning.CHANNELS, Meaning.GROUPS, Meaning.POSITIONS
 FRAMES, BRANCHES, SAMPLES, UNKNOWN = Meaning.FRAMES, Meaning.BRANCHES, Meaning.SAMPLES, Meaning.UNKNOWN

@@ -10,8 +10,9 @@ import torch
 from borrowed import state_of
 from torch import nn
 
-from attnviz.capture import capture, find_attention
 from attnviz.errors import CaptureError, NoAttentionError
+from attnviz.recording import capture
+from attnviz.tracing import find_attention
 
 
 class Holder:

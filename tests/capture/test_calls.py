@@ -12,9 +12,10 @@ from torch.nn import functional as F
 from torch.nn.functional import scaled_dot_product_attention as by_name
 from torch.overrides import TorchFunctionMode
 
-from attnviz.capture import capture, find_attention
-from attnviz.capture.calls import heard_by, standing
-from attnviz.intervene import intervene
+from attnviz.edits.intervention import intervene
+from attnviz.instrumentation.functional_patches import heard_by, standing
+from attnviz.recording import capture
+from attnviz.tracing import find_attention
 
 
 def modes() -> int:

@@ -12,9 +12,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from attnviz.capture import ADAPTERS, adapter, adapters, capture, find_attention
+from attnviz.edits.intervention import intervene
 from attnviz.errors import CaptureError
-from attnviz.intervene import intervene
+from attnviz.instrumentation import ADAPTERS, adapter, adapters
+from attnviz.recording import capture
+from attnviz.tracing import find_attention
 
 
 class Mixed(nn.Module):

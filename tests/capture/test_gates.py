@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from attnviz.capture import capture, find_attention
+from attnviz.core.records import Kind, Record
 from attnviz.errors import ReconstructionError
-from attnviz.records import Kind, Record
+from attnviz.recording import capture
+from attnviz.tracing import find_attention
 
 
 @pytest.mark.parametrize("name", networks.GATED)

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from attnviz.capture import STATISTICS, capture, find_attention, memory, scores
-from attnviz.capture.kept import RowsRecord, SummaryRecord
-from attnviz.capture.memory import available_bytes, choose
-from attnviz.capture.statistics import blocks_of, summarise
+from attnviz.core import attention_scores, memory_budget
+from attnviz.core.memory_budget import available_bytes, choose
+from attnviz.edits.intervention import intervene
 from attnviz.errors import CaptureError, UnknownNameError
-from attnviz.intervene import intervene
+from attnviz.recording import STATISTICS, capture
+from attnviz.recording.lazy_records import RowsRecord, SummaryRecord
+from attnviz.recording.row_statistics import blocks_of, summarise
+from attnviz.tracing import find_attention
 
 
 class Fused(nn.Module):
@@ -57,7 +59,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_rows_and_columns_are_those_of_the_whole_map(case, monkeypatch):
-    monkeypatch.setattr(scores, "BLOCK_NUMBERS", 64)  # one or two rows a block
+    monkeypatch.setattr(attention_scores, "BLOCK_NUMBERS", 64)  # one or two rows a block
     options, sizes = CASES[case]
     model, x = Fused(**options), operands(**sizes)
     (full,), through_g = captured_by(model, x, "full")
@@ -92,7 +94,7 @@ def test_dropout_inside_the_fused_operator_is_part_of_the_map():
 )  # fmt: skip
 def test_a_summary_is_the_statistics_of_the_whole_map_whatever_the_blocks(n, heads, q, k, block, seed):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scores, "BLOCK_NUMBERS", block)
+        patch.setattr(attention_scores, "BLOCK_NUMBERS", block)
         (full,), _ = captured_by(Fused(), operands(n=n, heads=heads, q=q, k=k, seed=seed), "full")
         (summary,), _ = captured_by(Fused(), operands(n=n, heads=heads, q=q, k=k, seed=seed), "summary")
     g = full.g.double()
@@ -212,7 +214,7 @@ def test_bytes_are_known_before_the_run():
 def test_a_capture_that_would_not_fit_is_refused_before_the_model_runs(monkeypatch):
     model, x = Fused(), operands(q=50, k=70)
     sites = find_attention(model, *x)
-    needed = {keep: sites.total_bytes(keep) for keep in memory.KEEPS}
+    needed = {keep: sites.total_bytes(keep) for keep in memory_budget.KEEPS}
     listen = sys.modules[capture.__module__]
     monkeypatch.setattr(listen, "available_bytes", lambda device: needed["full"] - 1)
     monkeypatch.setattr(listen, "UNASKED_BYTES", 0)
@@ -243,12 +245,12 @@ def test_nothing_fits_where_even_the_summary_is_too_much():
 def test_available_memory_is_what_linux_says_within_the_containers_limit(tmp_path, monkeypatch):
     for name, text in (("_MEMINFO", "MemTotal: 9 kB\nMemAvailable:  2048 kB\n"), ("_LIMIT", "max\n"), ("_USED", "5\n")):
         (tmp_path / name).write_text(text)
-        monkeypatch.setattr(memory, name, tmp_path / name)
+        monkeypatch.setattr(memory_budget, name, tmp_path / name)
     assert available_bytes() == 2048 * 1024
     (tmp_path / "_LIMIT").write_text("1005\n")
     assert available_bytes(torch.device("cpu")) == 1000
-    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "missing")
-    monkeypatch.setattr(memory, "_LIMIT", tmp_path / "missing")
+    monkeypatch.setattr(memory_budget, "_MEMINFO", tmp_path / "missing")
+    monkeypatch.setattr(memory_budget, "_LIMIT", tmp_path / "missing")
     assert available_bytes() is None or available_bytes() > 0
     assert available_bytes(torch.device("meta")) is None
 

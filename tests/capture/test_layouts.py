@@ -6,8 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from attnviz.capture import capture, find_attention
-from attnviz.layout import NOWHERE, PADDING
+from attnviz.core.token_layout import NOWHERE, PADDING
+from attnviz.recording import capture
+from attnviz.tracing import find_attention
 
 
 def attend(tokens: torch.Tensor, others: torch.Tensor | None = None) -> torch.Tensor:

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from attnviz.capture import capture, find_attention
-from attnviz.records import Kind
+from attnviz.core.records import Kind
+from attnviz.recording import capture
+from attnviz.tracing import find_attention
 
 
 class Scan(nn.Module):

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from attnviz.capture import capture, find_attention
-from attnviz.intervene import intervene
+from attnviz.edits.intervention import intervene
+from attnviz.recording import capture
+from attnviz.tracing import find_attention
 
 FORMS = ["gaussian", "embedded gaussian", "softmax by hand", "dot product", "relu"]
 

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from attnviz.capture import DeformableSampling, GridSampling, capture, find_attention
+from attnviz.core.records import Kind
 from attnviz.errors import CaptureError
-from attnviz.notes import notes_of_views
-from attnviz.records import Kind
+from attnviz.explanation.notes import notes_of_views
+from attnviz.recording import capture
+from attnviz.tracing import DeformableSampling, GridSampling, find_attention
 
 
 def captured_of(name, n=2):

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from attnviz.capture import WeightedSum, capture, find_attention
-from attnviz.records import Kind
+from attnviz.core.records import Kind
+from attnviz.recording import capture
+from attnviz.tracing import WeightedSum, find_attention
 
 EVERY = {**weighted_networks.WEIGHTED, **weighted_networks.CLIPS}
 

@@ -4,7 +4,8 @@ import networks
 import torch
 from torch import nn
 
-from attnviz.capture import capture, find_attention
+from attnviz.recording import capture
+from attnviz.tracing import find_attention
 
 
 class BlockAttention(nn.Module):

@@ -70,7 +70,7 @@ def test_our_errors_are_one_line_and_exit_code_1(run, monkeypatch):
     def fail(*_args, **_options):
         raise ImageError("a.png: first\nand second")
 
-    monkeypatch.setattr("attnviz.report.folder.check_folder", fail)
+    monkeypatch.setattr("attnviz.report.explanation.folder.check_folder", fail)
     result = run("explain", "a.png")
     assert result.exit_code == 1
     assert result.stderr == "Error: a.png: first and second\n"
@@ -81,7 +81,7 @@ def test_our_bugs_keep_their_traceback(run, monkeypatch):
     def fail(*_args, **_options):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("attnviz.report.folder.check_folder", fail)
+    monkeypatch.setattr("attnviz.report.explanation.folder.check_folder", fail)
     assert isinstance(run("explain", "a.png").exception, ZeroDivisionError)
 
 

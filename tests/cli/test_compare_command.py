@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attnviz.analyses.concluding import summary_of
-from attnviz.comparison import Cell, Metric, Row
+from attnviz.analyses.comparison_summary import summary_of
+from attnviz.core.comparison_results import Cell, Metric, Row
 
 QUICK = ("--methods", "gradcam,saliency", "--metrics", "insertion,average_drop")
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from attnviz.report import archive
+from attnviz.report.explanation import json_file
 
 HOUSE = Path(__file__).parents[2]
 
@@ -42,7 +42,7 @@ class TestWhatItDoes:
 
     def test_the_report_holds_what_was_asked_for(self, explain):
         explain("--target", "espresso", "--sites", "spatial", "--out", "o", "--seed", "7")
-        document = archive.load("o/explanation.json")
+        document = json_file.load("o/explanation.json")
         assert document.target.label == "espresso"
         assert [site.kind for site in document.sites] == ["spatial"]
         assert [view.name for view in document.maps] == ["(root)#1", "saliency"]
@@ -52,7 +52,7 @@ class TestWhatItDoes:
     @pytest.mark.parametrize("target", ["4", "Espresso"])
     def test_a_target_is_an_index_or_a_name(self, explain, target):
         explain("--target", target, "--out", "o")
-        assert archive.load("o/explanation.json").target.index == 4
+        assert json_file.load("o/explanation.json").target.index == 4
 
     def test_quiet_prints_nothing(self, explain):
         result = explain("--quiet")
@@ -91,7 +91,7 @@ class TestWhatItDoes:
         result = run(*words)
         assert result.exit_code == 0, result.output
         assert "note: Left out, as it does not apply: gradcam: " in result.stdout
-        settings = archive.load("o/explanation.json").settings
+        settings = json_file.load("o/explanation.json").settings
         assert settings["methods"] == ["saliency", "integrated_gradients", "smoothgrad"]
         assert settings["model"] == "tiny_model:tokens"
 
@@ -130,7 +130,7 @@ class TestGoodButOddImages:
     def test_it_is_explained(self, explain, kind):
         result = explain(image=self.make(kind))
         assert result.exit_code == 0, result.output
-        document = archive.load(f"{kind}/explanation.json")
+        document = json_file.load(f"{kind}/explanation.json")
         assert document.pixels.shape == (32, 32, 3)
         assert document.settings["image_size"] == {"single": [1, 1], "rotated": [70, 50]}.get(kind, [50, 70])
         if kind == "animated":
@@ -265,16 +265,16 @@ class TestInterruption:
         def interrupt(*_args):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("attnviz.report.panel.write", interrupt)
+        monkeypatch.setattr("attnviz.report.explanation.figure.write", interrupt)
         failed(explain("--out", "deep/o", formats="html,png"), 130)
 
     def test_a_real_signal(self, tmp_path, photo):
         """The signal arrives while a child process is at work."""
         code = (
-            "import attnviz.explain as e, os, signal, sys\n"
+            "import attnviz.explanation.explain as e, os, signal, sys\n"
             "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a parent in the background ignores it
             "def stop(*a, **k): os.kill(os.getpid(), signal.SIGINT); import time; time.sleep(30)\n"
-            "e.decode = stop; import attnviz.decoding as d; d.decode = stop\n"
+            "e.decode = stop; import attnviz.media.image_decoding as d; d.decode = stop\n"
             f"sys.argv = ['attnviz', 'explain', {photo!r}]\n"
             "from attnviz.cli.main import main; main()\n"
         )

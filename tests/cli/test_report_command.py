@@ -20,7 +20,7 @@ def photos(tmp_path: Path) -> Path:
 @pytest.fixture
 def report(run, photos, monkeypatch, request):
     if not getattr(request, "param", False):  # which is tested by itself
-        monkeypatch.setattr("attnviz.report.gallery.write", lambda folder: Path(folder) / "index.html")
+        monkeypatch.setattr("attnviz.report.dataset.write", lambda folder: Path(folder) / "index.html")
 
     def invoke(*words: str, given: object = photos, pages: int = 0):
         return run("report", given, "--model", TINY, "--out", "out", "--pages", pages, "--batch", 2, *words)
@@ -83,9 +83,9 @@ def test_the_most_surprising_images_have_a_page_of_their_own(report) -> None:
 
 
 def test_an_interruption_is_told_and_the_same_command_goes_on(report, monkeypatch) -> None:
-    from attnviz.batch import local
+    from attnviz.batch import local_engine
 
-    plain, calls = local.compute, []
+    plain, calls = local_engine.compute, []
 
     def compute(*words):
         calls.append(words)
@@ -94,7 +94,7 @@ def test_an_interruption_is_told_and_the_same_command_goes_on(report, monkeypatc
         return plain(*words)
 
     with monkeypatch.context() as patch:
-        patch.setattr(local, "compute", compute)
+        patch.setattr(local_engine, "compute", compute)
         stopped = report("--shard-size", 2)
     assert stopped.exit_code == 130
     assert "Interrupted: the images of 1 of 2 shards are kept; the same command goes on from there." in stopped.output

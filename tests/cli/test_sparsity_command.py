@@ -114,7 +114,7 @@ def test_missing_paths_and_folders_without_images_are_told(sparsity, tmp_path: P
 
 
 def test_an_interruption_leaves_what_is_needed_to_go_on(sparsity, monkeypatch) -> None:
-    from attnviz.analyses import study as module
+    from attnviz.analyses import sparsity_study as module
 
     with monkeypatch.context() as patch:
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from attnviz.images import Preprocess
+from attnviz.media.images import Preprocess
 from attnviz.models import VisionModel
 
 LABELS = ("tench", "tabby cat", "tiger cat", "rocket", "espresso")

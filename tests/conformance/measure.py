@@ -15,9 +15,10 @@ from conformance.zoo import Entry
 from torch import Tensor, nn
 from torch.overrides import _get_current_function_mode_stack
 
-from attnviz.capture import Captured, capture, find_attention
+from attnviz.core.records import Record, Site
 from attnviz.errors import ReconstructionError
-from attnviz.records import Record, Site
+from attnviz.recording import Captured, capture
+from attnviz.tracing import find_attention
 
 TOLERANCE = 1e-5
 

@@ -8,7 +8,7 @@ from conformance.zoo import ZOO, Entry
 from torch import Tensor, nn
 
 from attnviz.attribution import Logits, attribute, find_layer
-from attnviz.attribution.borrow import borrowed
+from attnviz.core.model_state import borrowed
 from attnviz.errors import AttributionError
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from attnviz.capture import capture
 from attnviz.errors import CaptureError
 from attnviz.heatmaps import joint
+from attnviz.recording import capture
 
 
 def records_of(model: nn.Module, n: int = 2):

@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attnviz.capture import Gate, capture
+from attnviz.core.records import Kind, Record, Site
 from attnviz.errors import CaptureError, UnknownNameError
 from attnviz.heatmaps import PROJECTIONS, project, projection
-from attnviz.heatmaps.project import Projection
-from attnviz.records import Kind, Record, Site
+from attnviz.heatmaps.projection import Projection
+from attnviz.recording import capture
+from attnviz.tracing import Gate
 
 X = torch.tensor([[[[1.0, -2.0], [0.0, 4.0]], [[3.0, 0.0], [0.0, -1.0]]]])
 CHANNEL = torch.tensor([[0.5, 2.0]])

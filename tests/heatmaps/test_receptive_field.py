@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from attnviz.core.records import Kind, Record, Site
 from attnviz.errors import CaptureError
 from attnviz.heatmaps import receptive_field, together
-from attnviz.records import Kind, Record, Site
 
 
 def reads(points: Tensor, source: tuple[int, int], mask: Tensor | None = None) -> Record:

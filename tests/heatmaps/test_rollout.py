@@ -5,10 +5,10 @@ import torch
 from networks import small_vit
 from torch import Tensor, nn
 
-from attnviz.capture import capture
 from attnviz.errors import CaptureError
 from attnviz.heatmaps import rollout, together
 from attnviz.heatmaps.rollout import chain
+from attnviz.recording import capture
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import pytest
 
 from attnviz.errors import TargetError, UnknownNameError
-from attnviz.models.labels import class_index, imagenet_labels
+from attnviz.models.class_names import class_index, imagenet_labels
 
 
 def test_imagenets_thousand_names_are_all_different_whatever_the_case():

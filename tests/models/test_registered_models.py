@@ -6,7 +6,7 @@ import pickle
 import pytest
 import torch
 
-from attnviz.capture import find_attention
+from attnviz.core.records import Kind
 from attnviz.errors import UnknownNameError, WeightsError
 from attnviz.models import MODELS, attend, load_model
 from attnviz.models.builtin import is_shipped, shipped_weights
@@ -14,7 +14,7 @@ from attnviz.models.card import card_path, read_card
 from attnviz.models.mechanism import LATE_BLOCKS
 from attnviz.models.trunk import EfficientNetLite0, pretrained_trunk
 from attnviz.models.weights_file import read_weights
-from attnviz.records import Kind
+from attnviz.tracing import find_attention
 
 ATTENDING = [name for name in MODELS if MODELS[name].attends]
 SHIPPED = [name for name in MODELS if is_shipped(name)]

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from attnviz.errors import WeightsError
-from attnviz.images import Preprocess
-from attnviz.models.labels import imagenet_labels
+from attnviz.media.images import Preprocess
+from attnviz.models.class_names import imagenet_labels
 from attnviz.models.trunk import EfficientNetLite0, fold_norms, load_trunk, pretrained_trunk
 
 timm = pytest.importorskip("timm")

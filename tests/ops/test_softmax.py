@@ -7,7 +7,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from attnviz.ops import native, use_kernel
-from attnviz.ops.softmax import softmax_attention
+from attnviz.ops.attention_with_map import softmax_attention
 
 LOADED, _ = native.load()
 KERNELS = ("reference", *(LOADED.isas if LOADED else ()))

@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from attnviz.capture import Gate
-from attnviz.records import Explanation, Heatmap, Kind, Prediction, Record, Score, Site
+from attnviz.core.explanation_results import Explanation, Prediction
+from attnviz.core.records import Heatmap, Kind, Record, Score, Site
+from attnviz.tracing import Gate
 
 SAMPLES = Path(__file__).parents[2] / "sample_data"
 SIDE = 224

@@ -3,7 +3,8 @@
 import pytest
 from chromium import NEEDED, Reader
 
-from attnviz.report import describe, page
+from attnviz.report import describe
+from attnviz.report.explanation import html
 
 pytestmark = NEEDED
 
@@ -13,7 +14,7 @@ OVERLAY = "#stage .overlay"
 @pytest.fixture(scope="module")
 def address(explanation, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
-    page.write(describe(explanation), path)
+    html.write(describe(explanation), path)
     return path.as_uri()
 
 
@@ -121,7 +122,7 @@ def test_every_control_has_an_accessible_name(reader):
 
 
 def test_a_hostile_file_name_runs_nothing(browser, hostile, tmp_path):
-    page.write(describe(hostile), tmp_path / "r.html")
+    html.write(describe(hostile), tmp_path / "r.html")
     context = browser.new_context()
     reader = Reader(context.new_page(), (tmp_path / "r.html").as_uri())
     assert reader.troubles == []

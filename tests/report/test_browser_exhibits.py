@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from chromium import NEEDED, Reader, expect
 
-from attnviz.report import describe, page
-from attnviz.report.document import ClipView, FrameMaps
-from attnviz.report.exhibits import Level, Outline, Points, Queries
+from attnviz.report import describe
+from attnviz.report.components import Level, Outline, Points, Queries
+from attnviz.report.core.document import ClipView, FrameMaps
+from attnviz.report.explanation import html
 
 pytestmark = NEEDED
 
@@ -63,7 +64,7 @@ def address(explanation, tmp_path_factory):
         replace(second, kind="sampling", exhibits=(points, outline)),
         *rest,
     )
-    page.write(replace(document, sites=sites, clip=clip()), path)
+    html.write(replace(document, sites=sites, clip=clip()), path)
     return path.as_uri()
 
 

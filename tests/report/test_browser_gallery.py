@@ -7,8 +7,8 @@ from chromium import NEEDED, Reader
 from runs import HOSTILE, LABELS, make_run, share_of, state_of, value_of
 
 from attnviz.cli.open import serving
-from attnviz.report.gallery import write
-from attnviz.report.names import visible
+from attnviz.report.core.formatting import visible
+from attnviz.report.dataset import write
 
 pytestmark = NEEDED
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from chromium import NEEDED, Reader, expect
 
-from attnviz.report import describe, page
-from attnviz.report.numbers import number
+from attnviz.report import describe
+from attnviz.report.core.formatting import number
+from attnviz.report.explanation import html
 
 pytestmark = NEEDED
 
@@ -18,7 +19,7 @@ def document(explanation):
 @pytest.fixture(scope="module")
 def address(document, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
-    page.write(document, path)
+    html.write(document, path)
     return path.as_uri()
 
 

@@ -14,16 +14,19 @@ import torch
 from PIL import Image
 
 from attnviz.attribution import METHODS
+from attnviz.core.records import Heatmap
 from attnviz.errors import DataError, OutputError, ReconstructionError, UnknownNameError
-from attnviz.records import Heatmap
-from attnviz.report import FILE_NAMES, archive, describe, meanings, page, panel
-from attnviz.report.bands import bands_of, chosen
-from attnviz.report.colours import coloured, levels, lookup, overlay
-from attnviz.report.document import MapView, channel_gates, colour_range
-from attnviz.report.files import make_parents, write_files
-from attnviz.report.folder import check_folder, folders_for, write_folder
-from attnviz.report.numbers import number
-from attnviz.report.viewing import scale_of, views_of
+from attnviz.media.atomic_files import make_parents, write_files
+from attnviz.report import FILE_NAMES, describe
+from attnviz.report.core import glossary
+from attnviz.report.core.colours import coloured, levels, lookup, overlay
+from attnviz.report.core.document import channel_gates
+from attnviz.report.core.formatting import number
+from attnviz.report.core.map_view import MapView, colour_range
+from attnviz.report.core.viewer_data import scale_of, views_of
+from attnviz.report.explanation import figure, html, json_file
+from attnviz.report.explanation.figure_layout import bands_of, chosen
+from attnviz.report.explanation.folder import check_folder, folders_for, write_folder
 
 
 def view(values, kind="attention"):
@@ -133,9 +136,9 @@ class TestColours:
 
 class TestArchive:
     def test_everything_comes_back(self, document, tmp_path):
-        archive.write(document, tmp_path / "e.json")
-        back = archive.load(tmp_path / "e.json")
-        assert page.render(back) == page.render(document)
+        json_file.write(document, tmp_path / "e.json")
+        back = json_file.load(tmp_path / "e.json")
+        assert html.render(back) == html.render(document)
         assert np.array_equal(back.pixels, document.pixels)
         for ours, theirs in zip(document.maps, back.maps, strict=True):
             assert ours.values.dtype == theirs.values.dtype == np.float32
@@ -147,7 +150,7 @@ class TestArchive:
         assert back.scores[0].why == "a constant map"
 
     def test_the_file_is_strict_json_and_says_its_version(self, document, tmp_path):
-        archive.write(document, tmp_path / "e.json")
+        json_file.write(document, tmp_path / "e.json")
 
         def refuse(name):
             raise AssertionError(f"{name} is not JSON")
@@ -159,7 +162,7 @@ class TestArchive:
         assert np.array_equal(values, document.maps[0].values)
 
     def test_a_summary_has_no_arrays(self, document):
-        text = json.dumps(archive.dump(document, arrays=False))
+        text = json.dumps(json_file.dump(document, arrays=False))
         assert "base64" not in text
         assert len(text) < 100_000
 
@@ -175,11 +178,11 @@ class TestArchive:
     def test_another_file_is_refused(self, tmp_path, content, message):
         (tmp_path / "e.json").write_text(content)
         with pytest.raises(DataError, match=message):
-            archive.load(tmp_path / "e.json")
+            json_file.load(tmp_path / "e.json")
 
     def test_a_missing_file_is_refused(self, tmp_path):
         with pytest.raises(DataError, match=r"e\.json: cannot be read"):
-            archive.load(tmp_path / "e.json")
+            json_file.load(tmp_path / "e.json")
 
 
 class Audit(HTMLParser):
@@ -201,7 +204,7 @@ class Audit(HTMLParser):
 
 class TestPage:
     def test_it_refers_to_nothing_outside_itself(self, document):
-        text = page.render(document)
+        text = html.render(document)
         audit = Audit()
         audit.feed(text)
         assert audit.addresses
@@ -211,19 +214,19 @@ class TestPage:
 
     def test_every_picture_and_control_has_a_name(self, document):
         audit = Audit()
-        audit.feed(page.render(document))
+        audit.feed(html.render(document))
         assert not audit.nameless
         assert "opacity" in audit.ids
         assert "opacity" in audit.labels
         assert audit.tags.count("main") == audit.tags.count("h1") == 1
 
     def test_a_file_name_that_is_html_is_only_text(self, hostile):
-        text = page.render(describe(hostile))
+        text = html.render(describe(hostile))
         assert "<img src=x" not in text
         assert "&lt;img src=x onerror=alert(1)&gt;" in text
 
     def test_it_says_what_each_number_means_and_does_not_mean(self, document):
-        text = page.render(document)
+        text = html.render(document)
         for title in (
             "Spearman correlation",
             "SSIM",
@@ -238,7 +241,7 @@ class TestPage:
             )
 
     def test_it_shows_every_map_every_site_every_note_and_the_target(self, document):
-        text = page.render(document)
+        text = html.render(document)
         assert text.count("data-map=") == len(document.maps)
         data = json.loads(re.search(r'<script type="application/json" id="data">(.+?)</script>', text)[1])
         assert [view["name"] for view in data["views"]] == [view.name for view in document.maps]
@@ -248,7 +251,7 @@ class TestPage:
             assert site.name.replace(".", ".<wbr>") in text
 
     def test_the_command_makes_the_same_report_again(self, document):
-        assert page._command(document) == (
+        assert html._command(document) == (
             "attnviz explain sample_data/chelsea.png --model cbam --target 282 --weights default --sites '*' --seed 0 "
             "--methods gradcam,saliency,integrated_gradients,smoothgrad"
         )
@@ -259,9 +262,9 @@ class TestPage:
     )
     def test_without_such_a_command_none_is_shown(self, document, change):
         other = replace(document, **change)
-        assert page._command(other) == ""
-        assert "Command that makes this report again" not in page.render(other)
-        assert "Command that makes this report again" in page.render(document)
+        assert html._command(other) == ""
+        assert "Command that makes this report again" not in html.render(other)
+        assert "Command that makes this report again" in html.render(document)
 
     def test_a_gate_between_0_and_1_says_how_much_of_that_its_colours_span(self, document):
         view, site = document.maps[1], document.sites[1]
@@ -281,32 +284,32 @@ class TestPage:
 
     def test_an_explanation_without_attention_or_attribution_has_a_page(self, explanation):
         bare = replace(explanation, records=(), heatmaps=(), scores=(), notes=(), settings={})
-        text = page.render(describe(bare))
+        text = html.render(describe(bare))
         assert "tiger cat" in text
         assert "Map of" not in text.split("<script")[0]
 
     def test_a_measure_that_nobody_described_speaks_for_itself(self, explanation):
         odd = replace(explanation.scores[1], measure="my_measure", higher_is="odder")
-        text = page.render(describe(replace(explanation, scores=(odd,))))
+        text = html.render(describe(replace(explanation, scores=(odd,))))
         assert "Higher is odder." in text
 
 
 class TestPanel:
     def test_it_is_as_wide_as_a_page_and_tiles_are_square(self, document, tmp_path):
-        panel.write(document, tmp_path / "p.png")
+        figure.write(document, tmp_path / "p.png")
         width, height = size_of(tmp_path / "p.png")
-        assert width == round(panel.WIDTH_IN * panel.DPI)
+        assert width == round(figure.WIDTH_IN * figure.DPI)
         assert 0.8 * width < height < 1.6 * width
-        figure = panel.draw(document)
-        tiles = [axis for axis in figure.axes if axis.images and not axis.axison]
+        drawn = figure.draw(document)
+        tiles = [axis for axis in drawn.axes if axis.images and not axis.axison]
         assert len(tiles) == 1 + len(document.maps)
         for tile in tiles:
             box = tile.get_window_extent()
             assert abs(box.width - box.height) < 1
 
     def test_no_text_leaves_the_figure(self, document):
-        figure = panel.draw(document)
-        boxes = [axis.get_tightbbox() for axis in figure.axes] + [text.get_window_extent() for text in figure.texts]
+        drawn = figure.draw(document)
+        boxes = [axis.get_tightbbox() for axis in drawn.axes] + [text.get_window_extent() for text in drawn.texts]
         assert len(boxes) > 20
         for box in boxes:
             assert box.x0 >= figure.bbox.x0 - 1
@@ -318,7 +321,7 @@ class TestPanel:
         import matplotlib as mpl
 
         before = dict(mpl.rcParams)
-        panel.draw(document)
+        figure.draw(document)
         assert dict(mpl.rcParams) == before
 
     def test_many_maps_are_thinned_evenly(self, document):
@@ -332,7 +335,7 @@ class TestPanel:
             explanation, image="$x^{2$.png", heatmaps=(Heatmap(torch.zeros(1, 4, 4), "gradcam", "l", "attribution"),),
             records=(), scores=(), photo=None,
         )  # fmt: skip
-        panel.write(describe(one), tmp_path / "p.png")
+        figure.write(describe(one), tmp_path / "p.png")
         assert size_of(tmp_path / "p.png")[0] > 1000
 
 
@@ -382,7 +385,7 @@ class TestFolder:
         def fail(*_args):
             raise failure
 
-        monkeypatch.setattr("attnviz.report.page.write", fail)
+        monkeypatch.setattr("attnviz.report.explanation.html.write", fail)
         wanted = KeyboardInterrupt if failure is KeyboardInterrupt else OutputError
         with pytest.raises(wanted, match="^$" if failure is KeyboardInterrupt else "No space left"):
             write_folder(document, tmp_path / "new" / "deep", ("json", "html"))
@@ -431,6 +434,6 @@ class TestFolder:
 
 @pytest.mark.parametrize("name", list(METHODS))
 def test_every_method_says_what_its_map_means_and_what_it_does_not(name):
-    meaning = meanings.method(name)
+    meaning = glossary.method(name)
     assert meaning.means.endswith(".")
     assert meaning.not_means.endswith(".")

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from runs import HOSTILE, LABELS, MAPS, make_run, share_of, state_of, value_of
 
+from attnviz.core.intervals import intervals
 from attnviz.errors import DataError, OutputError
-from attnviz.report.gallery import write
-from attnviz.report.gallery.answers import read_answers
-from attnviz.report.gallery.bootstrap import intervals
-from attnviz.report.gallery.columns import Column, gather
-from attnviz.report.gallery.figures import boxes
-from attnviz.report.gallery.overview import agreement, model_rows, surprises, wilson
-from attnviz.report.gallery.run import open_run
-from attnviz.report.gallery.scripts import call
-from attnviz.report.names import visible
+from attnviz.report.core.formatting import visible
+from attnviz.report.dataset import write
+from attnviz.report.dataset.columns import Column, gather
+from attnviz.report.dataset.figures import boxes
+from attnviz.report.dataset.js_data import call
+from attnviz.report.dataset.overview import agreement, model_rows, surprises, wilson
+from attnviz.report.dataset.predictions import read_answers
+from attnviz.report.dataset.run_folder import open_run
 
 IMAGES = 40
 
@@ -210,7 +210,7 @@ class TestFiles:
         def fail(*_args):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(sys.modules["attnviz.report.gallery.write"], "write_parts", fail)
+        monkeypatch.setattr(sys.modules["attnviz.report.dataset.write"], "write_parts", fail)
         with pytest.raises(OutputError, match="cannot be written: No space left"):
             write(tmp_path)
         assert (tmp_path / "index.html").read_text() == before

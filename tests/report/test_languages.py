@@ -10,17 +10,20 @@ import sampling_networks
 import torch
 import weighted_networks
 
-from attnviz.capture import Gate, capture, find_attention
-from attnviz.capture.pairwise import MatrixProduct
-from attnviz.capture.sampling import DeformableSampling, GridSampling, MultiScaleSampling
-from attnviz.capture.weighted import WeightedSum
-from attnviz.layout import Layout, Tokens
-from attnviz.records import Explanation, Kind, Prediction, Record, Site
-from attnviz.report import archive, describe, page
-from attnviz.report.exhibits import Bars, Outline, Pictures, Points, Profile, Queries, Strip, Views
-from attnviz.report.languages import Scene, tell
-from attnviz.report.languages.dense import groups
-from attnviz.report.languages.pairwise import PAGE_VALUES
+from attnviz.core.explanation_results import Explanation, Prediction
+from attnviz.core.records import Kind, Record, Site
+from attnviz.core.token_layout import Layout, Tokens
+from attnviz.recording import capture
+from attnviz.report import describe
+from attnviz.report.components import Bars, Outline, Pictures, Points, Profile, Queries, Strip, Views
+from attnviz.report.explanation import html, json_file
+from attnviz.report.kinds import Scene, tell
+from attnviz.report.kinds.dense import groups
+from attnviz.report.kinds.pairwise import PAGE_VALUES
+from attnviz.tracing import Gate, find_attention
+from attnviz.tracing.detectors.pairwise import MatrixProduct
+from attnviz.tracing.detectors.sampling import DeformableSampling, GridSampling, MultiScaleSampling
+from attnviz.tracing.detectors.weighted_sum import WeightedSum
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 
@@ -298,7 +301,7 @@ def test_every_network_is_told_and_comes_back_from_the_file(name, tmp_path):
     for site in document.sites:
         assert site.exhibits, site.kind
         assert all(one.title and one.caption for one in site.exhibits)
-    archive.write(document, tmp_path / "e.json")
-    text = page.render(document)
-    assert page.render(archive.load(tmp_path / "e.json")) == text
+    json_file.write(document, tmp_path / "e.json")
+    text = html.render(document)
+    assert html.render(json_file.load(tmp_path / "e.json")) == text
     assert len(text) < 1_000_000

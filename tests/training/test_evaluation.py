@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from attnviz.analyses.localisation import pointing
+from attnviz.core.intervals import resampled
 from attnviz.errors import DataError, UnknownNameError
-from attnviz.heatmaps.joint import JOINT
+from attnviz.heatmaps.joint_gates import JOINT
+from attnviz.metrics.localisation import pointing
 from attnviz.models import attend
 from attnviz.models.trunk import pretrained_trunk
 from attnviz.training.card import card_text
 from attnviz.training.evaluation import evaluate
 from attnviz.training.features import DataRecipe
-from attnviz.training.figures import resampled
-from attnviz.training.maps import FEATURE_NORM, energy
+from attnviz.training.map_scores import FEATURE_NORM, energy
 
 
 def quiet(_):

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
+from attnviz.training.cutout_patches import cut_patches
 from attnviz.training.features import DataRecipe
-from attnviz.training.patches import cut_patches
 from attnviz.training.sources import Source
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from attnviz.errors import DataError
 from attnviz.training import sources as module
-from attnviz.training.rcc import read_rcc
+from attnviz.training.qt_resources import read_rcc
 from attnviz.training.sources import find_sources, is_held_out, split
 
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attnviz.comparison import words
-from attnviz.report.bands import cut
-from attnviz.report.colours import overlay
-from attnviz.report.document import MapView, colour_range
-from attnviz.report.pages import Drawn
+from attnviz.core.comparison_results import words
+from attnviz.report.core.colours import overlay
+from attnviz.report.core.map_view import MapView, colour_range
+from attnviz.report.core.templating import Drawn
+from attnviz.report.explanation.figure_layout import cut
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from attnviz.comparison import Comparison
+    from attnviz.core.comparison_results import Comparison
 
 _TILES = 6  # in a row
 _TILE_IN, _TITLE_IN, _HEAD_IN = 1.6, 0.3, 0.3  # side of a tile; above a tile; above the tiles of an image

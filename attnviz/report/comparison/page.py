@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from attnviz.comparison import Comparison
-from attnviz.report.pages import Drawn, embedded, settings_rows, template
+from attnviz.core.comparison_results import Comparison
+from attnviz.report.core.templating import Drawn, embedded, settings_rows, template
 
 
 def render(found: Comparison, figures: Iterable[tuple[Drawn, Path]]) -> str:

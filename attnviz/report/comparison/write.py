@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from attnviz.comparison import Comparison
-from attnviz.report.files import check_files
-from attnviz.report.pages import Found, write_found
+from attnviz.core.comparison_results import Comparison
+from attnviz.media.atomic_files import check_files
+from attnviz.report.core.templating import Found, write_found
 
 FORMATS = {"html": "comparison.html", "png": "figures", "json": "comparison.json"}
 """What each format is called in the folder; ``figures`` holds one file per figure."""
@@ -17,7 +17,7 @@ def check(folder: Path, formats: Sequence[str], *, overwrite: bool) -> None:
     """Say before the work whether its result can be written.
 
     Raises:
-        OutputError: see :func:`~attnviz.report.files.check_files`.
+        OutputError: see :func:`~attnviz.media.atomic_files.check_files`.
     """
     check_files(folder, [FORMATS[name] for name in formats], "comparison", overwrite=overwrite)
 
@@ -35,7 +35,7 @@ def write(found: Comparison, folder: Path, formats: Sequence[str], *, overwrite:
         The files, in the order of ``formats``.
 
     Raises:
-        OutputError: see :func:`~attnviz.report.files.write_files`.
+        OutputError: see :func:`~attnviz.media.atomic_files.write_files`.
     """
     from attnviz.report.comparison.figures import draw
     from attnviz.report.comparison.page import render

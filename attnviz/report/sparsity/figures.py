@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnviz.report.pages import Drawn
-from attnviz.studies import CausalFinding, Matrix, ModelFinding, SparsityStudy
+from attnviz.core.sparsity_results import CausalFinding, Matrix, ModelFinding, SparsityStudy
+from attnviz.report.core.templating import Drawn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

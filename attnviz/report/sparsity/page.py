@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from attnviz.report.pages import Drawn, embedded, settings_rows, template
+from attnviz.core.sparsity_results import SparsityStudy
+from attnviz.report.core.templating import Drawn, embedded, settings_rows, template
 from attnviz.report.sparsity.tables import tables
-from attnviz.studies import SparsityStudy
 
 
 def render(study: SparsityStudy, figures: Iterable[tuple[Drawn, Path]]) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from attnviz.report import meanings
-from attnviz.studies import CausalFinding, Estimate, ModelFinding, SiteFinding
+from attnviz.core.sparsity_results import CausalFinding, Estimate, ModelFinding, SiteFinding
+from attnviz.report.core import glossary
 
 
 class Table(NamedTuple):
@@ -49,7 +49,7 @@ def _looks(model: ModelFinding) -> Table:
     head = (
         "site",
         "kind",
-        *(meanings.measure(key[2:], "").title for key in names),
+        *(glossary.measure(key[2:], "").title for key in names),
         "input share",
         "dead",
         "open",
@@ -132,7 +132,7 @@ def _activations(model: ModelFinding) -> Table | None:
     )
     if not rows:
         return None
-    titles = (f"{meanings.measure(key.split('.')[1], '').title}, {key.split('.')[0]}" for key in keys)
+    titles = (f"{glossary.measure(key.split('.')[1], '').title}, {key.split('.')[0]}" for key in keys)
     return Table(
         "Activations", ("site or nonlinearity", *titles), rows, "From 4,096 evenly spread values of each image."
     )

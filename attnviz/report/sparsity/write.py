@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from attnviz.report.files import check_files
-from attnviz.report.pages import Found, write_found
-from attnviz.studies import SparsityStudy
+from attnviz.core.sparsity_results import SparsityStudy
+from attnviz.media.atomic_files import check_files
+from attnviz.report.core.templating import Found, write_found
 
 FORMATS = {"html": "sparsity.html", "png": "figures", "json": "sparsity.json"}
 """What each format is called in the folder; ``figures`` holds one file per figure."""
@@ -17,7 +17,7 @@ def check(folder: Path, formats: Sequence[str], *, overwrite: bool) -> None:
     """Say before the work whether its result can be written.
 
     Raises:
-        OutputError: see :func:`~attnviz.report.files.check_files`.
+        OutputError: see :func:`~attnviz.media.atomic_files.check_files`.
     """
     check_files(folder, [FORMATS[name] for name in formats], "study", overwrite=overwrite)
 
@@ -35,7 +35,7 @@ def write(study: SparsityStudy, folder: Path, formats: Sequence[str], *, overwri
         The files, in the order of ``formats``.
 
     Raises:
-        OutputError: see :func:`~attnviz.report.files.write_files`.
+        OutputError: see :func:`~attnviz.media.atomic_files.write_files`.
     """
     from attnviz.report.sparsity.figures import draw
     from attnviz.report.sparsity.page import render

@@ -1,0 +1,150 @@
+"""Is ``g`` needed as it is? Replace it by something that knows less, and see what becomes of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from attnviz.analyses.accumulators import Tally, scalar
+from attnviz.analyses.pruning import ALL, answer, outcome
+from attnviz.core.model_state import as_inference
+from attnviz.core.records import Kind, Site
+from attnviz.edits import Edit, GEdit, Mean, Moment, uniform
+from attnviz.edits.intervention import intervene
+from attnviz.recording import capture
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    r"""Every image gets the ``g`` of the next one of its batch, the last that of the first: another image's attention.
+
+    .. math:: g'_n = g_{(n + 1) \bmod N}
+
+    Attributes:
+        images: ``N``; the first axes of ``g`` may hold windows and heads too.
+
+    Raises:
+        ValueError: a batch of one image has no other.
+    """
+
+    images: int
+
+    def __post_init__(self) -> None:
+        if self.images < 2:
+            raise ValueError(f"another image's g takes a batch of 2 or more, got {self.images}")
+
+    def at(self, moment: Moment, /) -> GEdit:
+        """The roll of the images' axis, wherever the site's layout has it."""
+        return partial(_rolled, site=moment.site, images=self.images)
+
+
+def _rolled(g: Tensor, site: Site, images: int) -> Tensor:
+    layout = site.layout
+    if layout is None:
+        return g.roll(-(g.shape[0] // images), 0)
+    sizes = {"images": images, "windows": layout.windows, "heads": layout.heads}
+    apart = g.reshape(*(sizes[name] for name in layout.order), *g.shape[-2:])
+    return apart.roll(-1, layout.order.index("images")).reshape(g.shape)
+
+
+def replacements(images: int, mean: Mean | None) -> dict[str, Edit]:
+    """What ``g`` is replaced by: ``uniform`` (no preference), ``mean`` (no image), ``other`` (another image)."""
+    found: dict[str, Edit] = {"uniform": uniform}
+    if mean is not None:
+        found["mean"] = mean
+    if images > 1:
+        found["other"] = Other(images)
+    return found
+
+
+def replace(
+    model: nn.Module,
+    sites: Sequence[Site],
+    x: Tensor,
+    mean: Mean | None = None,
+    advance: Callable[[str], object] = lambda _: None,
+) -> Tally:
+    """Replace ``g`` at each site, and at all together, for one batch.
+
+    Sampling points cannot be uniform; a batch of one image has no other.
+
+    Args:
+        model: Maps ``(N, ...)`` to logits ``(N, K)``.
+        sites: From :func:`attnviz.find_attention`.
+        x: A batch.
+        mean: The mean ``g`` over a data set, from :func:`attnviz.edits.mean_over`.
+        advance: Told each scope when it is done.
+
+    Returns:
+        Of each scope, ``REPLACEMENT.WHAT`` for each replacement and each name of
+        :func:`~attnviz.analyses.pruning.outcome`.
+    """
+    plain = answer(model, x)
+    tally: Tally = {}
+    scopes = {site.name: [site] for site in sites}
+    for scope, chosen in ({**scopes, ALL: list(sites)} if len(scopes) > 1 else scopes).items():
+        for name, edit in replacements(len(x), mean).items():
+            apt = [site for site in chosen if name != "uniform" or site.kind is not Kind.SAMPLING]
+            if apt:
+                for what, value in outcome(plain, answer(model, x, edit, apt)).items():
+                    tally[scope, f"{name}.{what}"] = scalar(value)
+        advance(scope)
+    return tally
+
+
+def matters(model: nn.Module, site: Site, x: Tensor, tolerance: float = 1e-6, batch: int = 64) -> Tensor:
+    """Which entries of ``g`` matter to the answer: those whose being 0 changes a logit, for any of the images.
+
+    Each entry is dropped by itself, so that one whose place another would take counts as not needed.
+
+    Args:
+        model: Maps ``(N, ...)`` to logits ``(N, K)``.
+        site: One whose ``g`` has the images on its first axis.
+        x: Images, ``(N, ...)``.
+        tolerance: Change of a logit, relative to the largest logit, that counts as none.
+        batch: How many entries are tried at once.
+
+    Returns:
+        Of the shape of one image's ``g``, bool.
+
+    Raises:
+        ValueError: the first axis of ``g`` holds more than the images.
+    """
+    found: Tensor | None = None
+    with torch.no_grad(), as_inference(model):
+        for image in x.split(1):
+            with capture(model, [site]) as captured:
+                model(image)
+            g = captured.records[0].g
+            if g.shape[0] != 1:
+                raise ValueError(f"{site.name}: wanted the g of one image, got {g.shape[0]} maps")
+            one = torch.cat([_changes(model, site, image, tolerance, part) for part in _parts(g, batch)])
+            found = one if found is None else found | one
+            shape = g.shape[1:]
+    if found is None:
+        raise ValueError("wanted at least one image, got none")
+    return found.reshape(shape)
+
+
+def _parts(g: Tensor, batch: int) -> list[Tensor]:
+    return list(torch.arange(g[0].numel()).split(batch))
+
+
+def _changes(model: nn.Module, site: Site, image: Tensor, tolerance: float, entries: Tensor) -> Tensor:
+    """Whether dropping each of some entries changes a logit."""
+    many = image.expand(len(entries), *image.shape[1:])
+    plain = model(many)
+
+    def without(g: Tensor) -> Tensor:
+        new = g.flatten(1).clone()
+        new[torch.arange(len(entries)), entries] = 0
+        return new.view_as(g)
+
+    with intervene(model, {"*": without}, [site]):
+        edited = model(many)
+    change: Tensor = (edited - plain).abs().amax(1) > tolerance * plain.abs().amax()
+    return change.cpu()

@@ -1,0 +1,188 @@
+"""From a tally to what a report says: estimates, counts and matrices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attnviz.analyses.accumulators import Tally
+from attnviz.analyses.pruning import ORDERS
+from attnviz.core.records import Site
+from attnviz.core.sparsity_results import CausalFinding, Curve, Estimate, Heads, Matrix, ModelFinding, SiteFinding
+from attnviz.metrics.attention_sinks import sinks
+from attnviz.metrics.gate_diagnostics import dead, input_share, never_used, saturated
+from attnviz.metrics.head_similarity import cka, clusters
+from attnviz.metrics.streaming import Extremes, Histogram, Moments, Quantiles
+
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+BOUNDED = frozenset({"sigmoid", "hardsigmoid"})
+
+
+def estimate(moments: Moments) -> Estimate:
+    """One number per image, as an estimate; NaN where no image had one."""
+    low, high = moments.interval()
+    n = int(moments.count)
+    return Estimate(float(moments.mean) if n else math.nan, float(low), float(high), n)
+
+
+def found(
+    model: str,
+    images: int,
+    names: Sequence[tuple[str, Site]],
+    tally: Tally,
+    shares: Sequence[float],
+    notes: Iterable[str],
+) -> ModelFinding:
+    """What a tally tells of a model.
+
+    Args:
+        model: Its name.
+        images: How many images were seen.
+        names: The records' names, with their sites.
+        tally: Of all images.
+        shares: What was kept where ``g`` was pruned.
+        notes: What the reader must know.
+    """
+    of_model = {what: value for (site, what), value in tally.items() if site == "" and isinstance(value, Moments)}
+    known = {name for name, _ in names}
+    outliers = {name: value for (name, what), value in tally.items() if what == "outliers"}
+    extra = dict.fromkeys(name for name, what in tally if name not in known and what.startswith(("before.", "after.")))
+    scopes = dict.fromkeys(name for name, what in tally if what.endswith(".kl"))
+    return ModelFinding(
+        model,
+        images,
+        tuple(site_finding(name, site, tally) for name, site in names),
+        {name: _measures(name, tally) for name in extra},
+        tuple(_causal(scope, tally, shares) for scope in scopes),
+        tuple(_matrix(what.split(" ", 2)[2], value.mean) for what, value in of_model.items() if what[:7] == "cosine "),
+        next((_matrix(what[10:], value.mean) for what, value in of_model.items() if what[:10] == "agreement "), None),
+        {name: _received(value) for name, _ in names if isinstance(value := tally.get((name, "received")), Moments)},
+        {name: estimate(value) for name, value in outliers.items() if isinstance(value, Moments)},
+        tuple(notes),
+    )  # fmt: skip
+
+
+def site_finding(name: str, site: Site, tally: Tally) -> SiteFinding:
+    """What a tally tells of one site."""
+    values, strengths, curve = (tally.get((name, what)) for what in ("values", "strengths", "lorenz"))
+    at = values.at(torch.tensor(QUANTILES, dtype=torch.float64)).tolist() if isinstance(values, Quantiles) else []
+    facts: dict[str, Any] = {}
+    units, extremes, carried = (tally.get((name, what)) for what in ("units", "range", "carried"))
+    if isinstance(units, Moments):
+        facts.update(input_share=input_share(units), entries=units.mean.numel(), lifetime=_lifetime(units, extremes))
+    if isinstance(extremes, Extremes):
+        facts["dead"] = int(dead(extremes).sum())
+        if site.squash in BOUNDED and float(extremes.high.max()) <= 1:
+            facts["saturated"] = int(saturated(extremes).sum())
+    if isinstance(carried, Extremes):
+        facts.update(channels=carried.low.numel(), never_used=int(never_used(carried).sum()))
+    return SiteFinding(
+        name,
+        site.kind.value,
+        _measures(name, tally),
+        {f"{q:g}": value for q, value in zip(QUANTILES, at, strict=False)},
+        tuple(strengths.counts.tolist()) if isinstance(strengths, Histogram) else (),
+        tuple(curve.mean.tolist()) if isinstance(curve, Moments) else (),
+        heads=_heads(name, tally),
+        **facts,
+    )
+
+
+def _measures(name: str, tally: Tally) -> dict[str, Estimate]:
+    parts = ("g.", "before.", "after.")
+    return {
+        what: estimate(value)
+        for (site, what), value in tally.items()
+        if site == name and what.startswith(parts) and isinstance(value, Moments)
+    }
+
+
+def _lifetime(units: Moments, extremes: object) -> float:
+    """Mean lifetime sparsity, from mean and variance; a gate with a sign has none here."""
+    if isinstance(extremes, Extremes) and float(extremes.low.min()) < 0:
+        return math.nan
+    n = units.count
+    square = units.squares / n.clamp_min(1) + units.mean.square()
+    sparsity = (1 - units.mean.square() / square) / (1 - 1 / n)
+    return float(sparsity.clamp(0, 1)[(n > 1) & (square > 0)].mean())
+
+
+def _heads(name: str, tally: Tally) -> Heads | None:
+    received = tally.get((name, "received"))
+    if not isinstance(received, Moments):
+        return None
+    keys = received.mean
+    count = keys.shape[0]
+    js, h = tally.get((name, "jensen_shannon")), tally.get((name, "hsic"))
+    cosine = _own_cosine(name, tally)
+    return Heads(
+        count=count,
+        distinct=len(set(clusters(cosine))),
+        cosine=_between(cosine),
+        jensen_shannon=_between(js.mean) if isinstance(js, Moments) else math.nan,
+        cka=_between(cka(h.mean)) if isinstance(h, Moments) and bool((h.count > 0).all()) else math.nan,
+        sinks=int(sinks(keys).any(1).sum()),
+        strongest_key=float(keys.amax(1).mean()),
+    )
+
+
+def _own_cosine(name: str, tally: Tally) -> Tensor:
+    """The block of one site in the matrix of all heads."""
+    for (site, what), value in tally.items():
+        if site == "" and what.startswith("cosine ") and isinstance(value, Moments):
+            start = 0
+            for part in what.split(" ", 2)[2].split("|"):
+                other, _, count = part.rpartition(":")
+                end = start + int(count)
+                if other == name:
+                    return value.mean[start:end, start:end]
+                start = end
+    return torch.ones(1, 1)
+
+
+def _between(similarity: Tensor) -> float:
+    """The mean over pairs of different heads."""
+    n = len(similarity)
+    pairs = similarity[~torch.eye(n, dtype=torch.bool)]
+    return float(pairs.nanmean()) if n > 1 else math.nan
+
+
+def _received(moments: Moments) -> tuple[float, ...]:
+    keys = moments.mean.mean(0)
+    return tuple((keys * keys.numel()).tolist())
+
+
+def _matrix(label: str, values: Tensor) -> Matrix:
+    names: list[str] = []
+    for part in label.split("|"):
+        name, _, count = part.rpartition(":")
+        names += [f"{name}·{head}" for head in range(int(count))] if name and count.isdecimal() else [part]
+    return Matrix(tuple(names), tuple(map(tuple, values.tolist())))
+
+
+def _causal(scope: str, tally: Tally, shares: Sequence[float]) -> CausalFinding:
+    mine: Mapping[str, Moments] = {
+        what: value for (site, what), value in tally.items() if site == scope and isinstance(value, Moments)
+    }
+    curves = {what.removeprefix("pruned."): _curve(v) for what, v in mine.items() if what.startswith("pruned.")}
+    one = {what: estimate(mine[what]) for what in ("needed", "looks", "gap") if what in mine}
+    replaced = ("uniform.", "mean.", "other.")
+    return CausalFinding(
+        scope,
+        tuple(shares),
+        curves,
+        {order: estimate(mine[f"area.{order}"]) for order in ORDERS if f"area.{order}" in mine},
+        one.get("needed"),
+        one.get("looks"),
+        one.get("gap"),
+        {what: estimate(value) for what, value in mine.items() if what.startswith(replaced)},
+    )
+
+
+def _curve(moments: Moments) -> Curve:
+    low, high = moments.interval()
+    return Curve(tuple(moments.mean.tolist()), tuple(low.tolist()), tuple(high.tolist()))

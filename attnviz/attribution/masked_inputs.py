@@ -1,0 +1,213 @@
+"""Maps by hiding: what the model answers when parts of the image, or channels of a layer, are gone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from attnviz.attribution.layer_activations import answers_to, features
+from attnviz.attribution.layers import Layer, find_layer
+from attnviz.attribution.registry import Plan, check_count, method, passes_at_once
+from attnviz.attribution.targets import Logits
+from attnviz.errors import AttributionError
+
+_LAYER_VALUES = 1 << 24
+"""Values of a layer's output that run together where only what comes after it is run: 64 MiB in single precision."""
+
+
+@method("scorecam")
+def scorecam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, batch_size: int | None = None) -> Plan:
+    r"""Score-CAM: a layer's features, each channel weighted by the answer to the image seen through it alone.
+
+    .. math:: L = \mathrm{ReLU}(\sum_k \alpha_k A^k), \quad
+        \alpha_k = \frac{\exp s(x \odot M^k)}{\sum_j \exp s(x \odot M^j)}, \quad
+        M^k = \frac{U(A^k) - \min U(A^k)}{\max U(A^k) - \min U(A^k)}
+
+    ``U`` brings a channel to the size of the image bilinearly. A channel that is the same everywhere masks everything:
+    all of these share one answer, that to an image of zeros.
+
+    Args:
+        logits: The model.
+        x: Images.
+        layer: As for ``gradcam``.
+        batch_size: Masked images that run together.
+
+    Raises:
+        AttributionError: the model has no features with positions to explain.
+
+    Source: Wang et al., CVPR workshops 2020, algorithm 1. torchcam scales a channel before it is enlarged, and
+    pytorch-grad-cam enlarges with aligned corners; at the image's own resolution all three are equal.
+    """
+    from attnviz.attribution.captum_wrappers import LayerAttribution
+
+    check_count("scorecam", batch_size=batch_size)
+    found = find_layer(logits, x, layer)
+    at_once = batch_size or passes_at_once(x)
+
+    def explain(images: Tensor, targets: Tensor) -> Tensor:
+        maps = []
+        for image, target in zip(images.split(1), targets.tolist(), strict=True):
+            a, _ = features(logits, found, image)
+            scores = _scores_through(logits, image, a[0], target, at_once)
+            maps.append(torch.einsum("c,nchw->nhw", scores.softmax(0).to(a.dtype), a).clamp_min(0))
+        return torch.cat(maps)
+
+    return Plan(
+        attribution=LayerAttribution(logits, found, explain),
+        reduce=lambda values: values[:, 0],
+        source=found.path,
+        images_at_once=1,
+        differentiates=False,
+    )
+
+
+@torch.no_grad()
+def _scores_through(logits: Logits, image: Tensor, channels: Tensor, target: int, at_once: int) -> Tensor:
+    """The logit of ``target`` for the image seen through each channel ``(C, h, w)``: ``(C,)``."""
+    low, high = channels.flatten(1).amin(1), channels.flatten(1).amax(1)
+    varying = (high > low).nonzero()[:, 0]
+    scores = channels.new_zeros(len(channels))
+    if len(varying) < len(channels):
+        scores[high <= low] = logits(torch.zeros_like(image))[0, target].to(scores)
+    image = image.contiguous(memory_format=torch.channels_last)
+    for chosen in varying.split(at_once):
+        masks = F.interpolate(channels[chosen, None], image.shape[2:], mode="bilinear", align_corners=False)
+        least = masks.amin(dim=(2, 3), keepdim=True)
+        masks = (masks - least) / (masks.amax(dim=(2, 3), keepdim=True) - least).clamp_min(1e-30)
+        scores[chosen] = logits(image * masks)[:, target].to(scores)
+    return scores
+
+
+@method("ablationcam")
+def ablationcam(
+    logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bool = True, batch_size: int | None = None
+) -> Plan:
+    r"""Ablation-CAM: a layer's features, each channel weighted by how much the logit drops without it.
+
+    .. math:: L = \mathrm{ReLU}(\sum_k w_k A^k), \quad w_k = \frac{s - s_k}{s}
+
+    ``s_k`` is the logit with channel ``k`` set to 0, in all tokens. Only what comes after the layer is run for each
+    channel. A logit that is exactly 0 has no relative drop: the map is zero.
+
+    Args:
+        logits: The model.
+        x: Images.
+        layer: As for ``gradcam``.
+        relu: As for ``gradcam``.
+        batch_size: Channels that run together.
+
+    Raises:
+        AttributionError: the model has no features with positions to explain.
+
+    Source: Desai and Ramaswamy, WACV 2020, equations 3 and 4. pytorch-grad-cam sets a channel far below the smallest
+    feature where the layer has negative ones; on layers after a ReLU both are equal.
+    """
+    from attnviz.attribution.captum_wrappers import LayerAttribution
+
+    check_count("ablationcam", batch_size=batch_size)
+    found = find_layer(logits, x, layer)
+
+    def explain(images: Tensor, targets: Tensor) -> Tensor:
+        maps = []
+        for image, target in zip(images.split(1), targets.tolist(), strict=True):
+            a, plain = features(logits, found, image)
+            at_once = batch_size or max(1, min(a.shape[1], _LAYER_VALUES // a[0].numel()))
+            without = answers_to(logits, found, image, plain, _without_channels(found), a.shape[1], at_once)[:, target]
+            score = plain[0, target]
+            drops = torch.where(score == 0, 0, (score - without) / score)
+            values = torch.einsum("c,nchw->nhw", drops.to(a.dtype), a)
+            maps.append(values.clamp_min(0) if relu else values)
+        return torch.cat(maps)
+
+    return Plan(
+        attribution=LayerAttribution(logits, found, explain),
+        reduce=lambda values: values[:, 0],
+        source=found.path,
+        images_at_once=1,
+        differentiates=False,
+    )
+
+
+def _without_channels(layer: Layer) -> Callable[[Tensor, int, int], Tensor]:
+    """From an output, a first and a last channel to copies of it, each without one of these channels."""
+    axis = layer.layout.channel_axis
+
+    def change(output: Tensor, first: int, last: int) -> Tensor:
+        rows = torch.arange(last - first, device=output.device)
+        changed = output.repeat(last - first, *(1,) * (output.ndim - 1))
+        changed.movedim(axis, 1)[rows, rows + first] = 0
+        return changed
+
+    return change
+
+
+@method("rise")
+def rise(
+    logits: Logits,
+    x: Tensor,
+    *,
+    samples: int = 1000,
+    cells: int = 7,
+    keep: float = 0.5,
+    batch_size: int | None = None,
+) -> Plan:
+    r"""RISE: the mean of random masks, each weighted by the probability of the class in the image seen through it.
+
+    .. math:: M_{ij} = \frac{1}{p\,n} \sum_{k=1}^n P(c \mid x \odot m_k) \, m_{k, ij}
+
+    A mask is a grid of cells that are open with probability ``p``, enlarged bilinearly and shifted at random.
+
+    Args:
+        logits: The model.
+        x: Images.
+        samples: ``n``. The paper takes 4000 and 8000.
+        cells: How many cells a mask has along each side.
+        keep: ``p``, the share of cells that are open.
+        batch_size: Masked images that run together.
+
+    Returns:
+        Values are probabilities: about the mean answer to a masked image, higher where the class needs the place.
+
+    Raises:
+        AttributionError: fewer than 1 sample or cell, or a share that is not between 0 and 1.
+
+    Source: Petsiuk et al., BMVC 2018, section 3.2. Masks differ from pixel to pixel only by bilinear interpolation.
+    """
+    from attnviz.attribution.captum_wrappers import ImageAttribution
+
+    check_count("rise", samples=samples, cells=cells, batch_size=batch_size)
+    if not 0 < keep < 1:
+        raise AttributionError(f"rise: keep is a share above 0 and below 1, got {keep}")
+    at_once = batch_size or passes_at_once(x)
+
+    def explain(images: Tensor, targets: Tensor) -> Tensor:
+        total = torch.zeros_like(images[:, 0])
+        for first in range(0, samples, at_once):
+            masks = random_masks(min(at_once, samples - first), cells, keep, images)
+            for n, target in enumerate(targets.tolist()):
+                seen = logits(images[n : n + 1] * masks[:, None]).softmax(1)[:, target]
+                total[n] += torch.einsum("m,mhw->hw", seen.to(masks.dtype), masks)
+        return total / (keep * samples)
+
+    return Plan(
+        attribution=ImageAttribution(logits, explain),
+        reduce=lambda values: values[:, 0],
+        images_at_once=passes_at_once(x),
+        differentiates=False,
+    )
+
+
+def random_masks(count: int, cells: int, keep: float, like: Tensor) -> Tensor:
+    """Smooth random masks for images like ``like``, ``(count, H, W)`` in [0, 1], from PyTorch's own generator."""
+    height, width = like.shape[2:]
+    cell = (math.ceil(height / cells), math.ceil(width / cells))
+    grid = (torch.rand(count, 1, cells + 1, cells + 1) < keep).to(like)
+    large = F.interpolate(grid, ((cells + 1) * cell[0], (cells + 1) * cell[1]), mode="bilinear", align_corners=False)[
+        :, 0
+    ]
+    rows, columns = (torch.randint(side, (count,)).tolist() for side in cell)
+    return torch.stack([mask[r : r + height, c : c + width] for mask, r, c in zip(large, rows, columns, strict=True)])

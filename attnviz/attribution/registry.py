@@ -1,0 +1,209 @@
+"""The registry of attribution methods, and the one way in which all of them are run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attnviz.attribution.targets import Logits, as_targets
+from attnviz.core.model_state import borrowed, seeded
+from attnviz.core.records import Heatmap
+from attnviz.core.registry import Registry
+from attnviz.errors import AttributionError
+
+if TYPE_CHECKING:
+    from captum.attr import Attribution
+
+METHODS: Registry[Method] = Registry("attribution method", home="attnviz.attribution")
+
+
+@runtime_checkable
+class HasModule(Protocol):
+    """A model with its labels and preprocessing, such as ``VisionModel``."""
+
+    @property
+    def module(self) -> nn.Module:
+        """Images ``(N, C, H, W)`` to logits ``(N, classes)``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """An attribution that is ready to run: Captum's object, and how its result becomes a map.
+
+    Attributes:
+        attribution: Captum's object. It composes with Captum's own tools.
+        reduce: From the attribution ``(n, C, h, w)`` to a map ``(n, h, w)``.
+        source: What the values describe: ``"input"``, or the path of a layer.
+        differentiates: Whether the method takes gradients with respect to the images; one that only asks the model, or
+            that follows what comes after a layer alone, runs without them.
+        images_at_once: How many images go through the model together.
+        arguments: What ``attribute`` is called with for some images, besides them and their targets.
+    """
+
+    attribution: Attribution
+    reduce: Callable[[Tensor], Tensor]
+    source: str = "input"
+    images_at_once: int = 1
+    differentiates: bool = True
+    arguments: Callable[[Tensor], Mapping[str, Any]] = lambda _images: {}
+
+    def run(self, images: Tensor, targets: Tensor) -> Tensor:
+        """The map of some images, ``(n, H, W)``, bilinear where the attribution is smaller than the image."""
+        images = images.detach().clone().requires_grad_(self.differentiates)
+        values = self.attribution.attribute(images, target=targets, **self.arguments(images))
+        values = self.reduce(values.detach()).to(images.dtype)
+        if values.shape[1:] == images.shape[2:]:
+            return values
+        return F.interpolate(values[:, None], images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """An attribution method: called with a model, images and targets, it gives a heatmap.
+
+    Attributes:
+        name: Its name in :data:`METHODS`.
+        plan: From a model, images and the method's own options to a :class:`Plan`.
+    """
+
+    name: str
+    plan: Callable[..., Plan]
+
+    @property
+    def summary(self) -> str:
+        """One line that says what the method shows."""
+        return (self.plan.__doc__ or "").strip().splitlines()[0]
+
+    def __call__(
+        self,
+        vision: HasModule | nn.Module,
+        x: Tensor,
+        target: int | Tensor | Sequence[int],
+        *,
+        seed: int | torch.Generator = 0,
+        progress: Callable[[int], object] | None = None,
+        **options: Any,
+    ) -> Heatmap:
+        """See :func:`attribute`."""
+        module = vision if isinstance(vision, nn.Module) else vision.module
+        if not isinstance(x, Tensor) or x.ndim != 4 or not x.is_floating_point() or 0 in x.shape:
+            got = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+            raise AttributionError(f"{self.name}: wanted a floating-point tensor of images (N, C, H, W), got {got}")
+        targets = as_targets(target, len(x))
+        start = seed if isinstance(seed, int) else int(torch.randint(2**62, (), generator=seed, device=seed.device))
+        with seeded(x.device, start), borrowed(module), self._named():
+            plan = self.plan(Logits(module, int(targets.max()), progress), x.clone(), **options)
+            maps = []
+            batches = (torch.split(t, plan.images_at_once) for t in (x, targets.to(x.device, copy=True)))
+            for images, wanted in zip(*batches, strict=True):
+                with seeded(x.device, start):
+                    maps.append(plan.run(images, wanted))
+        values = torch.cat(maps)
+        if not bool(values.isfinite().all()):
+            bad = int((~values.isfinite()).sum())
+            raise AttributionError(
+                f"{self.name}: {bad} of {values.numel()} values are NaN or infinite for {type(module).__name__}"
+            )
+        return Heatmap(values=values, method=self.name, source=plan.source, kind="attribution")
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors of a method say which one it is."""
+        try:
+            yield
+        except AttributionError as error:
+            if str(error).startswith(f"{self.name}: "):
+                raise
+            raise AttributionError(f"{self.name}: {error}") from error
+
+
+def method(name: str) -> Callable[[Callable[..., Plan]], Method]:
+    """Decorator that makes a method of a function that plans it, and enters it in :data:`METHODS`."""
+
+    def enter(plan: Callable[..., Plan]) -> Method:
+        entry = Method(name, plan)
+        METHODS.register(name)(entry)
+        return entry
+
+    return enter
+
+
+def attribute(
+    vision: HasModule | nn.Module,
+    x: Tensor,
+    target: int | Tensor | Sequence[int],
+    method: str,
+    *,
+    seed: int | torch.Generator = 0,
+    progress: Callable[[int], object] | None = None,
+    **options: Any,
+) -> Heatmap:
+    """Which parts of each image speak for a class.
+
+    What is explained is the logit, before any softmax. The model runs in eval mode and is left as it was found: mode,
+    ``requires_grad``, ``.grad``, hooks and the random state, also after an error.
+
+    Args:
+        vision: A model that gives logits ``(N, classes)``, or an object with one as ``.module``.
+        x: Images ``(N, C, H, W)``, preprocessed.
+        target: The class to explain: one for all images, or one for each, ``(N,)``.
+        method: A name in :data:`METHODS`.
+        seed: Where random methods start: the same for every image, so that a batch gives what its images give alone. A
+            generator is asked for one number.
+        progress: Told of every forward pass how many images it holds.
+        options: The method's own, see ``docs/reference/attribution.md``.
+
+    Returns:
+        A heatmap at the size of the image, ``(N, H, W)``, with the dtype and the device of ``x``. An image on which
+        the logit does not depend has a map of zeros.
+
+    Raises:
+        UnknownNameError: no such method, or no such layer.
+        TargetError: a class that the model does not have.
+        AttributionError: the method does not apply to this model, or the values are not finite.
+    """
+    return METHODS[method](vision, x, target, seed=seed, progress=progress, **options)
+
+
+def counted(told: Callable[[str, int, int], object], step: str, at: int, steps: int) -> Callable[[int], None]:
+    """Tell that a step begins, and hand out a ``progress`` for :func:`attribute`.
+
+    While the step runs, that tells how many images have gone through the model for it.
+    """
+    told(step, at, steps)
+    images = 0
+
+    def passed(more: int) -> None:
+        """So many more."""
+        nonlocal images
+        images += more
+        told(f"{step}, {images:,} images through the model", at, steps)
+
+    return passed
+
+
+def passes_at_once(x: Tensor) -> int:
+    """How many images of the size of ``x`` to run together: fast, and bounded in memory.
+
+    As many as hold the pixels of 8 images of 224 px on a CPU, where more is not faster, and of 64 elsewhere.
+    """
+    budget = (8 if x.device.type == "cpu" else 64) * 224 * 224
+    return max(1, budget // (x.shape[2] * x.shape[3]))
+
+
+def check_count(name: str, **counts: int | None) -> None:
+    """Refuse a count below 1; ``None`` stands for a choice of ours.
+
+    Raises:
+        AttributionError: it is below 1.
+    """
+    for option, count in counts.items():
+        if count is not None and count < 1:
+            raise AttributionError(f"{name}: {option} is at least 1, got {count}")

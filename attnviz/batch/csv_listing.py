@@ -1,0 +1,121 @@
+"""A table of images with labels, boxes and masks: every mistake is told with its line."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from attnviz.batch.item import Box, Item
+from attnviz.batch.remote_files import is_url
+from attnviz.errors import DataError
+
+CORNERS = ("x0", "y0", "x1", "y1")
+COLUMNS = ("path", "label", *CORNERS, "boxes", "mask")
+
+
+def read_csv(path: Path) -> tuple[list[Item], list[str]]:
+    """The images of a table, in the order of their first lines; lines of one path are joined, their boxes added.
+
+    Args:
+        path: UTF-8, with a header: ``path`` and any of ``label``, ``x0,y0,x1,y1``, ``boxes``
+            (``"x0 y0 x1 y1; x0 y0 x1 y1"``), ``mask``. An empty cell says nothing.
+
+    Returns:
+        The items, and what the reader must know.
+
+    Raises:
+        DataError: no such column, a line that cannot be understood, or two that contradict each other.
+    """
+    items: dict[str, Item] = {}
+    lines: dict[str, int] = {}
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            names = _header(path, reader.fieldnames)
+            for row in reader:
+                where = f"{path}, line {reader.line_num}"
+                item = _item(where, path, row)
+                first = items.get(item.path)
+                items[item.path] = item if first is None else _joined(where, lines[item.path], first, item)
+                lines.setdefault(item.path, reader.line_num)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.reader.line_num}: {error}") from error
+    if not items:
+        raise DataError(f"{path}: names no image, only a header")
+    unused = [name for name in names if name not in COLUMNS]
+    return list(items.values()), [f"Columns of {path} that are not used: {', '.join(unused)}."] if unused else []
+
+
+def _header(path: Path, names: object) -> list[str]:
+    found = [str(name).strip() for name in names] if isinstance(names, list) else []
+    if "path" not in found:
+        raise DataError(f"{path}, line 1: wanted a column named path, got {', '.join(found) or 'nothing'}")
+    some = [name for name in CORNERS if name in found]
+    if some and len(some) < len(CORNERS):
+        raise DataError(f"{path}, line 1: a box has the columns {', '.join(CORNERS)}, got only {', '.join(some)}")
+    double = next((name for name in COLUMNS if found.count(name) > 1), None)
+    if double:
+        raise DataError(f"{path}, line 1: the column {double} is there twice")
+    return found
+
+
+def _item(where: str, path: Path, row: Mapping[str | None, object]) -> Item:
+    if None in row:
+        raise DataError(f"{where}: has more cells than the header has columns")
+    cells = {str(name).strip(): value if isinstance(value, str) else None for name, value in row.items()}
+    missing = [name for name, value in cells.items() if value is None]
+    if missing:
+        raise DataError(f"{where}: has no cell for {', '.join(missing)}")
+    name = cells["path"]
+    if not name or not name.strip():
+        raise DataError(f"{where}: the path is empty")
+    mask = (cells.get("mask") or "").strip() or None
+    return Item(
+        number=0,
+        path=beside(path, name),  # a file's name may begin or end with a blank
+        label=(cells.get("label") or "").strip() or None,
+        boxes=tuple(_boxes(where, cells)),
+        mask=None if mask is None else beside(path, mask),
+    )
+
+
+def beside(path: Path, name: str) -> str:
+    """A name in a list, relative to the folder of the list; URLs and absolute paths as they are."""
+    return name if is_url(name) or Path(name).is_absolute() else str(path.parent / name)
+
+
+def _boxes(where: str, cells: Mapping[str, str | None]) -> list[Box]:
+    texts = [part for part in (cells.get("boxes") or "").split(";") if part.strip()]
+    boxes = [_box(where, part.replace(",", " ").split()) for part in texts]
+    corners = [(cells.get(name) or "").strip() for name in CORNERS]
+    if any(corners):
+        boxes.append(_box(where, corners))
+    return list(dict.fromkeys(boxes))
+
+
+def _box(where: str, texts: list[str]) -> Box:
+    try:
+        values = [float(text) for text in texts]
+    except ValueError:
+        raise DataError(
+            f"{where}: a box is four numbers, got {' '.join(text or '(empty)' for text in texts)}"
+        ) from None
+    if len(values) != 4 or not all(math.isfinite(value) and abs(value) < 2**31 for value in values):
+        raise DataError(f"{where}: a box is four numbers, got {' '.join(texts)}")
+    x0, y0, x1, y1 = (round(value) for value in values)
+    if x1 <= x0 or y1 <= y0:
+        raise DataError(f"{where}: a box is left, top, right, bottom; {x0} {y0} {x1} {y1} is empty")
+    return x0, y0, x1, y1
+
+
+def _joined(where: str, line: int, first: Item, item: Item) -> Item:
+    """Two lines of one image as one item."""
+    for what, one, other in (("label", first.label, item.label), ("mask", first.mask, item.mask)):
+        if None not in {one, other} and one != other:
+            raise DataError(f"{where}: the {what} of {item.path} is {other!r} here and {one!r} in line {line}")
+    label, mask = first.label or item.label, first.mask or item.mask
+    return Item(0, item.path, label, tuple(dict.fromkeys((*first.boxes, *item.boxes))), mask)

@@ -1,0 +1,235 @@
+"""What one model makes of one batch: answers, maps, and every number, image by image in the results alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+from attnviz.analyses.attention_rows import groups_of
+from attnviz.analyses.sparsity_collector import DEFAULT_MEASURES
+from attnviz.attribution import METHODS
+from attnviz.batch.prepared_model import Eye, look
+from attnviz.explanation.scores import COMPARED_PX
+from attnviz.heatmaps import project, together
+from attnviz.metrics.agreement import AGREEMENT
+from attnviz.metrics.faithfulness import FAITHFULNESS
+from attnviz.metrics.fused_sparsity import quick
+from attnviz.metrics.localisation import LOCALISATION
+from attnviz.metrics.pairwise_agreement import WINDOW, of_pairs, pairs_of
+from attnviz.metrics.perturbation_curves import Question
+from attnviz.metrics.sparsity import SPARSITY
+
+if TYPE_CHECKING:
+    from attnviz.core.records import Record
+    from attnviz.metrics.registry import Measure
+
+_ZERO = "every value is zero, or one is not finite"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Map:
+    """One map of every image of a batch.
+
+    Attributes:
+        name: Unique for a model.
+        kind: ``"attention"`` or ``"attribution"``.
+        method: The projection or the method.
+        source: The site or layer, or ``"input"``.
+        values: ``(N, H, W)`` at the size of the images; NaN throughout for an image that has none.
+        missing: Why an image has none: its place in the batch -> reason.
+    """
+
+    name: str
+    kind: str
+    method: str
+    source: str
+    values: Tensor
+    missing: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Numbers:
+    """One measure of every image of a batch.
+
+    Attributes:
+        kind: ``"attention"``, ``"attribution"``, ``"site"``, ``"pair"`` or ``"answer"``.
+        subject: A map's or site's name; empty of the answer.
+        other: The second map of a pair, ``"g"`` of a site; else empty.
+        measure: Its name.
+        values: ``(N,)`` float64.
+        why: What a NaN means.
+        whys: What it means for single images: place in the batch -> reason.
+        there: ``(N,)`` bool: which images are asked; all where ``None``.
+    """
+
+    kind: str
+    subject: str
+    other: str
+    measure: str
+    values: Tensor
+    why: str
+    whys: dict[int, str] = field(default_factory=dict)
+    there: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Looked:
+    """What a model makes of a batch.
+
+    Attributes:
+        shares: ``(N, K)`` probabilities, float32 on the CPU.
+        targets: ``(N,)`` the class that is explained: the first answer.
+        maps: At most 56 pixels a side, on the CPU.
+        numbers: Every measure.
+    """
+
+    shares: Tensor
+    targets: Tensor
+    maps: tuple[Map, ...]
+    numbers: tuple[Numbers, ...]
+
+
+def look_at(eye: Eye, x: Tensor, masks: Tensor | None = None, asked: Tensor | None = None) -> Looked:
+    """Everything that is asked about a batch of images.
+
+    Args:
+        eye: The model.
+        x: ``(N, 3, S, S)`` where the model is.
+        masks: ``(N, S, S)`` bool: where the object is.
+        asked: ``(N,)`` bool: which images have a mask at all.
+
+    Raises:
+        ModelError: an answer that is no number.
+    """
+    of_sites: list[Numbers] = []
+    # What sites do is the most of a forward pass: measured while it runs, and held where it is drawn alone.
+    logits, records = look(
+        eye.vision, x, eye.shown, eye.sites, lambda record: of_sites.extend(_of_site(record, len(x)))
+    )
+    shares = logits.float().softmax(1)
+    targets = shares.argmax(1)
+    maps, numbers = _attention(eye, records, x), [*_of_answers(shares), *of_sites]
+    del records
+    maps += [_attribution(eye, name, x, targets) for name in eye.planned.methods]
+    small = [_small(one) for one in maps]
+    strength = [adaptive_avg_pool2d(one.values.float().abs()[:, None], _size(one.values))[:, 0].cpu() for one in maps]
+    numbers += _of_maps(eye, maps, strength, x, targets, masks, asked)
+    numbers += _of_pairs(maps, strength)
+    return Looked(shares.cpu(), targets.cpu(), tuple(small), tuple(numbers))
+
+
+def _attention(eye: Eye, records: Sequence[Record], x: Tensor) -> list[Map]:
+    """The maps of the sites that are shown, and those of several sites together."""
+    size = (x.shape[2], x.shape[3])
+    shown = [record for record in records if record.name in eye.mapped]
+    found = [(record.name, project(record, size=size)) for record in shown]
+    found += [(one.name, one) for one in together(shown, size)]
+    return [Map(name, "attention", one.method, name, one.values.to(x.dtype)) for name, one in found]
+
+
+def _attribution(eye: Eye, name: str, x: Tensor, targets: Tensor) -> Map:
+    """A method's map of every image; where one image of a batch is refused, each is asked alone."""
+
+    def run(images: Tensor, wanted: Tensor) -> tuple[Tensor, str]:
+        heatmap = METHODS[name](eye.vision, images, wanted, seed=eye.asked.seed, **eye.options.get(name, {}))
+        return heatmap.values.detach(), heatmap.source
+
+    missing: dict[int, str] = {}
+    source = ""
+    try:
+        values, source = run(x, targets)
+    except Exception:  # noqa: BLE001  # what is wrong with one image is told of that image
+        parts = []
+        for n in range(len(x)):
+            try:
+                part, source = run(x[n : n + 1], targets[n : n + 1])
+            except Exception as error:  # noqa: BLE001
+                missing[n] = f"{name}: {' '.join(str(error).removeprefix(f'{name}: ').split())}"
+                part = torch.full_like(x[:1, 0], math.nan)
+            parts.append(part)
+        values = torch.cat(parts)
+    return Map(name, "attribution", name, source, values, missing)
+
+
+def _size(values: Tensor) -> tuple[int, int]:
+    return min(values.shape[1], COMPARED_PX), min(values.shape[2], COMPARED_PX)
+
+
+def _small(one: Map) -> Map:
+    values = adaptive_avg_pool2d(one.values.float()[:, None], _size(one.values))[:, 0].cpu()
+    return Map(one.name, one.kind, one.method, one.source, values, one.missing)
+
+
+def _of_answers(shares: Tensor) -> list[Numbers]:
+    """How sure the model is: the lead of the first answer, and the entropy of all, relative to its maximum."""
+    p = shares.cpu().double()
+    best = p.topk(min(2, p.shape[1]), dim=1).values
+    lead = best[:, 0] - best[:, 1] if p.shape[1] > 1 else best[:, 0]
+    entropy = torch.special.entr(p).sum(1) / math.log(max(2, p.shape[1]))
+    return [
+        Numbers("answer", "", "", "margin", lead, "the answer is no number"),
+        Numbers("answer", "", "", "entropy", entropy.clamp(0, 1), "the answer is no number"),
+    ]
+
+
+def _of_site(record: Record, images: int) -> Iterator[Numbers]:
+    """How sparse ``g`` is, over the entries that compete; as ``attnviz sparsity`` measures it."""
+    groups = groups_of(record, images)
+    if groups is None or groups.shape[0] != images or groups.shape[2] < 2 or not groups.shape[1]:
+        return
+    measures = quick(groups.reshape(-1, groups.shape[2])).measures
+    for name in DEFAULT_MEASURES:
+        values = measures[name]().reshape(images, -1).nanmean(1).cpu()
+        yield Numbers("site", record.name, "g", name, values, _ZERO)
+
+
+def _of_maps(
+    eye: Eye,
+    maps: Sequence[Map],
+    strength: Sequence[Tensor],
+    x: Tensor,
+    targets: Tensor,
+    masks: Tensor | None,
+    asked: Tensor | None,
+) -> list[Numbers]:
+    """How concentrated each map is, whether the answer depends on it, and whether it finds the object."""
+    question = Question(eye.vision, x, targets) if eye.asked.metrics else None
+    numbers = []
+
+    def add(one: Map, name: str, measure: Measure, of: Callable[[], Tensor], there: Tensor | None = None) -> None:
+        values = of().detach().double().cpu()
+        values = values.index_fill(0, torch.tensor(sorted(one.missing), dtype=torch.int64), math.nan)
+        numbers.append(Numbers(one.kind, one.name, "", name, values, measure.nan_when, one.missing, there))
+
+    for one, weak in zip(maps, strength, strict=True):
+        rows = weak.flatten(1)
+        if rows.shape[1] > 1:
+            add(one, "gini", SPARSITY["gini"], quick(rows).measures["gini"])
+        for name in eye.asked.metrics if question is not None else ():
+            test = FAITHFULNESS[name]
+            add(one, name, test, lambda test=test, one=one: test(question, one.values))  # type: ignore[misc]
+        if masks is not None and asked is not None:
+            for name in LOCALISATION:
+                where = LOCALISATION[name]
+                add(one, name, where, lambda where=where, one=one: where(one.values, masks), asked)  # type: ignore[misc]
+    return numbers
+
+
+def _of_pairs(maps: Sequence[Map], strength: Sequence[Tensor]) -> list[Numbers]:
+    """How alike every two maps are, by strength, as ``attnviz explain`` measures it."""
+    if len(maps) < 2 or min(strength[0].shape[1:]) < WINDOW:
+        return []
+    found = of_pairs(torch.stack(list(strength), dim=1))
+    numbers = []
+    for column, (i, j) in enumerate(pairs_of(len(maps))):
+        whys = {**maps[j].missing, **maps[i].missing}
+        for name in AGREEMENT:
+            values, why = found[name][:, column], AGREEMENT[name].nan_when
+            numbers.append(Numbers("pair", maps[i].name, maps[j].name, name, values, why, whys))
+    return numbers

@@ -1,0 +1,78 @@
+"""The full page of single images: what ``attnviz explain`` shows of a photograph, for those that stand out."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from attnviz.batch.item import Item, shown
+from attnviz.batch.plan import LAST, Plan
+from attnviz.batch.remote_files import read_image
+from attnviz.batch.store import Store
+from attnviz.errors import AttnvizError
+from attnviz.media.image_decoding import decode
+
+
+def page_name(item: int, model: str) -> str:
+    """Where the page of an image lies.
+
+    >>> page_name(17, "timm:seresnet50")
+    'details/000017-timm_seresnet50.html'
+    """
+    return f"details/{item:06d}-{re.sub(r'[^A-Za-z0-9.-]', '_', model)}.html"
+
+
+def write_pages(
+    store: Store,
+    plan: Plan,
+    items: Sequence[Item],
+    wanted: Sequence[tuple[int, str]],
+    device: str = "auto",
+    told: Callable[[int], object] = lambda _done: None,
+) -> list[str]:
+    """Write pages that are not there yet; an image that cannot be explained has none.
+
+    Args:
+        store: The run.
+        plan: Its plan.
+        items: All its images.
+        wanted: Number of an image and name of a model, the most wanted first.
+        device: As for :func:`~attnviz.batch.run.run`.
+        told: Told how many pages are done.
+
+    Returns:
+        Their names in the run's folder.
+    """
+    from attnviz.explanation.devices import choose_device
+    from attnviz.explanation.explain import explain
+    from attnviz.models import load_model
+
+    written: dict[tuple[int, str], str] = {}
+    done = 0
+    for planned in plan.models:
+        numbers = [number for number, model in wanted if model == planned.name]
+        missing = [number for number in numbers if not store.folder.exists(page_name(number, planned.name))]
+        written.update({(number, planned.name): page_name(number, planned.name) for number in numbers})
+        if not missing:
+            continue
+        vision = load_model(planned.name, weights=plan.asked.weights, seed=plan.asked.seed)
+        vision.module.to(choose_device(device))
+        sites = "*" if plan.asked.sites == LAST else plan.asked.sites
+        for number in missing:
+            path = items[number].path
+            try:
+                picture = decode(shown(path), data=read_image(path))
+                explanation = explain(
+                    picture, vision, methods=planned.methods, sites=sites, seed=plan.asked.seed,
+                    weights=plan.asked.weights,
+                )  # fmt: skip
+                with tempfile.TemporaryDirectory() as folder:
+                    file = explanation.save(Path(folder) / "page.html")
+                    store.folder.write(page_name(number, planned.name), file.read_bytes())
+            except AttnvizError:
+                del written[number, planned.name]
+            done += 1
+            told(done)
+    return [written[key] for key in wanted if key in written]

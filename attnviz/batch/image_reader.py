@@ -1,0 +1,194 @@
+"""Read images ahead of the model: bytes, hash, picture, crops, thumbnail and masks, by threads, in order."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from attnviz.batch.item import Item
+from attnviz.batch.remote_files import read_image
+from attnviz.errors import ImageError
+from attnviz.media.image_decoding import Picture, decode
+
+if TYPE_CHECKING:
+    from attnviz.media.images import Preprocess
+
+    Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+    Mask = np.ndarray[Any, np.dtype[np.bool_]]
+
+THUMBNAIL_PX = 224
+_QUALITY = 80
+_PROPORTIONS = 0.02
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Read:
+    """An image that was read, as each model sees it.
+
+    Attributes:
+        item: Which one.
+        sha256: Of the file.
+        width: Of the upright file, in pixels.
+        height: The same.
+        crops: ``(S, S, 3)`` for each preprocessing.
+        thumbnails: JPEG of each crop that is pictured, at most 224 pixels a side, with its width and height.
+        masks: ``(S, S)`` for each preprocessing; ``None`` without boxes and masks.
+    """
+
+    item: Item
+    sha256: str
+    width: int
+    height: int
+    crops: tuple[Pixels, ...]
+    thumbnails: tuple[tuple[bytes, int, int], ...]
+    masks: tuple[Mask, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """An image that could not be read.
+
+    Attributes:
+        item: Which one.
+        reason: Why, in one line without its path.
+        sha256: Of the file; empty where that could not be read.
+        width: 0 where the file is not known to be a picture.
+        height: The same.
+    """
+
+    item: Item
+    reason: str
+    sha256: str = ""
+    width: int = 0
+    height: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """How images are shown to models.
+
+    Attributes:
+        all: Different preprocessings, each once.
+        of: For each model, its own among them.
+        pictured: For each model, the first preprocessing that shows the same part of a photograph: its thumbnail.
+    """
+
+    all: tuple[Preprocess, ...]
+    of: tuple[int, ...]
+    pictured: tuple[int, ...]
+
+    @classmethod
+    def among(cls, preprocesses: Sequence[Preprocess]) -> Ways:
+        """The ways of some models."""
+        every = tuple(dict.fromkeys(preprocesses))
+        parts = [way.resize_px / way.size_px for way in every]
+        of = tuple(map(every.index, preprocesses))
+        return cls(every, of, tuple(parts.index(parts[way]) for way in of))
+
+
+def read(item: Item, ways: Ways) -> Read | Unread:
+    """One image; whatever is wrong with it is told and nothing is raised."""
+    sha256 = ""
+    try:
+        data = read_image(item.path)
+        sha256 = hashlib.sha256(data).hexdigest()
+        picture = decode(item.path, keep_px=4 * max(way.resize_px for way in ways.all), data=data)
+        crops = tuple(way.crop(picture.pixels) for way in ways.all)
+        thumbnails = tuple(thumbnail(crop) if way in ways.pictured else (b"", 0, 0) for way, crop in enumerate(crops))
+        height, width = picture.size
+        return Read(item, sha256, width, height, crops, thumbnails, _masks(item, picture, ways))
+    except ImageError as error:
+        return Unread(item, _reason(item, error), sha256)
+    except MemoryError:
+        return Unread(item, "takes more memory than there is", sha256)
+    except Exception as error:  # noqa: BLE001  # one bad file never stops a run, whatever a decoder makes of it
+        return Unread(item, f"cannot be read: {type(error).__name__}: {' '.join(str(error).split())}", sha256)
+
+
+def _reason(item: Item, error: Exception) -> str:
+    return " ".join(str(error).removeprefix(f"{item.path}: ").split())
+
+
+def thumbnail(crop: Pixels) -> tuple[bytes, int, int]:
+    """A crop as JPEG, at most 224 pixels a side, with its width and height."""
+    image = Image.fromarray(crop)
+    if max(image.size) > THUMBNAIL_PX:
+        image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=_QUALITY)
+    return file.getvalue(), *image.size
+
+
+def _masks(item: Item, picture: Picture, ways: Ways) -> tuple[Mask, ...] | None:
+    """Where the object is, as each preprocessing crops it."""
+    if not item.boxes and item.mask is None:
+        return None
+    shape = None if item.mask is None else _mask_of(item.mask, picture)
+    masks = []
+    for way in ways.all:
+        seen = in_crop(item, way, picture.size)
+        masks.append(seen if shape is None else seen | (way.crop(shape).max(axis=2) > 127))
+    return tuple(masks)
+
+
+def _mask_of(path: str, picture: Picture) -> Pixels:
+    mask = decode(path, data=read_image(path))
+    (height, width), (rows, columns) = picture.size, mask.size
+    if abs(columns / rows - width / height) > _PROPORTIONS * width / height:
+        raise ImageError(f"the mask {path} is {columns} × {rows}, which are not the proportions of {width} × {height}")
+    return mask.pixels
+
+
+def in_crop(item: Item, way: Preprocess, size: tuple[int, int]) -> Mask:
+    """The pixels of a crop whose middles lie in a box, ``(S, S)``.
+
+    Args:
+        item: With boxes in pixels of the upright picture.
+        way: The preprocessing that crops.
+        size: ``(H, W)`` of the upright picture.
+    """
+    left, top, right, bottom = way.box(*size)
+    middles = (np.arange(way.size_px) + 0.5) / way.size_px
+    xs, ys = left + middles * (right - left), top + middles * (bottom - top)
+    seen = np.zeros((way.size_px, way.size_px), np.bool_)
+    for x0, y0, x1, y1 in item.boxes:
+        seen |= ((ys >= y0) & (ys < y1))[:, None] & ((xs >= x0) & (xs < x1))[None]
+    return seen
+
+
+@contextmanager
+def reader(workers: int) -> Iterator[ThreadPoolExecutor | None]:
+    """Threads that read; none where ``workers`` is 0. Decoding and resizing do not hold Python's lock."""
+    if workers < 1:
+        yield None
+        return
+    pool = ThreadPoolExecutor(workers, "attnviz-read")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def read_ahead(
+    items: Iterable[Item], ways: Ways, pool: ThreadPoolExecutor | None = None, ahead: int = 1
+) -> Iterator[Read | Unread]:
+    """All items in their order, at most ``ahead`` of them waiting: memory does not grow with their number."""
+    if pool is None:
+        yield from (read(item, ways) for item in items)
+        return
+    waiting: deque[Future[Read | Unread]] = deque()
+    for item in items:
+        if len(waiting) >= max(1, ahead):
+            yield waiting.popleft().result()
+        waiting.append(pool.submit(read, item, ways))
+    while waiting:
+        yield waiting.popleft().result()

@@ -1,0 +1,43 @@
+"""Shards one after the other, on this machine."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+
+from attnviz.batch.image_reader import read_ahead, reader
+from attnviz.batch.item import Item
+from attnviz.batch.plan import Plan
+from attnviz.batch.prepared_model import Eye
+from attnviz.batch.shard import compute, ways_of
+from attnviz.batch.store import Store
+
+
+def run_locally(
+    store: Store,
+    plan: Plan,
+    items: Sequence[Item],
+    todo: Sequence[int],
+    eyes: Sequence[Eye],
+    workers: int,
+    told: Callable[[int], object],
+) -> None:
+    """Compute and store shards in their order.
+
+    Args:
+        store: Where they go.
+        plan: The plan.
+        items: All images of the run.
+        todo: Numbers of the shards.
+        eyes: The models.
+        workers: Threads that read images ahead; 0 reads in turn.
+        told: Told how many images are done, each time that some are.
+    """
+    wanted = (items[n] for shard in todo for n in plan.items_of(shard))
+    with reader(workers) as pool:
+        images = read_ahead(wanted, ways_of(eyes), pool, 2 * plan.asked.batch)  # beyond the end of a shard, too
+        for shard in todo:
+            start, count = time.perf_counter(), len(plan.items_of(shard))
+            store.put(shard, compute(itertools.islice(images, count), eyes, told))
+            store.log("shard", shard=shard, images=count, seconds=round(time.perf_counter() - start, 3))

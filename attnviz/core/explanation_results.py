@@ -1,0 +1,107 @@
+"""What an explanation found, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from attnviz.core.records import Heatmap, Record, Score
+from attnviz.core.registry import Registry
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A class and its probability."""
+
+    index: int
+    label: str
+    probability: float
+
+
+class Renderer(Protocol):
+    """Writes an explanation to one file."""
+
+    def __call__(self, explanation: Explanation, path: Path) -> None:
+        """Write ``explanation`` to ``path``."""
+        ...
+
+
+RENDERERS: Registry[Renderer] = Registry("report format", home="attnviz.report")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """The frames of a clip that a model saw.
+
+    Attributes:
+        frames: ``(T, H, W, 3)`` uint8 RGB, as the model saw them.
+        photos: The same, finer, for people; ``None`` where there is nothing finer.
+        seconds: When each is seen.
+        total: How many frames the clip has.
+        shown: Which of them the rest of the explanation is about.
+        together: Whether the model looked at all of them together, or at each by itself.
+        by_frame: Probability of the target in each frame; empty where the model looked at all of them together.
+        heatmaps: Maps of every frame, ``N = T``.
+    """
+
+    frames: np.ndarray[Any, np.dtype[np.uint8]]
+    photos: np.ndarray[Any, np.dtype[np.uint8]] | None
+    seconds: tuple[float, ...]
+    total: int
+    shown: int
+    together: bool
+    by_frame: tuple[float, ...]
+    heatmaps: tuple[Heatmap, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explanation:
+    """Everything a report shows about one image and one model.
+
+    Attributes:
+        image: Path of the image, as it was given.
+        pixels: What the model saw, ``(H, W, 3)`` uint8 RGB.
+        photo: The same part of the photograph for people, at its own resolution up to some limit,
+            ``(H', W', 3)`` uint8 RGB; ``None`` where there is nothing finer than ``pixels``.
+        model: Name of the model.
+        predictions: The most probable classes, best first.
+        target: The class that the attributions explain.
+        records: What every attention site did.
+        heatmaps: Attention and attribution maps of one image, ``N = 1``.
+        scores: Every number that was measured.
+        settings: How it was made: methods, seed, device, versions.
+        notes: What the reader must know: limits and negative results.
+        clip: The frames, where ``image`` is a clip: all the rest is then about one of them, but what the model says of
+            all of them together.
+    """
+
+    image: str
+    pixels: np.ndarray[Any, np.dtype[np.uint8]]
+    model: str
+    predictions: tuple[Prediction, ...]
+    target: Prediction
+    records: tuple[Record, ...]
+    heatmaps: tuple[Heatmap, ...]
+    scores: tuple[Score, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    photo: np.ndarray[Any, np.dtype[np.uint8]] | None = None
+    clip: Clip | None = None
+
+    def save(self, path: str | Path) -> Path:
+        """Write the report in the format that the file's ending names: ``.html``, ``.png`` or ``.json``, in any case.
+
+        A file that is there already is replaced.
+
+        Raises:
+            UnknownNameError: no such format.
+            OutputError: the file cannot be written.
+        """
+        path = Path(path)
+        RENDERERS[path.suffix.removeprefix(".").lower()](self, path)
+        return path

@@ -1,0 +1,147 @@
+"""Edits of what ``g`` prefers: nothing, itself, or other places."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from attnviz.core.records import Kind
+from attnviz.edits.context import GEdit, Moment, random_order
+from attnviz.errors import CaptureError
+
+_COMPETING: Mapping[Kind, tuple[int, ...]] = {
+    Kind.CHANNEL: (1,),
+    Kind.SPATIAL: (1, 2),
+    Kind.DENSE: (1, 2, 3),
+    Kind.BRANCH: (1,),
+    Kind.TEMPORAL: (-1,),
+    Kind.PAIRWISE: (-1,),
+    Kind.POOLING: (-1,),
+    Kind.SAMPLING: (1, 2, 3),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Uniform:
+    r"""Every entry becomes the mean of those that it competes with: attention that prefers nothing.
+
+    .. math:: g'_i = \frac{1}{|K_i|} \sum_{j \in K_i} g_j
+
+    ``K_i`` are the entries that compete with ``i``: where a softmax made ``g``, this is ``1/|K_i|``, masked entries
+    included. How much is let through stays as it was; only the choice is gone.
+
+    Raises:
+        CaptureError: ``g`` holds sampling points, which are places and no weights.
+
+    >>> from attnviz.tracing import Gate
+    >>> from attnviz.core.records import Site
+    >>> site = Site("se", 0, Kind.CHANNEL, "mul", 0, Gate(Kind.CHANNEL, 1, 1))
+    >>> uniform.at(Moment(site, 0, torch.ones(1, 4, 2, 2)))(torch.tensor([[0.1, 0.4, 0.2, 0.3]]))
+    tensor([[0.2500, 0.2500, 0.2500, 0.2500]])
+    """
+
+    def at(self, moment: Moment, /) -> GEdit:
+        """The mean over the axes along which entries of this kind compete."""
+        if moment.site.kind is Kind.SAMPLING:
+            raise CaptureError(
+                f"{moment.site.name}: uniform is defined for weights, and sampling points are places; "
+                "identity, mean, shuffle and swap are defined for both"
+            )
+        return partial(_levelled, axes=_COMPETING[moment.site.kind])
+
+
+uniform = Uniform()
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    r"""The ``g`` with which ``f`` gives ``x``, as if the attention were not there.
+
+    .. math:: f(g', x) = x
+
+    1 for a gate; the unit matrix for a square pairwise map, each query attending to itself alone; each pixel itself
+    where one map of the same size is sampled.
+
+    Raises:
+        CaptureError: ``f`` gives something of another size than ``x``, so that no such ``g`` exists.
+
+    >>> from attnviz.tracing import Gate
+    >>> from attnviz.core.records import Site
+    >>> site = Site("se", 0, Kind.CHANNEL, "mul", 0, Gate(Kind.CHANNEL, 1, 1))
+    >>> identity.at(Moment(site, 0, torch.ones(1, 2, 4, 4)))(torch.tensor([[0.1, 0.4]]))
+    tensor([[1., 1.]])
+    """
+
+    def at(self, moment: Moment, /) -> GEdit:
+        """Ones, the unit matrix, or the grid of pixels."""
+        return partial(_neutral, moment=moment)
+
+
+identity = Identity()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shuffle:
+    """See :func:`shuffle`."""
+
+    generator: torch.Generator | None = None
+
+    def at(self, moment: Moment, /) -> GEdit:
+        """A new permutation for each call."""
+        return partial(_shuffled, axes=_COMPETING[moment.site.kind], generator=self.generator)
+
+
+def shuffle(generator: torch.Generator | None = None) -> Shuffle:
+    r"""The entries of each sample in random order, each among those that it competes with: same weights, other places.
+
+    .. math:: g'_i = g_{\pi(i)}
+
+    with a new permutation for each sample, each row and each call. Rows keep their sums. Sampling points are moved
+    as a whole.
+
+    Args:
+        generator: Where the permutations come from, on any device; PyTorch's own where left out. Under gradient
+            checkpointing leave it out: the recomputation draws the same numbers again only from PyTorch's own.
+
+    >>> from attnviz.tracing import Gate
+    >>> from attnviz.core.records import Site
+    >>> site = Site("se", 0, Kind.CHANNEL, "mul", 0, Gate(Kind.CHANNEL, 1, 1))
+    >>> edit = shuffle(torch.Generator().manual_seed(0)).at(Moment(site, 0, torch.ones(1, 4, 2, 2)))
+    >>> edit(torch.tensor([[0.1, 0.4, 0.2, 0.3]])).sort().values
+    tensor([[0.1000, 0.2000, 0.3000, 0.4000]])
+    """
+    return Shuffle(generator)
+
+
+def _levelled(g: Tensor, axes: tuple[int, ...]) -> Tensor:
+    return g.mean(axes, keepdim=True).expand_as(g)
+
+
+def _neutral(g: Tensor, moment: Moment) -> Tensor:
+    kind, x = moment.site.kind, moment.x
+    if kind in {Kind.CHANNEL, Kind.SPATIAL, Kind.DENSE}:
+        return torch.ones_like(g)
+    if kind in {Kind.PAIRWISE, Kind.TEMPORAL} and g.ndim == 4 and g.shape[-1] == g.shape[-2]:
+        return torch.eye(g.shape[-1], dtype=g.dtype, device=g.device).expand_as(g)
+    if kind is Kind.SAMPLING and isinstance(x, Tensor) and (1, *x.shape[-2:]) == g.shape[1:4]:
+        rows, columns = (torch.arange(n, dtype=g.dtype, device=g.device) for n in g.shape[2:4])
+        return torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1).expand_as(g)
+    raise CaptureError(
+        f"{moment.site.name}: no {kind.value} g of shape {tuple(g.shape)} leaves x as it is: identity is defined for "
+        "gates, for square pairwise maps and for sampling one map of the same size"
+    )
+
+
+def _shuffled(g: Tensor, axes: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    last = tuple(range(-len(axes), 0))
+    rows = g.movedim(axes, last)
+    sizes, rows = rows.shape[-len(axes) :], rows.flatten(-len(axes))
+    # The two coordinates of a sampling point are the one axis that neither competes nor holds rows of its own.
+    shape = (rows.shape[0], 1, rows.shape[-1]) if g.ndim == 5 else tuple(rows.shape)
+    order = random_order(shape, g, generator).expand_as(rows)
+    moved: Tensor = rows.gather(-1, order).unflatten(-1, sizes).movedim(last, axes)
+    return moved

@@ -1,0 +1,61 @@
+"""Every number of an explanation: how far its maps agree, and how sparse attention and activations are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from attnviz.core.records import Heatmap, Record, Score
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+COMPARED_PX = 56
+"""Maps are compared by strength, averaged to this side: attention has seldom more places of its own, agreement of
+single noisy pixels is not what is asked, and signs would cancel in the mean."""
+
+
+def agreement(maps: Sequence[Heatmap]) -> list[Score]:
+    """Every measure of every pair of maps, by their strength: where a map has two signs, both count as strong."""
+    import torch
+    from torch.nn.functional import adaptive_avg_pool2d
+
+    from attnviz.metrics.agreement import AGREEMENT
+    from attnviz.metrics.pairwise_agreement import of_pairs, pairs_of
+
+    pairs = pairs_of(len(maps))
+    if not pairs:
+        return []
+    small = torch.cat([_shrunk(heatmap.values.float().abs(), adaptive_avg_pool2d) for heatmap in maps]).cpu()
+    found = of_pairs(small[None])
+    scores = []
+    for name in AGREEMENT:
+        measure = AGREEMENT[name]
+        for (i, j), value in zip(pairs, found[name][0].tolist(), strict=True):
+            why = measure.nan_when if math.isnan(value) else ""
+            subject = (maps[i].name, maps[j].name)
+            scores.append(Score(name, subject, value, measure.higher_is, measure.low, measure.high, why))
+    return scores
+
+
+def _shrunk(values: Tensor, pool: Callable[[Tensor, tuple[int, int]], Tensor]) -> Tensor:
+    height, width = values.shape[1:]
+    return pool(values[:, None], (min(height, COMPARED_PX), min(width, COMPARED_PX)))[:, 0]
+
+
+def sparsity(records: Iterable[Record]) -> list[Score]:
+    """Every measure of ``g`` and of the activations before and after, for every site."""
+    from attnviz.metrics.sparsity import SPARSITY
+
+    scores = []
+    for record in records:
+        x = record.x if not isinstance(record.x, tuple) else record.x[-1]
+        for part, values in (("g", record.g), ("x", x), ("y", record.y)):
+            for name in SPARSITY:
+                measure = SPARSITY[name]
+                value = float(measure(values.detach().float().cpu())[0]) if values[0].numel() > 1 else math.nan
+                why = measure.nan_when if math.isnan(value) else ""
+                subject = (record.name, part)
+                scores.append(Score(name, subject, value, measure.higher_is, measure.low, measure.high, why))
+    return scores

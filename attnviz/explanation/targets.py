@@ -1,0 +1,55 @@
+"""What a model answers, and which of its classes is explained."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from attnviz.core.explanation_results import Prediction
+from attnviz.errors import TargetError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attnviz.models import VisionModel
+
+TOP = 5
+
+
+def predictions(probabilities: Tensor, labels: Sequence[str]) -> tuple[Prediction, ...]:
+    """The most probable classes, best first."""
+    values, indices = probabilities.topk(min(TOP, len(probabilities)))
+    return tuple(
+        Prediction(index, _label(index, labels), value)
+        for value, index in zip(values.tolist(), indices.tolist(), strict=True)
+    )
+
+
+def choose_target(target: int | str | None, probabilities: Tensor, vision: VisionModel) -> Prediction:
+    """The class that is asked for, or the most probable one.
+
+    Raises:
+        TargetError: the model has no such class, or the target is no class.
+        UnknownNameError: no class has that name.
+    """
+    index = int(probabilities.argmax()) if target is None else _index(target, vision)
+    if not 0 <= index < len(probabilities):
+        raise TargetError(
+            f"class {index}: {vision.name} has {len(probabilities)} classes, 0 to {len(probabilities) - 1}"
+        )
+    return Prediction(index, _label(index, vision.labels), float(probabilities[index]))
+
+
+def _label(index: int, labels: Sequence[str]) -> str:
+    return labels[index] if index < len(labels) else f"class {index}"
+
+
+def _index(target: int | str, vision: VisionModel) -> int:
+    """A class by index, whether or not it has a name, or by name."""
+    if isinstance(target, str):
+        return int(target) if re.fullmatch(r"\s*[+-]?\d+\s*", target) else vision.class_index(target)
+    if isinstance(target, bool) or not hasattr(target, "__index__"):
+        raise TargetError(f"a target is a class's index or its name, got {target!r}")
+    return operator.index(target)

@@ -1,0 +1,79 @@
+"""The registry of projections, by kind of attention, and the one way in which all of them are run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from attnviz.core.records import Heatmap, Kind, Record
+from attnviz.core.registry import Registry
+from attnviz.errors import CaptureError, UnknownNameError
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """A way to lay a record on the image plane.
+
+    Attributes:
+        name: Its name in :data:`PROJECTIONS`.
+        kind: The kind of attention that it reads.
+        function: From a record to a map ``(N, h, w)`` at the record's own resolution.
+        default: Whether it is the one that is used when none is named.
+    """
+
+    name: str
+    kind: Kind
+    function: Callable[[Record], Tensor]
+    default: bool
+
+    @property
+    def summary(self) -> str:
+        """One line that says what the map shows."""
+        return (self.function.__doc__ or "").strip().splitlines()[0]
+
+
+PROJECTIONS: Registry[Projection] = Registry("projection", home="attnviz.heatmaps")
+
+
+def projection(
+    kind: Kind, name: str, *, default: bool = False
+) -> Callable[[Callable[[Record], Tensor]], Callable[[Record], Tensor]]:
+    """Decorator that enters a projection in :data:`PROJECTIONS`; the function stays as it is."""
+
+    def enter(function: Callable[[Record], Tensor]) -> Callable[[Record], Tensor]:
+        PROJECTIONS.register(name)(Projection(name, kind, function, default))
+        return function
+
+    return enter
+
+
+def project(record: Record, size: tuple[int, int] | None = None, method: str | None = None) -> Heatmap:
+    """Lay the attention of a record on the image plane. The sign is kept, and nothing is scaled for display.
+
+    Args:
+        record: What one site did.
+        size: ``(H, W)`` of the image; the map is brought to it bilinearly. By default it stays as it is.
+        method: A name in :data:`PROJECTIONS` that fits the record's kind; by default the kind's own:
+            ``gate`` for spatial, ``dense-mean-abs`` for dense, ``channel-energy`` for channel attention.
+
+    Returns:
+        A heatmap ``(N, H, W)`` with the dtype and the device of ``g``, free of gradients.
+
+    Raises:
+        UnknownNameError: no such projection for this kind.
+        CaptureError: the kind has no projection, or the record has no image plane.
+    """
+    kind = record.site.kind
+    fitting = {p.name: p for p in (PROJECTIONS[name] for name in PROJECTIONS) if p.kind is kind}
+    if not fitting:
+        raise CaptureError(f"{record.site.name}: no projection lays {kind.value} attention on the image plane")
+    if method is not None and method not in fitting:
+        raise UnknownNameError(f"projection of {kind.value} attention", method, fitting)
+    chosen = fitting[method] if method is not None else next(p for p in fitting.values() if p.default)
+    values = chosen.function(record).detach()
+    if size is not None and values.shape[1:] != size:
+        values = F.interpolate(values[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+    return Heatmap(values=values, method=chosen.name, source=record.site.name, kind="attention")

@@ -1,0 +1,212 @@
+"""Operations that hide attention inside, told again in operations that can be seen.
+
+While a model is traced or captured, an operation with an adapter is replaced by the adapter's body, whose own
+operations are then recognised, captured and changed like any other. Users add adapters for operations of their own::
+
+    @adapter("my_attention")  # the name of the function that PyTorch's function mode sees
+    def my_attention(q, k, v):
+        return torch.softmax(q @ k.mT, dim=-1) @ v
+
+    @adapter(FlashKernel)  # an autograd.Function, whose apply PyTorch's function mode does not see
+    def flash(q, k, v):
+        return torch.softmax(q @ k.mT, dim=-1) @ v
+
+A package brings its own by entry points of the group ``attnviz.adapters``: the name is the operation's, the object the
+adapter's body, or anything whose import registers adapters as above.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import handle_torch_function, has_torch_function
+
+from attnviz.core.registry import Registry
+from attnviz.errors import CaptureError
+
+Body = TypeVar("Body", bound=Callable[..., Any])
+
+ADAPTERS: Registry[Callable[..., Any]] = Registry("adapter")
+_FUNCTIONS: dict[type[torch.autograd.Function], str] = {}
+_PATCHES: dict[type[torch.autograd.Function], tuple[int, Any]] = {}
+_PATCHING = threading.RLock()
+
+
+def adapter(operation: str | type[torch.autograd.Function]) -> Callable[[Body], Body]:
+    """Decorator that enters a body for an operation; the function stays as it is.
+
+    Args:
+        operation: The name of a function that PyTorch's function mode sees, or an ``autograd.Function``. The latter is
+            seen where it is called as ``TheClass.apply(…)``, and not through a reference to ``apply`` taken before.
+
+    Raises:
+        ValueError: it has an adapter already.
+    """
+    if isinstance(operation, str):
+        return ADAPTERS.register(operation)
+
+    def enter(body: Body) -> Body:
+        name = f"{operation.__module__}.{operation.__qualname__}"
+        ADAPTERS.register(name)(body)
+        _FUNCTIONS[operation] = name
+        return body
+
+    return enter
+
+
+def adapters() -> Mapping[str, Callable[..., Any]]:
+    """All adapters by the name of their operation, those of installed packages included."""
+    _load_entry_points()
+    return ADAPTERS.entries()
+
+
+@functools.cache
+def _load_entry_points() -> None:
+    for entry in entry_points(group="attnviz.adapters"):
+        try:
+            body = entry.load()
+        except Exception as error:
+            raise CaptureError(f"the adapter {entry.name!r} of {entry.value} cannot be loaded: {error}") from error
+        if callable(body) and entry.name not in ADAPTERS and body not in ADAPTERS.entries().values():
+            ADAPTERS.register(entry.name)(body)
+
+
+@contextmanager
+def functions_seen() -> Iterator[None]:
+    """Let function modes see each ``autograd.Function`` that has an adapter, under the name of its class."""
+    adapters()
+    functions = dict(_FUNCTIONS)
+    with _PATCHING:
+        for function, name in functions.items():
+            users, before = _PATCHES.get(function) or (0, function.__dict__.get("apply"))
+            if not users:
+                function.apply = staticmethod(_seen(name, function.apply))
+            _PATCHES[function] = users + 1, before
+    try:
+        yield
+    finally:
+        with _PATCHING:
+            for function in functions:
+                users, before = _PATCHES.pop(function)
+                if users > 1:
+                    _PATCHES[function] = users - 1, before
+                elif before is None:
+                    del function.apply
+                else:
+                    function.apply = before
+
+
+def _seen(name: str, apply: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any) -> Any:
+        return apply(*args)
+
+    def run(*args: Any) -> Any:
+        tensors = tuple(value for value in args if isinstance(value, Tensor))
+        return handle_torch_function(call, tensors, *args) if has_torch_function(tensors) else apply(*args)
+
+    call.__name__ = name
+    return run
+
+
+@ADAPTERS.register("multi_head_attention_forward")
+def multi_head_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    embed_dim_to_check: int,
+    num_heads: int,
+    in_proj_weight: Tensor | None,
+    in_proj_bias: Tensor | None,
+    bias_k: Tensor | None,
+    bias_v: Tensor | None,
+    add_zero_attn: bool,
+    dropout_p: float,
+    out_proj_weight: Tensor,
+    out_proj_bias: Tensor | None,
+    training: bool = True,
+    key_padding_mask: Tensor | None = None,
+    need_weights: bool = True,
+    attn_mask: Tensor | None = None,
+    use_separate_proj_weight: bool = False,
+    q_proj_weight: Tensor | None = None,
+    k_proj_weight: Tensor | None = None,
+    v_proj_weight: Tensor | None = None,
+    static_k: Tensor | None = None,
+    static_v: Tensor | None = None,
+    average_attn_weights: bool = True,
+    is_causal: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """``torch.nn.functional.multi_head_attention_forward``, with its arguments and results.
+
+    Shapes: ``query`` is ``(Q, N, E)`` and ``key`` and ``value`` ``(K, N, E)``, or all without ``N``.
+    """
+    batched = query.ndim == 3
+    if not batched:
+        query, key, value = query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1)
+        key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
+    weights = (q_proj_weight, k_proj_weight, v_proj_weight) if use_separate_proj_weight else in_proj_weight
+    q, k, v = _projected(query, key, value, weights, in_proj_bias)
+    length, n, embed_dim = q.shape
+    mask = _additive(attn_mask, q.dtype, num_heads, n)
+    padding = _additive(key_padding_mask, q.dtype, num_heads, n, per_key=True)
+    if bias_k is not None and bias_v is not None:
+        k, v = torch.cat([k, bias_k.expand(1, n, -1)]), torch.cat([v, bias_v.expand(1, n, -1)])
+        mask, padding = _padded(mask), _padded(padding)
+    q, k, v = (t.unflatten(-1, (num_heads, -1)).permute(1, 2, 0, 3) for t in (q, k, v))
+    k = k if static_k is None else static_k.unflatten(0, (n, num_heads))
+    v = v if static_v is None else static_v.unflatten(0, (n, num_heads))
+    if add_zero_attn:
+        k, v = F.pad(k, (0, 0, 0, 1)), F.pad(v, (0, 0, 0, 1))
+        mask, padding = _padded(mask), _padded(padding)
+    if mask is None and is_causal:
+        mask = torch.full((length, k.shape[2]), -torch.inf, dtype=q.dtype, device=q.device).triu(1)[None, None]
+    mask = mask if padding is None else padding if mask is None else mask + padding
+    dropout_p = dropout_p if training else 0.0
+    attention: Tensor | None = None
+    if need_weights:
+        scores = (q * (q.shape[-1] ** -0.5)) @ k.mT
+        attention = F.dropout((scores if mask is None else scores + mask).softmax(-1), dropout_p)
+        out = attention @ v
+    else:
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout_p)
+    out = F.linear(out.permute(2, 0, 1, 3).reshape(length, n, embed_dim), out_proj_weight, out_proj_bias)
+    if attention is not None and average_attn_weights:
+        attention = attention.mean(dim=1)
+    if not batched:
+        out, attention = out.squeeze(1), None if attention is None else attention.squeeze(0)
+    return out, attention
+
+
+def _projected(
+    query: Tensor, key: Tensor, value: Tensor, weights: Any, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    if isinstance(weights, Tensor) and query is key and key is value:
+        q, k, v = F.linear(query, weights, bias).chunk(3, dim=-1)
+        return q, k, v
+    parts = weights.chunk(3) if isinstance(weights, Tensor) else weights
+    biases = (None,) * 3 if bias is None else bias.chunk(3)
+    q, k, v = (F.linear(t, w, b) for t, w, b in zip((query, key, value), parts, biases, strict=True))
+    return q, k, v
+
+
+def _additive(mask: Tensor | None, dtype: torch.dtype, heads: int, n: int, *, per_key: bool = False) -> Tensor | None:
+    """A mask as what is added to the scores, ``(N or 1, heads or 1, Q or 1, K)``."""
+    if mask is None:
+        return None
+    if mask.dtype == torch.bool:
+        mask = torch.zeros_like(mask, dtype=dtype).masked_fill(mask, -torch.inf)
+    if per_key:
+        return mask[:, None, None]
+    return mask[None, None] if mask.ndim == 2 else mask.unflatten(0, (n, heads))
+
+
+def _padded(mask: Tensor | None) -> Tensor | None:
+    return None if mask is None else F.pad(mask, (0, 1))

@@ -1,0 +1,135 @@
+"""What happens at a site: ``g`` is read, edited by each intervention in turn, used, and then kept by each capture.
+
+All of it happens in one place and in one order, however the contexts of those who listen are nested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attnviz.core.attention_scores import Scores
+from attnviz.core.records import Operand, Site
+
+Key = tuple[str, int]  # a site's operation and position
+Edit = Callable[[Site, Tensor, Operand], Tensor]
+Keep = Callable[[Site, Tensor, Operand, Tensor], None]
+Distil = Callable[[Site, Scores, Operand, Tensor], None]
+Together = Callable[[Sequence[Any], Mapping[str, Any]], tuple[Tensor, Tensor, Operand] | None]
+Scored = Callable[[Sequence[Any], Mapping[str, Any]], tuple[Scores, Tensor]]
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """What one context does at its sites.
+
+    Attributes:
+        edit: ``edit(site, g, x)`` gives the ``g`` that the operation uses.
+        keep: ``keep(site, g, x, y)`` is told what the operation used and gave.
+        distil: ``distil(site, scores, x, y)`` in its place, where ``g`` was computed inside a fused operation and
+            nobody else wants it whole, so that it is not built.
+        content: Whether ``distil`` will do; asked at every call, because it may depend on the inputs.
+        holds: Whether it holds on to what it is told, so that it needs copies of what the model overwrites later.
+    """
+
+    edit: Edit | None = None
+    keep: Keep | None = None
+    distil: Distil | None = None
+    content: Callable[[], bool] = bool
+    holds: bool = True
+
+
+class Heard:
+    """One site and all who listen there; each calls the site by the object that its own context was given.
+
+    Attributes:
+        also: Another operation of the same call of the module, whose operands ``g`` is read from too; ``None`` for
+            none.
+    """
+
+    __slots__ = ("_edits", "_holds", "_keeps", "_scores", "_site", "_together", "also")
+
+    def __init__(self, listeners: Sequence[tuple[Listener, Site]]) -> None:
+        self._site = listeners[0][1]
+        self._edits = [(site, listener.edit) for listener, site in listeners if listener.edit is not None]
+        self._keeps = [(site, listener) for listener, site in listeners if listener.keep is not None]
+        self._holds = any(listener.holds for _, listener in self._keeps)
+        self._scores: Scored | None = getattr(self._site.use, "scores", None)
+        together: Together | None = getattr(self._site.use, "together", None)
+        self._together = None if self._edits or not self._keeps else together
+        self.also: Key | None = getattr(self._site.use, "also", None)
+
+    def run(
+        self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], more: Sequence[Any] = ()
+    ) -> Any:
+        """Run the operation: read ``g``, edit it, use it, keep it."""
+        found = None
+        if self._scores is not None and not self._edits:
+            if all(listener.content() for _, listener in self._keeps):
+                return self._distil(self._scores, func, args, kwargs)
+            found = self._together(args, kwargs) if self._together is not None else None
+        g, y, x = found or self._use(func, args, kwargs, more)
+        if self._keeps and not _in_backward():
+            seen = y
+            if self._holds and self._site.overwritten:
+                x, seen = self._copied(x, "x") if found else x, self._copied(y, "y")
+            for site, listener in self._keeps:
+                if listener.keep is not None:
+                    listener.keep(site, g, x, seen)
+        return y
+
+    def _use(
+        self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], more: Sequence[Any]
+    ) -> tuple[Tensor, Tensor, Operand]:
+        """The ``g`` that the operation uses, what it gives, and what ``g`` is applied to."""
+        site = self._site
+        given, x = site.use.read((*args, *more) if more else args, kwargs)
+        g = given
+        for own_site, edit in self._edits:
+            g = edit(own_site, g, x)
+        edited, grad = g is not given, given.requires_grad and torch.is_grad_enabled()
+        if edited and grad and not g.requires_grad:
+            g = g.detach().requires_grad_()  # a constant g still has a gradient
+        if site.overwritten and (self._holds or _is_in_place(func)):  # or the operation itself overwrites them
+            g, x = self._copied(g, "g"), self._copied(x, "x")
+        # With gradients on, the operation takes the canonical g, so that gradients of the record's g exist; and where
+        # a fused operation keeps its g to itself, g x is cheaper than computing g twice.
+        own = edited or grad or (self._scores is not None and self._keeps)
+        return g, apply(func, site, g, x, args) if own else func(*args, **kwargs), x
+
+    def _distil(self, read: Scored, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Run the operation as it is, and keep what ``g`` is built from."""
+        scores, x = read(args, kwargs)
+        if self._holds:
+            scores = scores.clone() if "g" in self._site.overwritten else scores
+            x = self._copied(x, "x")
+        y = func(*args, **kwargs)
+        if not _in_backward():
+            seen = self._copied(y, "y") if self._holds else y
+            for site, listener in self._keeps:
+                if listener.distil is not None:
+                    listener.distil(site, scores, x, seen)
+        return y
+
+    def _copied(self, value: Any, name: str) -> Any:
+        """A copy where the model overwrites the value later."""
+        return value.clone() if name in self._site.overwritten and isinstance(value, Tensor) else value
+
+
+def apply(func: Callable[..., Any], site: Site, g: Tensor, x: Operand, args: Sequence[Any]) -> Tensor:
+    """``f(g, x)`` in place of the operation of ``site``; an in-place operation still overwrites its operand."""
+    y = site.use(g, x)
+    return args[0].copy_(y) if _is_in_place(func) else y
+
+
+def _is_in_place(func: Callable[..., Any]) -> bool:
+    return func.__name__.endswith("_") and not func.__name__.endswith("__")
+
+
+def _in_backward() -> bool:
+    """Whether a backward pass is running: what happens again for a checkpoint was seen before."""
+    return bool(torch._C._current_graph_task_id() != -1)

@@ -1,0 +1,1 @@
+"""Images, video and files: decoding, preprocessing, atomic writes."""

@@ -1,0 +1,1 @@
+"""Pure functions of maps and records that give one number per image."""

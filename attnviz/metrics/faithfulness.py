@@ -1,0 +1,291 @@
+"""Does the answer depend on what a map shows? Tests that change the image and ask the model again.
+
+All take a model, images, maps and classes, and give one number for each image. They hold for attention maps as for
+attributions. What they change is out of what the model was trained on, each in its own way, which is why there are
+several.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from attnviz.attribution.registry import passes_at_once
+from attnviz.core.model_state import borrowed, seeded
+from attnviz.core.registry import Registry
+from attnviz.metrics.imputation import imputed
+from attnviz.metrics.perturbation_curves import (
+    STEPS,
+    Curve,
+    Question,
+    blurred,
+    check_maps,
+    curve,
+    deletion_curve,
+    insertion_curve,
+    order_of,
+    undefined,
+)
+from attnviz.metrics.registry import Measure, measure
+
+__all__ = [
+    "FAITHFULNESS",
+    "Curve",
+    "Question",
+    "average_drop",
+    "average_increase",
+    "blurred",
+    "comprehensiveness",
+    "curve",
+    "deletion",
+    "deletion_curve",
+    "infidelity",
+    "insertion",
+    "insertion_curve",
+    "road",
+    "sufficiency",
+]
+
+FAITHFULNESS: Registry[Measure] = Registry("faithfulness test", home="attnviz.metrics.faithfulness")
+
+SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)
+ROAD_SHARES = (0.2, 0.4, 0.6, 0.8)
+_NAN = "the map is constant, or not finite"
+_NAN_DROP = "the map is constant, or not finite, or the probability is 0"
+
+
+@measure(FAITHFULNESS, higher_is="better", low=0.0, high=1.0, nan_when=_NAN)
+def insertion(question: Question, maps: Tensor, *, steps: int = STEPS) -> Tensor:
+    r"""Insertion: mean probability while the map's strongest pixels appear first in a blurred image.
+
+    .. math:: \int_0^1 P(c \mid \text{the strongest share } t \text{ sharp, the rest blurred}) \, dt
+
+    Args:
+        question: The model and what it was asked.
+        maps: ``(N, H, W)``, at the size of the images, any sign.
+        steps: Of the trapezoidal rule.
+
+    Returns:
+        ``(N,)`` in [0, 1], float64; NaN where the map is constant or not finite.
+
+    Source: Petsiuk et al., BMVC 2018, section 4.1; the blur's sigma is 5 % of the shorter side.
+    """
+    return insertion_curve(question, maps, steps=steps).area.masked_fill(undefined(maps), math.nan)
+
+
+@measure(FAITHFULNESS, higher_is="worse", low=0.0, high=1.0, nan_when=_NAN)
+def deletion(question: Question, maps: Tensor, *, steps: int = STEPS, baseline: float = 0.0) -> Tensor:
+    r"""Deletion: mean probability while the map's strongest pixels are taken out first.
+
+    .. math:: \int_0^1 P(c \mid \text{the strongest share } t \text{ set to the baseline}) \, dt
+
+    Args:
+        question: The model and what it was asked.
+        maps: ``(N, H, W)``, at the size of the images, any sign.
+        steps: Of the trapezoidal rule.
+        baseline: What pixels are set to, after preprocessing; 0 is the preprocessing's mean colour.
+
+    Returns:
+        ``(N,)`` in [0, 1], float64; NaN where the map is constant or not finite.
+
+    Source: Petsiuk et al., BMVC 2018, section 4.1; the same curve as Quantus' ``PixelFlipping``.
+    """
+    return deletion_curve(question, maps, steps=steps, baseline=baseline).area.masked_fill(undefined(maps), math.nan)
+
+
+def _through(question: Question, maps: Tensor) -> Tensor:
+    """Probabilities of the images seen through their maps, each put between 0 and 1."""
+    check_maps(question, maps)
+    flat = maps.detach().flatten(1)
+    low, high = flat.amin(1)[:, None, None], flat.amax(1)[:, None, None]
+    masks = ((maps.detach() - low) / (high - low)).nan_to_num().to(question.x.dtype)[:, None]
+    return question.probabilities(len(maps), lambda rows: question.x[rows] * masks[rows], question.targets)
+
+
+@measure(FAITHFULNESS, higher_is="worse", low=0.0, high=1.0, nan_when=_NAN_DROP)
+def average_drop(question: Question, maps: Tensor) -> Tensor:
+    r"""Average drop: which share of the probability is lost when the image is seen through its map.
+
+    .. math:: \max(0, P - P_M) / P, \quad P_M = P(c \mid x \odot M)
+
+    The map is put between 0 and 1 by its own smallest and largest value. A map that shows everything loses nothing.
+
+    Args:
+        question: The model and what it was asked.
+        maps: ``(N, H, W)``, at the size of the images.
+
+    Returns:
+        ``(N,)`` in [0, 1], float64; NaN where the map is constant or not finite, or the probability is 0.
+
+    Source: Chattopadhyay et al., WACV 2018, section 4.1.
+    """
+    plain = question.plain.double()
+    drop = (plain - _through(question, maps).double()).clamp_min(0) / plain
+    return drop.masked_fill(undefined(maps) | (plain == 0), math.nan)
+
+
+@measure(FAITHFULNESS, higher_is="better", low=0.0, high=1.0, nan_when=_NAN)
+def average_increase(question: Question, maps: Tensor) -> Tensor:
+    r"""Increase of confidence: whether the image seen through its map is answered with more probability.
+
+    .. math:: [P(c \mid x \odot M) > P(c \mid x)]
+
+    Args:
+        question: The model and what it was asked.
+        maps: ``(N, H, W)``, at the size of the images.
+
+    Returns:
+        ``(N,)``, 1 or 0, float64; NaN where the map is constant or not finite.
+
+    Source: Chattopadhyay et al., WACV 2018, section 4.1.
+    """
+    return (_through(question, maps) > question.plain).double().masked_fill(undefined(maps), math.nan)
+
+
+def _parts(question: Question, maps: Tensor, shares: Sequence[float], *, keep: bool, baseline: float) -> Tensor:
+    """Probabilities when the strongest shares alone are kept, or are taken out: ``(N, S)``."""
+    check_maps(question, maps)
+    ranks, pixels = order_of(maps), maps[0].numel() if len(maps) else 1
+    counts = torch.tensor([max(1, round(share * pixels)) for share in shares], device=maps.device)
+
+    def make(rows: Tensor) -> Tensor:
+        image, step = rows // len(shares), rows % len(shares)
+        strongest = ranks[image] < counts[step][:, None, None]
+        shown = strongest if keep else ~strongest
+        return torch.where(shown[:, None], question.x[image], baseline)
+
+    targets = question.targets.repeat_interleave(len(shares))
+    return question.probabilities(len(maps) * len(shares), make, targets).reshape(len(maps), len(shares)).double()
+
+
+@measure(FAITHFULNESS, higher_is="worse", low=-1.0, high=1.0, nan_when=_NAN)
+def sufficiency(question: Question, maps: Tensor, *, shares: Sequence[float] = SHARES, baseline: float = 0.0) -> Tensor:
+    r"""Sufficiency: how much probability is lost when only the map's strongest pixels are left.
+
+    .. math:: \frac{1}{|S|} \sum_{t \in S} P(c \mid x) - P(c \mid \text{the strongest share } t \text{ alone})
+
+    Args:
+        question: The model and what it was asked.
+        maps: ``(N, H, W)``, at the size of the images.
+        shares: ``S``.
+        baseline: What the other pixels are set to, after preprocessing.
+
+    Returns:
+        ``(N,)`` in [-1, 1], float64; NaN where the map is constant or not finite.
+
+    Source: DeYoung et al., ACL 2020 (ERASER), section 4, with pixels for words.
+    """
+    left = _parts(question, maps, shares, keep=True, baseline=baseline).mean(dim=1)
+    return (question.plain.double() - left).masked_fill(undefined(maps), math.nan)
+
+
+@measure(FAITHFULNESS, higher_is="better", low=-1.0, high=1.0, nan_when=_NAN)
+def comprehensiveness(
+    question: Question, maps: Tensor, *, shares: Sequence[float] = SHARES, baseline: float = 0.0
+) -> Tensor:
+    r"""Comprehensiveness: how much probability is lost when the map's strongest pixels are taken out.
+
+    .. math:: \frac{1}{|S|} \sum_{t \in S} P(c \mid x) - P(c \mid \text{without the strongest share } t)
+
+    Args:
+        question: The model and what it was asked.
+        maps: ``(N, H, W)``, at the size of the images.
+        shares: ``S``.
+        baseline: What the strongest pixels are set to, after preprocessing.
+
+    Returns:
+        ``(N,)`` in [-1, 1], float64; NaN where the map is constant or not finite.
+
+    Source: DeYoung et al., ACL 2020 (ERASER), section 4, with pixels for words.
+    """
+    left = _parts(question, maps, shares, keep=False, baseline=baseline).mean(dim=1)
+    return (question.plain.double() - left).masked_fill(undefined(maps), math.nan)
+
+
+@measure(FAITHFULNESS, higher_is="better", low=-0.5, high=0.5, nan_when=_NAN)
+def road(question: Question, maps: Tensor, *, shares: Sequence[float] = ROAD_SHARES, noise: float = 0.01) -> Tensor:
+    r"""ROAD: half the probability that is lost more by removing the strongest pixels than by removing the weakest.
+
+    .. math:: \frac{1}{2|S|} \sum_{t \in S} P(c \mid \text{weakest } t \text{ removed}) - P(c \mid \text{strongest } t
+        \text{ removed})
+
+    What is removed is filled in from its neighbours (:func:`~attnviz.metrics.imputation.imputed`), so that the
+    shape of the
+    hole does not give the class away. Above 0 the map is better than its reverse.
+
+    Args:
+        question: The model and what it was asked.
+        maps: ``(N, H, W)``, at the size of the images.
+        shares: ``S``.
+        noise: Standard deviation of what is added to filled pixels.
+
+    Returns:
+        ``(N,)`` in [-0.5, 0.5], float64; NaN where the map is constant or not finite.
+
+    Source: Rong et al., ICML 2022; both orders together as pytorch-grad-cam's ``ROADCombined``, by ranks instead of
+    thresholds.
+    """
+    check_maps(question, maps)
+    ranks, pixels = order_of(maps), maps[0].numel() if len(maps) else 1
+    counts = torch.tensor([round(share * pixels) for share in shares], device=maps.device)
+    per_image = 2 * len(shares)
+
+    def make(rows: Tensor) -> Tensor:
+        image, step = rows // per_image, rows % per_image
+        count = counts[step % len(shares)][:, None, None]
+        weakest = (step >= len(shares))[:, None, None]
+        gone = torch.where(weakest, ranks[image] >= pixels - count, ranks[image] < count)
+        return imputed(question.x[image], gone, noise=noise)
+
+    targets = question.targets.repeat_interleave(per_image)
+    values = question.probabilities(len(maps) * per_image, make, targets).reshape(len(maps), 2, -1).double().mean(dim=2)
+    return ((values[:, 1] - values[:, 0]) / 2).masked_fill(undefined(maps), math.nan)
+
+
+@measure(FAITHFULNESS, higher_is="worse", low=0.0, high=math.inf, nan_when=_NAN)
+def infidelity(question: Question, maps: Tensor, *, samples: int = 16, noise: float = 0.2, seed: int = 0) -> Tensor:
+    r"""Infidelity: how badly the map predicts what small random changes do to the logit.
+
+    .. math:: \mathbb{E}_I \left[ (\beta\, I^\top M - (s(x) - s(x - I)))^2 \right]
+
+    ``I`` is Gaussian noise, the same for all colours of a pixel; ``M`` counts for each colour alike; ``beta`` is the
+    best
+    scale, so that a map's unit plays no part. The value is in squared logits and grows with the model's own slopes:
+    compare
+    maps of one image.
+
+    Args:
+        question: The model and what it was asked.
+        maps: ``(N, H, W)``, at the size of the images.
+        samples: Draws of ``I``.
+        noise: Standard deviation of ``I``, relative to the range of the images.
+        seed: Of the draws.
+
+    Returns:
+        ``(N,)``, 0 or more, float64; NaN where the map is constant or not finite.
+
+    Source: Yeh et al., NeurIPS 2019, definition 2.1 and the optimal scale of section 2.3; by Captum.
+    """
+    from captum.metrics import infidelity as captum_infidelity
+
+    check_maps(question, maps)
+    spread = noise * float(question.x.amax() - question.x.amin())
+    weights = maps.detach()[:, None].expand_as(question.x).to(question.x.dtype)
+
+    def perturb(inputs: Tensor) -> tuple[Tensor, Tensor]:
+        change = (torch.randn_like(inputs[:, :1]) * spread).expand_as(inputs)
+        return change, inputs - change
+
+    values = []
+    with seeded(question.x.device, seed), borrowed(question.module), torch.no_grad():
+        for x, m, target in zip(question.x.split(1), weights.split(1), question.targets.split(1), strict=True):
+            largest = m.abs().amax().clamp_min(1e-30)
+            found = captum_infidelity(
+                question.logits, perturb, x, m / largest, target=target, n_perturb_samples=samples,
+                max_examples_per_batch=min(samples, passes_at_once(x)), normalize=True,
+            )  # fmt: skip
+            values.append(found.double())
+    return torch.cat(values).masked_fill(undefined(maps), math.nan) if values else maps.new_zeros(0).double()

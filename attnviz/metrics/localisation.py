@@ -1,0 +1,155 @@
+"""Does a map find the object? Measures of maps against masks.
+
+All take maps ``(N, H, W)`` and masks ``(N, H, W)`` bool. They ask where the object is, not what the model used: a
+model may
+rightly look beside the object.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from attnviz.core.registry import Registry
+from attnviz.core.sorting import rising
+from attnviz.metrics.registry import Measure, measure
+
+LOCALISATION: Registry[Measure] = Registry("localisation measure", home="attnviz.metrics.localisation")
+
+_NAN = "the mask is empty or full, or the map is not finite"
+
+
+@measure(LOCALISATION, higher_is="better", low=0.0, high=1.0, nan_when="never")
+def pointing(maps: Tensor, masks: Tensor) -> Tensor:
+    """Whether each map's maximum lies on the object: the pointing game.
+
+    Args:
+        maps: ``(N, H, W)``, any scale. A flat map points nowhere and scores 0.
+        masks: ``(N, H, W)`` bool.
+
+    Returns:
+        ``(N,)``, 1 or 0.
+
+    Source: Zhang et al., Top-down Neural Attention by Excitation Backprop, IJCV 2018, section 4.2; no tolerance.
+
+    >>> pointing(torch.tensor([[[0.0, 2.0]], [[3.0, 1.0]]]), torch.tensor([[[False, True]], [[False, True]]]))
+    tensor([1., 0.])
+    """
+    flat = maps.flatten(1)
+    best = flat.argmax(1, keepdim=True)
+    points = flat.amax(1) > flat.amin(1)
+    return (masks.flatten(1).gather(1, best)[:, 0] & points).float()
+
+
+@measure(LOCALISATION, higher_is="better", low=0.0, high=1.0, nan_when="no value is positive, or the map is not finite")
+def energy(maps: Tensor, masks: Tensor) -> Tensor:
+    r"""Share of a map's positive values that lies on the object.
+
+    .. math:: \sum_{i \in \text{mask}} a_i^+ / \sum_i a_i^+
+
+    By chance it is the object's share of the picture.
+
+    Args:
+        maps: ``(N, H, W)``.
+        masks: ``(N, H, W)`` bool.
+
+    Returns:
+        ``(N,)`` in [0, 1], float64; NaN where no value is positive, or one is not finite.
+
+    Raises:
+        ValueError: the shapes differ, or the masks are not bool.
+
+    Source: Wang et al., CVPR workshops 2020, section 4.3 (energy-based pointing game); Quantus'
+    ``RelevanceMassAccuracy``.
+
+    >>> energy(torch.tensor([[[1.0, 3.0, -2.0]]]), torch.tensor([[[False, True, True]]]))
+    tensor([0.7500], dtype=torch.float64)
+    """
+    a, m = _pair(maps, masks)
+    positive = a.clamp_min(0) / a.abs().amax(dim=1, keepdim=True)
+    return ((positive * m).sum(dim=1) / positive.sum(dim=1)).masked_fill(~a.isfinite().all(dim=1), math.nan)
+
+
+@measure(LOCALISATION, higher_is="better", low=0.0, high=1.0, nan_when=_NAN)
+def iou(maps: Tensor, masks: Tensor) -> Tensor:
+    r"""Overlap of the object and as many strongest places as the object has: intersection over union.
+
+    Places that tie for the last share them evenly. By chance it is about ``p / (2 - p)`` for an object of share ``p``.
+
+    Args:
+        maps: ``(N, H, W)``.
+        masks: ``(N, H, W)`` bool.
+
+    Returns:
+        ``(N,)`` in [0, 1], float64; NaN where the mask is empty or full, or a value is not finite.
+
+    Raises:
+        ValueError: the shapes differ, or the masks are not bool.
+
+    Source: with as many places as the mask has no threshold is chosen; Quantus' ``RelevanceRankAccuracy`` is the
+    intersection over the object.
+
+    >>> iou(torch.tensor([[[4.0, 3.0, 2.0, 1.0]]]), torch.tensor([[[True, False, True, False]]]))
+    tensor([0.3333], dtype=torch.float64)
+    """
+    a, m = _pair(maps, masks)
+    shared = torch.stack([_on_object(x, y) for x, y in zip(a, m, strict=True)]) if len(a) else a.new_zeros(0)
+    size = m.sum(dim=1)
+    return (shared / (2 * size - shared)).masked_fill(_undefined(a, m), math.nan)
+
+
+@measure(LOCALISATION, higher_is="better", low=0.0, high=1.0, nan_when=_NAN)
+def auc(maps: Tensor, masks: Tensor) -> Tensor:
+    r"""Probability that a place of the object is stronger than one beside it: the area under the ROC curve.
+
+    .. math:: P(a_i > a_j) + \tfrac{1}{2} P(a_i = a_j), \quad i \in \text{mask}, j \notin \text{mask}
+
+    Args:
+        maps: ``(N, H, W)``.
+        masks: ``(N, H, W)`` bool.
+
+    Returns:
+        ``(N,)`` in [0, 1], float64, 0.5 by chance and for a flat map; NaN where the mask is empty or full, or a
+        value is
+        not finite.
+
+    Raises:
+        ValueError: the shapes differ, or the masks are not bool.
+
+    Source: Hanley and McNeil, Radiology 143 (1982).
+
+    >>> auc(torch.tensor([[[4.0, 3.0, 2.0]]]), torch.tensor([[[True, False, True]]]))
+    tensor([0.5000], dtype=torch.float64)
+    """
+    a, m = _pair(maps, masks)
+    ordered = rising(a)
+    ranks = (torch.searchsorted(ordered, a) + torch.searchsorted(ordered, a, right=True) + 1).double() / 2
+    inside = m.sum(dim=1)
+    wins = (ranks * m).sum(dim=1) - inside * (inside + 1) / 2
+    return (wins / (inside * (m.shape[1] - inside))).masked_fill(_undefined(a, m), math.nan)
+
+
+def _pair(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    if maps.ndim != 3 or maps.shape != masks.shape or masks.dtype != torch.bool:
+        raise ValueError(
+            f"wanted maps and bool masks (N, H, W) of one shape, got {tuple(maps.shape)} and "
+            f"{masks.dtype} {tuple(masks.shape)}"
+        )
+    return maps.detach().flatten(1).double().contiguous(), masks.flatten(1).double()
+
+
+def _undefined(a: Tensor, m: Tensor) -> Tensor:
+    return (m.amin(dim=1) == m.amax(dim=1)) | ~a.isfinite().all(dim=1)
+
+
+def _on_object(values: Tensor, mask: Tensor) -> Tensor:
+    """How many of the strongest places, as many as the object has, lie on it; places that tie share the rest."""
+    k = int(mask.sum())
+    if k == 0:
+        return mask.new_zeros(())
+    last = values.topk(k).values[-1]
+    above, tied = values > last, values == last
+    share = (k - above.sum()) / tied.sum()
+    return (mask * above).sum() + (mask * tied).sum() * share

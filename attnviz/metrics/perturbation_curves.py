@@ -1,0 +1,167 @@
+"""Ask a model about changed images: in batches, without gradients, and at each step of a curve."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attnviz.attribution.registry import HasModule, passes_at_once
+from attnviz.attribution.targets import Logits, as_targets
+from attnviz.core.model_state import borrowed, seeded
+
+STEPS = 28
+
+
+class Question:
+    """A model, images and their classes: asked again and again about changed images.
+
+    Args:
+        vision: A model, or an object with one as ``.module``; it is left as it was found.
+        x: Images ``(N, C, H, W)``, preprocessed.
+        target: A class for all images, or one for each.
+        progress: Told of every forward pass how many images it holds.
+
+    Attributes:
+        x: The images.
+        targets: ``(N,)`` classes.
+        plain: ``(N,)`` probabilities of the images as they are.
+    """
+
+    def __init__(
+        self,
+        vision: HasModule | nn.Module,
+        x: Tensor,
+        target: int | Tensor | Sequence[int],
+        progress: Callable[[int], object] | None = None,
+    ) -> None:
+        self.module = vision if isinstance(vision, nn.Module) else vision.module
+        self.x = x.detach()
+        self.targets = as_targets(target, len(x)).to(x.device)
+        self.logits = Logits(self.module, int(self.targets.max()) if len(x) else 0, progress)
+        self.plain = self.probabilities(len(x), lambda rows: self.x[rows], self.targets)
+
+    def probabilities(self, count: int, make: Callable[[Tensor], Tensor], targets: Tensor) -> Tensor:
+        """Probability of its class for each of ``count`` changed images, made in batches of bounded size.
+
+        Args:
+            count: How many there are.
+            make: From their numbers ``(n,)`` to images ``(n, C, H, W)``.
+            targets: ``(count,)`` classes.
+
+        Returns:
+            ``(count,)`` in [0, 1].
+        """
+        found = []
+        with seeded(self.x.device, 0), borrowed(self.module), torch.no_grad():
+            for rows in torch.arange(count, device=self.x.device).split(passes_at_once(self.x)):
+                answers = self.logits(make(rows)).softmax(dim=1)
+                found.append(answers.gather(1, targets[rows, None])[:, 0])
+        return torch.cat(found) if found else self.x.new_zeros(0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curve:
+    """How the probability goes while the image is changed step by step.
+
+    Attributes:
+        shares: ``(S,)``: which share of the pixels has been changed, from 0 to 1.
+        values: ``(N, S)`` probabilities.
+    """
+
+    shares: Tensor
+    values: Tensor
+
+    @property
+    def area(self) -> Tensor:
+        """Area under each curve by trapezes, ``(N,)`` in [0, 1]."""
+        return torch.trapezoid(self.values.double(), self.shares.double(), dim=1)
+
+
+def order_of(maps: Tensor, seed: int = 0) -> Tensor:
+    """The rank of each pixel, 0 for the strongest; pixels that tie are ordered at random, not row by row.
+
+    Args:
+        maps: ``(N, H, W)``.
+        seed: Of the order among those that tie; the same for every map.
+
+    Returns:
+        ``(N, H, W)`` int64.
+    """
+    flat = maps.detach().flatten(1)
+    shuffle = torch.randperm(flat.shape[1], generator=torch.Generator().manual_seed(seed)).to(flat.device)
+    order = shuffle[flat[:, shuffle].argsort(dim=1, descending=True, stable=True)]
+    ranks = torch.empty_like(order)
+    places = torch.arange(flat.shape[1], device=flat.device).expand_as(order)
+    return ranks.scatter_(1, order, places).reshape(maps.shape)
+
+
+def blurred(x: Tensor, spread: float = 0.05) -> Tensor:
+    """Images of which only the coarse is left: a Gaussian of ``spread`` times the shorter side."""
+    sigma = spread * min(x.shape[2:])
+    radius = max(1, math.ceil(3 * sigma))
+    offsets = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
+    weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    weights = (weights / weights.sum()).expand(x.shape[1], 1, 1, -1)
+    padded = F.pad(x, (radius,) * 4, mode="replicate")
+    rows = F.conv2d(padded, weights, groups=x.shape[1])
+    return F.conv2d(rows, weights.mT, groups=x.shape[1])
+
+
+def curve(question: Question, maps: Tensor, *, start: Tensor, end: Tensor, steps: int = STEPS) -> Curve:
+    """Replace pixels of ``start`` by those of ``end``, the map's strongest first, and ask at each step.
+
+    Args:
+        question: The model and what it was asked.
+        maps: ``(N, H, W)``, at the size of the images.
+        start: ``(N, C, H, W)`` before the first step.
+        end: ``(N, C, H, W)`` after the last.
+        steps: How many steps; each changes the same number of pixels, but for rounding.
+
+    Raises:
+        ValueError: the maps are not of the images, or fewer than 1 step.
+    """
+    check_maps(question, maps)
+    if steps < 1:
+        raise ValueError(f"a curve has at least 1 step, got {steps}")
+    ranks, pixels = order_of(maps), maps[0].numel() if len(maps) else 1
+    counts = torch.linspace(0, pixels, steps + 1, device=maps.device).round().long()
+
+    def make(rows: Tensor) -> Tensor:
+        image, step = rows // (steps + 1), rows % (steps + 1)
+        changed = ranks[image] < counts[step][:, None, None]
+        return torch.where(changed[:, None], end[image], start[image])
+
+    targets = question.targets.repeat_interleave(steps + 1)
+    values = question.probabilities(len(maps) * (steps + 1), make, targets).reshape(len(maps), steps + 1)
+    return Curve(counts.double() / pixels, values)
+
+
+def insertion_curve(question: Question, maps: Tensor, *, steps: int = STEPS) -> Curve:
+    """The image appears in its blurred copy, the map's strongest pixels first."""
+    return curve(question, maps, start=blurred(question.x), end=question.x, steps=steps)
+
+
+def deletion_curve(question: Question, maps: Tensor, *, steps: int = STEPS, baseline: float = 0.0) -> Curve:
+    """The image's pixels take the baseline's value, the map's strongest first."""
+    return curve(question, maps, start=question.x, end=torch.full_like(question.x, baseline), steps=steps)
+
+
+def check_maps(question: Question, maps: Tensor) -> None:
+    """Refuse maps that are not of a question's images.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if maps.shape != (len(question.x), *question.x.shape[2:]):
+        raise ValueError(f"maps {tuple(maps.shape)} are not of images {tuple(question.x.shape)}")
+
+
+def undefined(maps: Tensor) -> Tensor:
+    """Which maps are constant, or not finite: ``(N,)`` bool."""
+    flat = maps.detach().flatten(1)
+    return (flat.amax(dim=1) == flat.amin(dim=1)) | ~flat.isfinite().all(dim=1)

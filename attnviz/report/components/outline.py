@@ -1,0 +1,61 @@
+"""An exhibit of lines over the photograph: where a module reads from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from attnviz.core.arrays import Array
+from attnviz.report.components.base import EXHIBITS
+from attnviz.report.components.image_grid import STILL_PX
+from attnviz.report.core.component import Stage, Still
+
+_EDGE, _MESH = (255, 196, 0), (255, 255, 255)
+_FRACTION = 16  # OpenCV draws at sixteenths of a pixel
+
+
+@EXHIBITS.register("outline")
+@dataclass(frozen=True, slots=True, eq=False)
+class Outline:
+    """A closed outline and a mesh inside it, laid over the photograph.
+
+    Attributes:
+        title: A few words.
+        caption: What is seen.
+        edge: ``(n, 2)`` corners, x then y, as shares of the photograph: (0, 0) upper left, (1, 1) lower right.
+        mesh: ``(lines, m, 2)``, likewise.
+    """
+
+    title: str
+    caption: str
+    edge: Array
+    mesh: Array
+
+    def view(self, stage: Stage) -> dict[str, Any]:
+        """The lines as SVG points, the photograph being 1000 × 1000, and the smallest square box that holds all."""
+        reach = np.concatenate([self.edge, [[0.0, 0.0], [1.0, 1.0]]])
+        low, high = np.maximum(reach.min(0), -0.5), np.minimum(reach.max(0), 1.5)
+        side = float((high - low).max())
+        left, top = ((low + high) / 2 - side / 2).tolist()
+        return {
+            "edge": _points(self.edge),
+            "mesh": [_points(line) for line in self.mesh],
+            "box": f"{1000 * left:.0f} {1000 * top:.0f} {1000 * side:.0f} {1000 * side:.0f}",
+            "outside": bool((self.edge < -1e-3).any() or (self.edge > 1 + 1e-3).any()),
+        }
+
+    def stills(self, stage: Stage) -> list[Still]:
+        """The lines drawn over the photograph; what is outside of it is cut off."""
+        picture = cv2.resize(stage.picture, (STILL_PX, STILL_PX), interpolation=cv2.INTER_AREA)
+        canvas = np.ascontiguousarray(picture * 0.75).astype(np.uint8)
+        for lines, closed, colour, width in ((self.mesh, False, _MESH, 1), (self.edge[None], True, _EDGE, 3)):
+            fixed = [np.rint(np.clip(line, -8, 9) * STILL_PX * _FRACTION).astype(np.int32) for line in lines]
+            cv2.polylines(canvas, fixed, closed, colour, width, cv2.LINE_AA, 4)
+        return [Still(self.title, canvas)]
+
+
+def _points(line: Array) -> str:
+    return " ".join(f"{1000 * x:.0f},{1000 * y:.0f}" for x, y in line)

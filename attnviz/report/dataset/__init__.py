@@ -1,0 +1,5 @@
+"""The page of a run over many images: overview, gallery, and every image with its maps."""
+
+from attnviz.report.dataset.write import write
+
+__all__ = ["write"]

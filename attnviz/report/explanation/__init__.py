@@ -1,0 +1,1 @@
+"""The report of one image or clip: HTML, PNG, JSON and GIF."""

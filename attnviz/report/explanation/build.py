@@ -1,0 +1,90 @@
+"""From an explanation to a document."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from attnviz.core.records import Kind
+from attnviz.report.core.document import FRAME_PX, STORED_VALUES, ClipView, Document, FrameMaps, SiteView
+from attnviz.report.core.map_view import MapView, colour_range
+from attnviz.report.kinds import Scene, tell
+from attnviz.report.kinds.base import array, small
+
+if TYPE_CHECKING:
+    from attnviz.core.explanation_results import Clip, Explanation
+    from attnviz.core.records import Heatmap, Record
+
+
+def describe(explanation: Explanation) -> Document:
+    """The document of an explanation.
+
+    Raises:
+        ReconstructionError: a record whose ``f(g, x)`` is not what the model computed.
+    """
+    maps = sorted((_map(heatmap) for heatmap in explanation.heatmaps), key=lambda view: view.kind != "attention")
+    height, width = explanation.pixels.shape[:2]
+    picture = explanation.pixels if explanation.photo is None else explanation.photo
+    scene = Scene(explanation.records, picture, (height, width))
+    return Document(
+        image=explanation.image,
+        model=explanation.model,
+        target=explanation.target,
+        predictions=explanation.predictions,
+        pixels=explanation.pixels,
+        photo=explanation.photo,
+        maps=tuple(maps),
+        sites=tuple(_site(record, scene) for record in explanation.records),
+        scores=explanation.scores,
+        notes=explanation.notes,
+        settings=dict(explanation.settings),
+        clip=None if explanation.clip is None else _clip(explanation.clip, explanation.records),
+    )
+
+
+def _clip(clip: Clip, records: Sequence[Record]) -> ClipView:
+    weights = array(torch.tensor(clip.by_frame))
+    for record in records:
+        if clip.together and record.site.kind is Kind.TEMPORAL and record.g.shape == (1, len(clip.frames)):
+            weights = array(record.g[0])
+            break
+    maps = sorted((_frame_maps(heatmap) for heatmap in clip.heatmaps), key=lambda one: one.kind != "attention")
+    return ClipView(clip.frames, clip.seconds, clip.total, clip.shown, clip.together, weights, tuple(maps))
+
+
+def _frame_maps(heatmap: Heatmap) -> FrameMaps:
+    values = array(heatmap.values)
+    scale = colour_range(values, kind=heatmap.kind)
+    stored = small(values, FRAME_PX).astype(np.float16)
+    return FrameMaps(heatmap.name, heatmap.kind, heatmap.method, heatmap.source, stored, *scale)
+
+
+def _map(heatmap: Heatmap) -> MapView:
+    values = heatmap.values[0].detach().cpu().float().numpy()
+    low, high, signed, clipped = colour_range(values, kind=heatmap.kind)
+    return MapView(heatmap.name, heatmap.kind, heatmap.method, heatmap.source, values, low, high, signed, clipped)
+
+
+def _site(record: Record, scene: Scene) -> SiteView:
+    g, site = record.g.detach().float().cpu(), record.site
+    error = record.verify()
+    return SiteView(
+        name=record.name,
+        module=site.module,
+        type_name=site.type_name,
+        kind=site.kind.value,
+        operation=site.operation,
+        squash=site.squash,
+        where=PurePath(site.source).name,
+        shape=tuple(g.shape),
+        low=float(g.min()),
+        mean=float(g.mean()),
+        high=float(g.max()),
+        error=error,
+        g=g[0].numpy() if g[0].numel() <= STORED_VALUES else None,
+        exhibits=tell(record, scene),
+    )

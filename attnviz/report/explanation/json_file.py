@@ -1,0 +1,139 @@
+"""``explanation.json``: a document as JSON, and back.
+
+The file is ``{"schema": "attnviz.explanation", "version": 1, ...}`` with the fields of
+:class:`~attnviz.report.core.document.Document`. An array is ``{"shape", "dtype", "order": "C", "base64"}``, its bytes
+little-endian and exact; a NaN is ``null``. In Python: ``np.frombuffer(base64.b64decode(a["base64"]),
+a["dtype"]).reshape(a["shape"])``.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attnviz.core.arrays import Array
+from attnviz.core.explanation_results import Prediction
+from attnviz.core.records import Score
+from attnviz.errors import DataError
+from attnviz.report.components import EXHIBITS, Exhibit
+from attnviz.report.components.base import name_of
+from attnviz.report.core.document import SCHEMA, VERSION, ClipView, Document, FrameMaps, SiteView
+from attnviz.report.core.map_view import MapView
+
+
+def dump(document: Document, *, arrays: bool = True) -> dict[str, Any]:
+    """The document as what ``json`` can write.
+
+    Args:
+        document: What to write.
+        arrays: ``False`` leaves pictures, maps and ``g`` out, for a summary.
+    """
+    plain: dict[str, Any] = _plain(document)
+    if not arrays:
+        plain = {key: value for key, value in plain.items() if key not in {"pixels", "photo"}}
+        plain["maps"] = [{k: v for k, v in view.items() if k != "values"} for view in plain["maps"]]
+        if document.clip is not None:
+            clip = {key: value for key, value in plain["clip"].items() if key not in {"frames", "maps"}}
+            plain["clip"] = {**clip, "weights": document.clip.weights.tolist()}
+        plain["sites"] = [{k: v for k, v in site.items() if k not in {"g", "exhibits"}} for site in plain["sites"]]
+    return {"schema": SCHEMA, "version": VERSION, **plain}
+
+
+def write(document: Document, path: Path) -> None:
+    """Write ``explanation.json``."""
+    path.write_text(json.dumps(dump(document), ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def load(path: str | Path) -> Document:
+    """Read what :func:`write` wrote.
+
+    Raises:
+        DataError: not an explanation, damaged, or of another version; the message names the file.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as an explanation: {error}") from error
+    found = (data.get("schema"), data.get("version")) if isinstance(data, dict) else (None, None)
+    if found != (SCHEMA, VERSION):
+        raise DataError(f"{path}: wanted schema {SCHEMA} version {VERSION}, got {found[0]} version {found[1]}")
+    try:
+        return _document(data)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: a damaged explanation: {type(error).__name__}: {error}") from error
+
+
+def _document(data: dict[str, Any]) -> Document:
+    return Document(
+        image=data["image"],
+        model=data["model"],
+        target=Prediction(**data["target"]),
+        predictions=tuple(Prediction(**one) for one in data["predictions"]),
+        pixels=_array(data["pixels"]),
+        photo=None if data["photo"] is None else _array(data["photo"]),
+        maps=tuple(MapView(**{**one, "values": _array(one["values"])}) for one in data["maps"]),
+        sites=tuple(_site(one) for one in data["sites"]),
+        scores=tuple(_score(one) for one in data["scores"]),
+        notes=tuple(data["notes"]),
+        settings=data["settings"],
+        clip=None if data.get("clip") is None else _clip(data["clip"]),
+    )
+
+
+def _clip(one: dict[str, Any]) -> ClipView:
+    maps = tuple(FrameMaps(**{**each, "values": _array(each["values"])}) for each in one["maps"])
+    arrays = {name: _array(one[name]) for name in ("frames", "weights")}
+    return ClipView(**{**one, **arrays, "seconds": tuple(one["seconds"]), "maps": maps})
+
+
+def _site(one: dict[str, Any]) -> SiteView:
+    g = None if one["g"] is None else _array(one["g"])
+    exhibits = tuple(_exhibit(exhibit) for exhibit in one.get("exhibits", []))
+    return SiteView(**{**one, "shape": tuple(one["shape"]), "g": g, "exhibits": exhibits})
+
+
+def _exhibit(one: dict[str, Any]) -> Exhibit:
+    """An exhibit from its fields; a class that holds more than numbers, texts and arrays says how by ``restored``."""
+    kind = EXHIBITS[one["exhibit"]]
+    values = {key: _restored(value) for key, value in one.items() if key != "exhibit"}
+    exhibit: Exhibit = getattr(kind, "restored", kind)(**values)
+    return exhibit
+
+
+def _restored(value: Any) -> Any:
+    if isinstance(value, dict):
+        return _array(value) if "base64" in value else {key: _restored(one) for key, one in value.items()}
+    return tuple(_restored(one) for one in value) if isinstance(value, list) else value
+
+
+def _score(one: dict[str, Any]) -> Score:
+    value = math.nan if one["value"] is None else one["value"]
+    low, high = (-math.inf if one["low"] is None else one["low"], math.inf if one["high"] is None else one["high"])
+    return Score(**{**one, "subject": tuple(one["subject"]), "value": value, "low": low, "high": high})
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        named = {"exhibit": name_of(value)} if type(value) in EXHIBITS.entries().values() else {}  # type: ignore[arg-type]
+        return named | {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, np.ndarray):
+        little = np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
+        text = base64.b64encode(little.tobytes()).decode("ascii")
+        return {"shape": list(value.shape), "dtype": little.dtype.str, "order": "C", "base64": text}
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _array(one: dict[str, Any]) -> Array:
+    return np.frombuffer(base64.b64decode(one["base64"], validate=True), np.dtype(one["dtype"])).reshape(one["shape"])

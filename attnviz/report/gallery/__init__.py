@@ -1,5 +1,0 @@
-"""The page of a run over many images: overview, gallery, and every image with its maps."""
-
-from attnviz.report.gallery.write import write
-
-__all__ = ["write"]

@@ -1,0 +1,156 @@
+"""Gates: ``y = x * g`` where ``g`` was computed from ``x`` by mixing its positions or channels.
+
+Source: SE (Hu et al., CVPR 2018), CBAM (Woo et al., ECCV 2018) and LKA (Guo et al., CVMJ 2023) are all of this form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from attnviz.core.records import Kind, Operand
+from attnviz.tracing.detectors.registry import RECOGNISERS, Finding
+from attnviz.tracing.graph import Graph, Node
+from attnviz.tracing.provenance import Mixing, ancestors, channel_axis, mixing_between, mixing_of, root, squash_of
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """``f(g, x) = g * x``, with ``g`` spread over the axes that it does not have.
+
+    Attributes:
+        kind: ``CHANNEL`` (``g`` is ``(N, C)``), ``SPATIAL`` (``(N, H, W)``) or ``DENSE`` (``(N, C, H, W)``).
+        channel_axis: Which axis of ``x`` holds the channels.
+        g_operand: Which operand of the multiplication is ``g``.
+    """
+
+    kind: Kind
+    channel_axis: int
+    g_operand: int
+
+    def read(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """The canonical ``g``, and ``x``, from the operands of the multiplication.
+
+        The gate is a view of its operand: nothing is copied.
+        """
+        operands = [*args, *(kwargs[k] for k in ("other",) if k in kwargs)]
+        g, x = operands[self.g_operand], operands[1 - self.g_operand]
+        g = g.reshape((1,) * (x.ndim - g.ndim) + tuple(g.shape)).movedim(self.channel_axis, 1)
+        sizes = x.movedim(self.channel_axis, 1).shape
+        if self.kind is Kind.CHANNEL:
+            return g.flatten(2)[..., 0].expand(sizes[:2]) if x.ndim > 2 else g.expand(sizes), x
+        if self.kind is Kind.SPATIAL:
+            return g[:, 0].expand(sizes[0], *sizes[2:]), x
+        return g.expand(sizes), x
+
+    def __call__(self, g: Tensor, x: Operand) -> Tensor:
+        """``g * x``.
+
+        Args:
+            g: The gate, in the canonical axes of :attr:`kind`.
+            x: What it is applied to, in the operation's own layout.
+        """
+        if not isinstance(x, Tensor):
+            raise TypeError(f"a gate has one operand, got {len(x)}")
+        if self.kind is Kind.CHANNEL:
+            g = g[(..., *(None,) * (x.ndim - 2))]
+        elif self.kind is Kind.SPATIAL:
+            g = g[:, None]
+        return x * g.movedim(1, self.channel_axis)
+
+
+@RECOGNISERS.register("gate")
+def recognise_gate(graph: Graph, node: Node) -> Finding | None:
+    """A product of ``x`` and of a ``g`` that descends from ``x`` through a mixing operation.
+
+    ``g`` is bounded (sigmoid and its like), or mixed with learned weights (large kernel attention). Excluded are Swish
+    (nothing is mixed), GLU (its factors are siblings) and normalisation (pooled, but neither learned nor bounded).
+
+    A sibling, where both come from a common value, is a gate if it is bounded and constant over space or over channels,
+    or if it is both pooled and learned on its way from there (residual attention, focal modulation).
+    """
+    if node.name != "mul" or len(node.parents) < 2:
+        return None
+    pair = node.parents[0], node.parents[1]
+    if not all(p.depends for p in pair) or len(node.shape) not in {2, 3, 4, 5}:
+        return None
+    for g_operand in (1, 0):
+        g, x = pair[g_operand], pair[1 - g_operand]
+        if x.shape != node.shape or root(g) is root(x):
+            continue
+        axis = channel_axis(x)
+        kind = _kind(g, x, axis)
+        if kind is None or axis is None:
+            continue
+        squash = squash_of(g)
+        if _attends(g, x, kind, squash) and not _is_summed(graph, node, g, squash):
+            return Finding(kind, Gate(kind, axis, g_operand), g, x, squash)
+    return None
+
+
+def _attends(g: Node, x: Node, kind: Kind, squash: str | None) -> bool:
+    mixing = next((m for m in (mixing_between(source, g) for source in _before_gates(x)) if m is not None), None)
+    if mixing is not None:
+        return Mixing.LEARNED in mixing or (squash is not None and mixing is not Mixing.NONE)
+    mixing = _sibling_mixing(g, x)
+    if kind is Kind.DENSE:
+        return mixing == Mixing.LEARNED | Mixing.POOLED
+    return squash is not None and mixing is not Mixing.NONE
+
+
+def _before_gates(x: Node) -> Iterator[Node]:
+    """``x``, and what it was before it was multiplied: several gates of one value may be applied in turn."""
+    yield x
+    node = root(x)
+    while node.name == "mul":
+        node = root(max((p for p in node.parents if p.depends), key=lambda p: p.shape))
+        yield node
+
+
+def _sibling_mixing(g: Node, x: Node) -> Mixing:
+    """How ``g`` mixes, on the way from the nearest value that ``x`` was computed from too."""
+    family = {id(root(a)) for a in ancestors(x)}
+    stack, mixing = [root(g)], Mixing.NONE
+    seen: set[int] = set()
+    while stack:
+        current = stack.pop()
+        if id(current) in seen or id(root(current)) in family:
+            continue
+        seen.add(id(current))
+        mixing |= mixing_of(current)
+        stack.extend(p for p in current.parents if p.depends)
+    return mixing
+
+
+def _varying(node: Node, ndim: int) -> set[int]:
+    """The axes, batch excluded, along which the operand holds more than one value."""
+    pad = ndim - len(node.shape)
+    axes = {
+        i + pad for i, (size, stride) in enumerate(zip(node.shape, node.strides, strict=True)) if size > 1 and stride
+    }
+    return axes - {0}
+
+
+def _kind(g: Node, x: Node, channels: int | None) -> Kind | None:
+    """What the gate weighs, from the axes of ``x`` along which it varies; ``None`` where no kind has such axes."""
+    if channels is None or not g.strides:
+        return None
+    ndim = len(x.shape)
+    space = set(range(1, ndim)) - {channels}
+    varying = _varying(g, ndim)
+    if varying == {channels} or (not varying and x.shape[channels] == 1 and not space):
+        return Kind.CHANNEL
+    if ndim != 4 or not varying:
+        return None
+    return Kind.SPATIAL if varying <= space else Kind.DENSE
+
+
+def _is_summed(graph: Graph, node: Node, g: Node, squash: str | None) -> bool:
+    """Whether the product is summed at once over an axis that a softmax normalised: a weighted mean, not a gate."""
+    if squash not in {"softmax", "softmin"}:
+        return False
+    users = (n for n in graph.nodes[node.index + 1 :] if any(root(p) is node for p in n.parents))
+    return any(n.name == "sum" for n in users)

@@ -1,0 +1,82 @@
+r"""Linear attention: :math:`y = \phi(Q) (\phi(K)^\top V)`, keys summed with values before a query sees them.
+
+The model never computes a map, but its result is that of one: :math:`y = g V` with :math:`g = \phi(Q) \phi(K)^\top`.
+The map is computed beside the model and marked as implied. It is that of the product alone: where the model divides by
+the sums of rows afterwards, as with a column of ones in :math:`V`, its rows do not sum to 1.
+
+Source: Katharopoulos et al., ICML 2020, section 3.2; Shen et al., WACV 2021; Cai et al., ICCV 2023 (EfficientViT).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attnviz.core.attention_scores import canonical
+from attnviz.core.records import Kind, Operand
+from attnviz.tracing.axis_meanings import Meaning, parts_of
+from attnviz.tracing.detectors.registry import RECOGNISERS, Finding
+from attnviz.tracing.graph import Graph, Node
+from attnviz.tracing.provenance import softmax_of
+
+_SAME_PLACE = frozenset("to float half bfloat16 double type contiguous clone detach identity dropout".split())
+
+
+@dataclass(frozen=True, slots=True)
+class LinearAttention:
+    """``f(g, x) = g x``, or ``x gᵀ`` where positions come last, with the ``g`` that ``q (kᵀ v)`` amounts to.
+
+    Attributes:
+        last: Whether the model keeps positions last: ``(v kᵀ) q``.
+        heads: How many heads one leading axis ``(N · heads, Q, d)`` holds; ``None`` where heads have their own axis.
+        also: The inner product, which ran before in the same call of the module: its operands come behind the others.
+    """
+
+    last: bool
+    heads: int | None
+    also: tuple[str, int]
+
+    def read(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """``g`` as ``(N, heads, Q, K)``, computed here, and the values."""
+        one, other, first, second = args
+        if self.last:
+            return canonical((second.to(other) @ other).mT, self.heads), first.to(other)
+        return canonical(one @ first.to(one), self.heads), second.to(one)
+
+    def __call__(self, g: Tensor, x: Operand) -> Tensor:
+        """``g x``, or ``x gᵀ``."""
+        if not isinstance(x, Tensor):
+            raise TypeError(f"linear attention has one operand, got {len(x)}")
+        g = g.reshape(*x.shape[:-2], *g.shape[-2:])
+        return torch.matmul(x, g.mT) if self.last else torch.matmul(g, x)
+
+
+@RECOGNISERS.register("linear-attention")
+def recognise_linear(graph: Graph, node: Node) -> Finding | None:
+    """A product with a product that summed keys with values over positions, in the same call of a module.
+
+    Keys that a softmax normalised over positions are a weighted sum of their own, which is found as such.
+    """
+    if node.name != "matmul" or len(node.parents) != 2 or not all(p.depends for p in node.parents):
+        return None
+    for last in (False, True):
+        inner = node.parents[0 if last else 1]
+        while inner.name in _SAME_PLACE and inner.parents:
+            inner = inner.parents[0]
+        if inner.name != "matmul" or inner.module != node.module or len(inner.parents) != 2:
+            continue
+        left, right = inner.parents
+        summed = parts_of(left, len(left.shape) - 1)
+        shapes = {len(p.shape) for p in (*node.parents, left, right)}
+        if not (left.depends and right.depends and summed) or len(shapes) > 1 or softmax_of(left) or softmax_of(right):
+            continue
+        if all(part.of is Meaning.POSITIONS for part in summed):
+            query, key, value = (node.parents[1], right, left) if last else (node.parents[0], left, right)
+            heads = query.shape[0] // graph.images if len(query.shape) == 3 and graph.images else None
+            use = LinearAttention(last, heads, (inner.name, inner.position))
+            return Finding(Kind.PAIRWISE, use, query, value, hidden=(key,), implied=True)
+    return None

@@ -1,0 +1,255 @@
+r"""Pairwise attention: :math:`y_q = \sum_k g_{qk} x_k`, each query a weighted sum over keys.
+
+The weights come from a softmax (self- and cross-attention, windows, spatial reduction, transposed attention over
+channels), wherever the model computes them: ``matmul``, ``bmm``, ``einsum``, or PyTorch's fused operator.
+
+Source: Vaswani et al., NeurIPS 2017, section 3.2.1; Wang et al., CVPR 2018 (non-local).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from attnviz.core.attention_scores import Scores, canonical
+from attnviz.core.records import Kind, Operand
+from attnviz.instrumentation.operations import TRANSPARENT
+from attnviz.ops.attention_with_map import softmax_attention
+from attnviz.tracing.axis_meanings import Meaning, parts_of
+from attnviz.tracing.detectors.registry import RECOGNISERS, Finding
+from attnviz.tracing.graph import Graph, Node
+from attnviz.tracing.provenance import softmax_of
+
+_RESCALED = frozenset({"mul", "div", "add", "sub", "relu", "leaky_relu", "softplus", "pow", "square"})
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixProduct:
+    """``f(g, x) = g x`` over the last two axes, or ``x gᵀ`` where the model keeps positions last.
+
+    Attributes:
+        g_operand: Which operand of the product is ``g``; 1 stands for ``x gᵀ``.
+        heads: How many heads one leading axis ``(N · heads, Q, K)`` holds; ``None`` where heads have their own axis.
+    """
+
+    g_operand: int
+    heads: int | None = None
+
+    def read(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """``g`` as ``(N, heads, Q, K)``, a view of its operand; ``x`` as the product takes it."""
+        operands = [*args, *(kwargs[k] for k in ("other", "mat2") if k in kwargs)]
+        g, x = operands[self.g_operand], operands[1 - self.g_operand]
+        return canonical(g if self.g_operand == 0 else g.mT, self.heads), x
+
+    def __call__(self, g: Tensor, x: Operand) -> Tensor:
+        """``g x``, or ``x gᵀ``."""
+        x = _single(x)
+        g = _leading(g, x)
+        return torch.matmul(g, x) if self.g_operand == 0 else torch.matmul(x, g.mT)
+
+
+@dataclass(frozen=True, slots=True)
+class Einsum:
+    """``f(g, x)`` by an equation: axes of ``g`` that ``x`` lacks are queries, those that the result lacks are keys.
+
+    Attributes:
+        equation: The equation that the model uses, without blanks.
+        g_operand: Which operand is ``g``.
+        order: The axes of ``g`` in the order batch, queries, keys.
+        queries: How many of them are queries.
+        keys: How many of them are keys.
+        sizes: The sizes of the query axes.
+    """
+
+    equation: str
+    g_operand: int
+    order: tuple[int, ...]
+    queries: int
+    keys: int
+    sizes: tuple[int, ...]
+
+    def read(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """``g`` as ``(N, heads, Q, K)``; ``x`` as the equation takes it."""
+        operands = list(args[1]) if isinstance(args[1], list | tuple) else list(args[1:])
+        g = operands[self.g_operand].permute(self.order)
+        batch = g.ndim - self.queries - self.keys
+        g = g.flatten(batch + self.queries).flatten(batch, batch + self.queries - 1)
+        return canonical(g, None), operands[1 - self.g_operand]
+
+    def __call__(self, g: Tensor, x: Operand) -> Tensor:
+        """The equation, on ``g`` in its own order of axes again."""
+        x = _single(x)
+        terms = self.equation.split("->")[0].split(",")
+        known = dict(zip(terms[1 - self.g_operand], x.shape, strict=True))
+        letters = [terms[self.g_operand][axis] for axis in self.order]
+        batch = len(letters) - self.queries - self.keys
+        sizes = dict(zip(letters[batch : batch + self.queries], self.sizes, strict=True))
+        g = g.reshape([known.get(letter) or sizes.get(letter, -1) for letter in letters])
+        g = g.permute([self.order.index(axis) for axis in range(len(letters))])
+        return torch.einsum(self.equation, *((g, x) if self.g_operand == 0 else (x, g)))
+
+
+@dataclass(frozen=True, slots=True)
+class FusedAttention:
+    """``f(g, x) = g x`` where PyTorch's fused operator computes ``g`` inside: ``softmax(s Q Kᵀ + M)``.
+
+    Whoever keeps ``g`` has the output ``g x``, which agrees with the fused operator's to rounding; where rows or a
+    summary are kept, the fused operator itself runs.
+
+    Attributes:
+        heads: How many heads one leading axis ``(N · heads, Q, K)`` holds; ``None`` where heads have their own axis.
+    """
+
+    heads: int | None = None
+
+    def read(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """``g`` as ``(N, heads, Q, K)``, after dropout where there is any, and the values ``x``."""
+        scores, value = self.scores(args, kwargs)
+        dropout = kwargs.get("dropout_p", args[4] if len(args) > 4 else 0.0)
+        return F.dropout(scores.rows(), dropout) if dropout else scores.rows(), value
+
+    def scores(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Scores, Tensor]:
+        """What the rows of ``g`` are built from, before any dropout, and the values ``x``."""
+        query, key, value, given = _operands(args, kwargs)
+        if given.get("enable_gqa"):
+            value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
+        mask, causal = given.get("attn_mask"), bool(given.get("is_causal"))
+        return Scores(query, key, mask, given.get("scale"), causal, self.heads), value
+
+    def together(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor] | None:
+        """``g``, ``g x`` and ``x``, in one pass; ``None`` where gradients are wanted, or more than a softmax."""
+        query, key, value, given = _operands(args, kwargs)
+        mask: Tensor | None = given.get("attn_mask")
+        if given.get("dropout_p") or given.get("is_causal") or given.get("enable_gqa"):
+            return None
+        if not query.ndim == key.ndim == value.ndim > 2:
+            return None
+        if query.ndim != 4 and not (
+            query.shape[:-2] == key.shape[:-2] == value.shape[:-2] and (mask is None or mask.ndim < 3)
+        ):
+            return None
+        if torch.is_grad_enabled() and torch._C._any_requires_grad(query, key, value, mask):
+            return None
+        if mask is not None and mask.dtype == torch.bool:
+            mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, -torch.inf)
+        if query.ndim == 4:
+            return *softmax_attention(query, key, value, mask, given.get("scale")), value
+        g, y = softmax_attention(self._four(query), self._four(key), self._four(value), mask, given.get("scale"))
+        return g, y.reshape(*query.shape[:-1], value.shape[-1]), value
+
+    def _four(self, tensor: Tensor) -> Tensor:
+        """``(N, heads, …, …)``."""
+        if tensor.ndim == 3:
+            return tensor.reshape(-1, self.heads or 1, *tensor.shape[1:])
+        return tensor if tensor.ndim == 4 else tensor.flatten(0, -4)
+
+    def __call__(self, g: Tensor, x: Operand) -> Tensor:
+        """``g x``."""
+        x = _single(x)
+        return torch.matmul(_leading(g, x), x)
+
+
+def _operands(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor, dict[str, Any]]:
+    """Queries, keys and values, and all that the fused operator was given, by name."""
+    names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    return given["query"], given["key"], given["value"], given
+
+
+def _leading(g: Tensor, x: Tensor) -> Tensor:
+    """``(N, heads, Q, K)`` with the leading axes of ``x``, unless ``x`` is shared by several heads."""
+    lead = x.shape[:-2]
+    return g.reshape(*lead, *g.shape[-2:]) if math.prod(lead) == g.shape[0] * g.shape[1] else g
+
+
+def _single(x: Operand) -> Tensor:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"pairwise attention has one operand, got {len(x)}")
+    return x
+
+
+@RECOGNISERS.register("fused-attention")
+def recognise_fused(graph: Graph, node: Node) -> Finding | None:
+    """PyTorch's fused attention operator, whatever backend it picks."""
+    if node.name != "scaled_dot_product_attention" or len(node.parents) < 3:
+        return None
+    query, key, value, *mask = node.parents
+    return Finding(Kind.PAIRWISE, FusedAttention(_heads(graph, query)), query, value, "softmax", (key, *mask))
+
+
+@RECOGNISERS.register("matrix-product")
+def recognise_product(graph: Graph, node: Node) -> Finding | None:
+    """A matrix product that sums values with weights from a softmax over the axis that is summed.
+
+    Without a softmax, weights that were themselves a product of queries and keys count, if both axes are positions.
+    """
+    if node.name != "matmul" or len(node.parents) != 2 or not all(p.depends for p in node.parents):
+        return None
+    if not 2 < len(node.parents[0].shape) == len(node.parents[1].shape):
+        return None
+    found = [softmax_of(parent) for parent in node.parents]
+    for g_operand in (0, 1):
+        g, x = node.parents[g_operand], node.parents[1 - g_operand]
+        softmax = found[g_operand]
+        summed = len(g.shape) - (1 if g_operand == 0 else 2)
+        fits = softmax.axis in {None, summed} if softmax else not any(found) and _is_affinity(g)
+        if fits:
+            squash = "softmax" if softmax else None
+            return Finding(Kind.PAIRWISE, MatrixProduct(g_operand, _heads(graph, g)), g, x, squash)
+    return None
+
+
+def _is_affinity(g: Node) -> bool:
+    """Whether ``g`` compares positions with positions, without a softmax: the dot-product and ReLU forms.
+
+    Source: Wang et al., CVPR 2018, equations 3 and 4.
+    """
+    if any(part.of is not Meaning.POSITIONS for axis in (-2, -1) for part in parts_of(g, len(g.shape) + axis)):
+        return False
+    node = g
+    while node.name in TRANSPARENT | _RESCALED:
+        node = next(p for p in node.parents if p.depends)
+    return node.name == "matmul" and all(p.depends for p in node.parents)
+
+
+@RECOGNISERS.register("einsum")
+def recognise_einsum(graph: Graph, node: Node) -> Finding | None:
+    """An Einstein sum that sums values with weights from a softmax over an axis that is summed."""
+    if node.name != "einsum" or len(node.parents) != 2 or not all(p.depends for p in node.parents):
+        return None
+    equation = str(node.args[0]).replace(" ", "")
+    if "->" not in equation or "." in equation:
+        return None
+    left, result = equation.split("->")
+    terms = left.split(",")
+    for g_operand in (0, 1):
+        g, x = node.parents[g_operand], node.parents[1 - g_operand]
+        mine, other = terms[g_operand], terms[1 - g_operand]
+        keys = [letter for letter in mine if letter in other and letter not in result]
+        queries = [letter for letter in mine if letter in result and letter not in other]
+        batch = [letter for letter in mine if letter in result and letter in other]
+        softmax = softmax_of(g)
+        if softmax is None or not keys or not queries or not batch or len(mine) != len({*keys, *queries, *batch}):
+            continue
+        if softmax.axis is not None and mine[softmax.axis] not in keys:
+            continue
+        order = tuple(mine.index(letter) for letter in [*batch, *queries, *keys])
+        sizes = tuple(g.shape[mine.index(letter)] for letter in queries)
+        return Finding(
+            Kind.PAIRWISE, Einsum(equation, g_operand, order, len(queries), len(keys), sizes), g, x, "softmax"
+        )
+    return None
+
+
+def _heads(graph: Graph, node: Node) -> int | None:
+    """How many heads one leading axis holds; ``None`` where heads have their own axis."""
+    if len(node.shape) != 3:
+        return None
+    images = graph.images
+    return node.shape[0] // images if images and node.shape[0] % images == 0 else 1

@@ -1,0 +1,178 @@
+"""Find every site of a model, by running it once and looking at its operations."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+from torch.utils._python_dispatch import _disable_current_modes
+
+from attnviz.core.memory_budget import KEEPS, Keep
+from attnviz.core.model_state import as_inference
+from attnviz.core.records import Kind, Site
+from attnviz.core.token_layout import Layout
+from attnviz.errors import CaptureError
+from attnviz.instrumentation.dispatch import hushed
+from attnviz.instrumentation.forward_wrapper import visibly
+from attnviz.instrumentation.functional_patches import heard_by, standing
+from attnviz.instrumentation.module_hooks import CHANGING
+from attnviz.tracing.coverage import unclaimed_of
+from attnviz.tracing.detectors.linear_attention import LinearAttention
+from attnviz.tracing.detectors.registry import RECOGNISERS, Finding
+from attnviz.tracing.graph import Graph, Node, Tracer
+from attnviz.tracing.site_layouts import layout_of
+from attnviz.tracing.sites import Sites
+from attnviz.tracing.token_positions import Places
+
+_STATISTICS = 8  # how many numbers per query or key a summary takes, generously
+
+
+def check_module(model: object) -> None:
+    """Refuse anything but a module, before an attribute of it is missed.
+
+    Raises:
+        CaptureError: it is none; says where an object that holds one keeps it.
+    """
+    if not isinstance(model, nn.Module):
+        held = isinstance(getattr(model, "module", None), nn.Module)
+        raise CaptureError(
+            f"wanted an nn.Module, got a {type(model).__name__}" + ("; pass its .module" if held else "")
+        )
+
+
+def trace(model: nn.Module, *inputs: Any, **kwargs: Any) -> Graph:
+    """Run ``model`` once, in eval mode and without gradients, and return what it did.
+
+    Raises:
+        CaptureError: the model holds parts whose operations cannot be seen.
+    """
+    check_module(model)
+    tracer = Tracer()
+    with ExitStack() as undo:
+        undo.enter_context(CHANGING)
+        undo.enter_context(hushed())
+        undo.enter_context(as_inference(model))
+        undo.enter_context(visibly(model))
+        tracer.follow(model, undo)
+        tracer.enter_inputs((inputs, kwargs))
+        undo.enter_context(heard_by(tracer.hear))
+        undo.enter_context(standing())
+        undo.enter_context(tracer)
+        model(*inputs, **kwargs)
+    return tracer.graph
+
+
+def find_attention(model: nn.Module, *inputs: Any, **kwargs: Any) -> Sites:
+    """Every place in ``model`` where attention is applied, in the order of the forward pass.
+
+    The model is run once on ``inputs``, in eval mode and without gradients; it is left as it was found. Sites hold for
+    every input with the same control flow: find them once and pass them to :func:`capture` for all batches.
+
+    Args:
+        model: Any PyTorch model.
+        inputs: What its forward takes; for a vision model a batch ``(N, C, H, W)``.
+        kwargs: Named inputs.
+
+    Returns:
+        The sites, with the witness's list as ``.unclaimed``; both are empty for a model without attention.
+
+    Raises:
+        CaptureError: the model holds parts whose operations cannot be seen, such as scripted modules.
+    """
+    return sites_of(trace(model, *inputs, **kwargs))
+
+
+def sites_of(graph: Graph) -> Sites:
+    """The sites of a forward pass that was traced."""
+    recognisers = [RECOGNISERS[name] for name in RECOGNISERS]
+    ordinals: Counter[str] = Counter()
+    sites: dict[tuple[str, str, int], Site] = {}
+    same: defaultdict[tuple[str, str, int], list[Node]] = defaultdict(list)
+    for node in graph.nodes:
+        same[node.module, node.name, node.position].append(node)
+    found: list[tuple[Node, Finding]] = []
+    for node in graph.nodes:
+        key = (node.module, node.name, node.position)
+        if not node.depends or key in sites:
+            continue
+        finding = next((f for f in (recognise(graph, node) for recognise in recognisers) if f), None)
+        if finding is not None:
+            sites[key] = _site(graph, node, finding, ordinals[node.module], same[key])
+            ordinals[node.module] += 1
+            found.append((node, finding))
+    placed = [replace(s, layout=layout) for s, layout in zip(sites.values(), _layouts(graph, found), strict=True)]
+    return Sites(placed, unclaimed_of(graph, placed), graph.images)
+
+
+def _layouts(graph: Graph, found: list[tuple[Node, Finding]]) -> list[Layout | None]:
+    """The layout of each site; a model without pairwise or pooling attention is not followed at all."""
+    # The indices are real numbers also where the model runs on tensors that are not.
+    with hushed(), _disable_current_modes():
+        told = any(finding.kind in {Kind.PAIRWISE, Kind.POOLING} for _, finding in found)
+        places = Places(graph) if told else None
+        return [layout_of(places, node, one, graph.images) if places else None for node, one in found]
+
+
+def _site(graph: Graph, node: Node, finding: Finding, ordinal: int, same: list[Node]) -> Site:
+    """The site of a node; ``same`` are the nodes of all calls of the module that the site stands for."""
+    calls = len(same)
+    after = node.after if all(other.after == node.after for other in same) else None
+    return Site(
+        module=node.module,
+        ordinal=ordinal,
+        kind=finding.kind,
+        operation=node.name,
+        position=node.position,
+        use=finding.use,
+        type_name=graph.type_names.get(node.module, ""),
+        source=node.source,
+        squash=finding.squash,
+        implied=finding.implied,
+        overwritten=overwritten_by(graph, node, finding),
+        after=after if getattr(finding.use, "also", None) is None else None,
+        called=all(other.called for other in same) and node.module not in graph.uncalled,
+        size_bytes={keep: calls * size for keep, size in sizes_of(node, finding).items()},
+    )
+
+
+def overwritten_by(graph: Graph, node: Node, finding: Finding) -> frozenset[str]:
+    """Which of ``g``, ``x``, ``y`` the model overwrites after the operation."""
+    operands = {"g": (finding.g, *finding.hidden), "x": (finding.x,)}
+    names = {name for name, nodes in operands.items() if any(graph.overwritten_after(n, node.index) for n in nodes)}
+    return frozenset(names | ({"y"} if graph.overwritten_after(node, node.index + 1) else set()))
+
+
+def sizes_of(node: Node, finding: Finding) -> dict[Keep, int]:
+    """Bytes that a record keeps alive, by what is kept of it.
+
+    An estimate from above: tensors that share memory, or that the model keeps anyway, are counted as if they did not.
+    """
+    g, x, y = (_bytes(n) for n in (finding.g, finding.x, node))
+    if finding.kind is Kind.SAMPLING:
+        g = 2 * g  # points are kept one precision wider
+    sizes: dict[Keep, int] = dict.fromkeys(KEEPS, g + x + y)
+    if finding.kind is Kind.PAIRWISE:
+        *lead, queries, keys = finding.g.shape
+        if finding.implied:
+            queries, keys = (
+                (finding.g.shape[-1], finding.x.shape[-1]) if _is_last(finding) else (queries, finding.x.shape[-2])
+            )
+            sizes["full"] = sizes["rows"] = math.prod(lead) * queries * keys * finding.g.itemsize + x + y
+        elif finding.hidden:
+            keys = finding.hidden[0].shape[-2]
+            sizes["rows"] += sum(map(_bytes, finding.hidden))
+            sizes["full"] = math.prod(lead) * queries * keys * finding.g.itemsize + x + y
+        sizes["summary"] = _STATISTICS * math.prod(lead) * max(queries, keys) * finding.g.itemsize
+    return sizes
+
+
+def _is_last(finding: Finding) -> bool:
+    return isinstance(finding.use, LinearAttention) and finding.use.last
+
+
+def _bytes(node: Node) -> int:
+    return math.prod(node.shape) * node.itemsize

@@ -85,20 +85,22 @@ def speed(options: argparse.Namespace, folder: Path) -> None:
     from attnviz.attribution.registry import passes_at_once
     from attnviz.batch.listing import list_images
     from attnviz.batch.local_engine import run_locally
-    from attnviz.batch.plan import Asked, plan_of
+    from attnviz.batch.plan import RunOptions, plan_of
     from attnviz.batch.shard import open_eyes
     from attnviz.batch.store import Store
     from attnviz.media.images import load_images
 
     torch.set_num_threads(options.threads or torch.get_num_threads())
     methods = tuple(options.methods.split(","))
-    asked = Asked((options.model,), methods, weights=options.weights, batch=options.batch, shard_size=options.shard)
+    asked = RunOptions(
+        (options.model,), methods, weights=options.weights, batch=options.batch, shard_size=options.shard
+    )
     listing = list_images([str(photographs(folder, options.shard))])
     plan, store = plan_of(asked, ["photos"], listing), Store(str(folder / "speed"))
-    eyes = open_eyes(asked, "cpu")
-    vision = eyes[0].vision
+    prepared_models = open_eyes(asked, "cpu")
+    vision = prepared_models[0].vision
     x = load_images([item.path for item in listing.items], vision.preprocess).x
-    passes = bare(vision.module, methods, eyes[0].options, passes_at_once(x))
+    passes = bare(vision.module, methods, prepared_models[0].options, passes_at_once(x))
 
     def bound() -> None:
         for part in x.split(options.batch):
@@ -106,7 +108,7 @@ def speed(options: argparse.Namespace, folder: Path) -> None:
                 one(part)
 
     def ours() -> None:
-        run_locally(store, plan, listing.items, [0], eyes, options.workers, lambda _images: None)
+        run_locally(store, plan, listing.items, [0], prepared_models, options.workers, lambda _images: None)
 
     sides: dict[str, list[float]] = {"bound": [], "ours": []}
     for turn in range(options.turns + 1):
@@ -200,13 +202,15 @@ def child(options: argparse.Namespace) -> None:
 
     import torch
 
-    from attnviz.batch import Asked, run
+    from attnviz.batch import RunOptions, run
     from attnviz.batch.summary import summarise
 
     torch.set_num_threads(options.threads or torch.get_num_threads())
     photos, out, engine = json.loads(options.child)
     methods = tuple(options.methods.split(","))
-    asked = Asked((options.model,), methods, weights=options.weights, batch=options.batch, shard_size=options.shard)
+    asked = RunOptions(
+        (options.model,), methods, weights=options.weights, batch=options.batch, shard_size=options.shard
+    )
     works = None
     if engine == "ray":
         from attnviz.batch.ray_engine import Cluster, RayEngine

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 import attnviz
-from attnviz.analyses.sparsity_collector import Asked
-from attnviz.analyses.sparsity_study import Question, study
+from attnviz.analyses.sparsity_collector import MeasureSelection
+from attnviz.analyses.sparsity_study import StudyConfig, study
 
 MODELS = ("cbam", "senet", "timm:seresnet50", "timm:vit_tiny_patch16_224", "timm:vit_small_patch16_224")
 
@@ -38,7 +38,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore")
-    question = Question(Asked(activations=options.activations), causal=options.causal)
+    question = StudyConfig(MeasureSelection(activations=options.activations), causal=options.causal)
     print(f"{'model':32}{'sites':>6}{'passes':>8}{'bare s':>9}{'study s':>9}{'ratio':>8}   (lowest, highest)")
     worst = 0.0
     for name in options.models:
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def measure(
-    model: nn.Module, parts: tuple[Tensor, ...], question: Question, repeats: int
+    model: nn.Module, parts: tuple[Tensor, ...], question: StudyConfig, repeats: int
 ) -> tuple[int, float, list[float], list[float]]:
     """Sites, passes over the images, and seconds of the bare passes and of the study, turn by turn."""
     batches = [lambda part=part: part for part in parts]

@@ -28,8 +28,8 @@ import torch
 from torch import Tensor
 
 import attnviz
-from attnviz.analyses.sparsity_collector import Asked
-from attnviz.analyses.sparsity_study import Batch, Question, study
+from attnviz.analyses.sparsity_collector import MeasureSelection
+from attnviz.analyses.sparsity_study import Batch, StudyConfig, study
 from attnviz.core.sparsity_results import CausalFinding, Estimate, ModelFinding, SiteFinding, SparsityStudy
 from attnviz.models import MODELS
 from attnviz.models.builtin import shipped_weights
@@ -40,7 +40,9 @@ from attnviz.training.features import DataRecipe
 from attnviz.training.sources import Sources, find_sources
 
 ROOT = Path(__file__).parents[1]
-QUESTION = Question(Asked(("gini", "hoyer", "normalised_entropy", "top_mass"), activations=True), causal=True)
+QUESTION = StudyConfig(
+    MeasureSelection(("gini", "hoyer", "normalised_entropy", "top_mass"), activations=True), causal=True
+)
 BATCH = 12
 
 

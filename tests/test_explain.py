@@ -23,7 +23,7 @@ from attnviz.errors import (
     UnknownNameError,
 )
 from attnviz.explanation.explain import COMPARED_PX, PHOTO_PX, choose_device, explain
-from attnviz.explanation.model_inputs import photos, show
+from attnviz.explanation.model_inputs import photos, prepare
 from attnviz.explanation.scores import agreement
 from attnviz.media.image_decoding import decode
 from attnviz.media.images import Preprocess
@@ -307,7 +307,7 @@ class TestTheTrainedModel:
 class TestPhoto:
     def seen(self, picture):
         vision = VisionModel(Gated(), Preprocess(), LABELS, "gated")
-        return photos(show(picture, vision), vision, PHOTO_PX)
+        return photos(prepare(picture, vision), vision, PHOTO_PX)
 
     def test_people_see_the_crop_at_its_own_resolution(self, image):
         picture = decode(image)

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from attnviz.core.token_layout import NOWHERE, PADDING, Layout, Tokens
+from attnviz.core.token_layout import NO_POSITION, PADDING, Layout, Tokens
 
 
 def test_class_and_register_tokens_are_the_prefix_and_are_left_out_of_the_plane():
-    tokens = Tokens((1, 2, 3), torch.tensor([[NOWHERE, NOWHERE, 0, 1, 2, 3, 4, 5]]))
+    tokens = Tokens((1, 2, 3), torch.tensor([[NO_POSITION, NO_POSITION, 0, 1, 2, 3, 4, 5]]))
     assert (tokens.prefix, tokens.is_whole, tokens.size) == (2, True, 6)
     laid = tokens.lay(torch.tensor([[[9.0, 9.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0]]]))
     assert laid.tolist() == [[[[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]]]

@@ -22,7 +22,7 @@ from attnviz.heatmaps import project, together
 from attnviz.metrics.agreement import COMPARISON, centre_prior, with_baselines
 from attnviz.metrics.faithfulness import FAITHFULNESS
 from attnviz.metrics.localisation import LOCALISATION
-from attnviz.metrics.perturbation_curves import Question, deletion_curve, insertion_curve
+from attnviz.metrics.perturbation_curves import ClassProbe, deletion_curve, insertion_curve
 from attnviz.recording import capture
 from attnviz.tracing import find_attention
 
@@ -35,7 +35,7 @@ SHOWN_IMAGES = 3
 """Of so many images the maps are shown."""
 SHOWN_AGREEMENT = ("spearman", "pearson", "cosine", "ssim", "topk_iou", "jensen_shannon", "earth_movers",
                    "centre_distance")  # fmt: skip
-Told = Callable[[str, int, int], object]
+Progress = Callable[[str, int, int], object]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +77,7 @@ def compare(
     sites: str = "last",
     target: int | str | None = None,
     seed: int = 0,
-    told: Told = lambda _step, _done, _total: None,
+    progress: Progress = lambda _step, _done, _total: None,
 ) -> Comparison:
     """Make every map of every model, rate it by every metric, and compare each with each.
 
@@ -89,7 +89,7 @@ def compare(
         sites: A shell pattern of attention sites, or ``"last"``: the last site of each kind that has a map.
         target: The class to ask about; by default each model's own answer to each image.
         seed: Of everything random.
-        told: Called with a step's name, its number and the number of steps.
+        progress: Called with a step's name, its number and the number of steps.
 
     Raises:
         UnknownNameError: no such method or metric.
@@ -109,10 +109,10 @@ def compare(
         classes = _classes(subject, target)
         labels = subject.vision.labels
         targets[name] = tuple(labels[c] if c < len(labels) else f"class {c}" for c in classes.tolist())
-        told(f"{name}: attention", next(done), steps)
+        progress(f"{name}: attention", next(done), steps)
         own, left_out = _attention(name, subject, sites)
         for method in methods:
-            passes = counted(told, f"{name}: {method}", next(done), steps)
+            passes = counted(progress, f"{name}: {method}", next(done), steps)
             try:
                 heatmap = METHODS[method](subject.vision, subject.x, classes, seed=seed, progress=passes)
             except AttributionError as error:
@@ -120,16 +120,16 @@ def compare(
                 continue
             own.append(_Map(method, name, "attribution", heatmap.source, heatmap.values.detach()))
         notes += [f"Left out of {name}: {reason}." for reason in left_out]
-        told(f"{name}: metrics", next(done), steps)
-        question = Question(subject.vision, subject.x, classes)
+        progress(f"{name}: metrics", next(done), steps)
+        probe = ClassProbe(subject.vision, subject.x, classes)
         for one in [*own, *_baselines(name, subject, seed)]:
-            row, shares = _rated(one, question, subject, columns, several=several)
+            row, shares = _rated(one, probe, subject, columns, several=several)
             rows.append(row)
             if one.kind != "baseline":
                 maps.append(one)
     if not maps:
         raise DataError("compare: there is no map to compare; " + " ".join(notes))
-    told("agreement", next(done), steps)
+    progress("agreement", next(done), steps)
     rows.sort(key=lambda row: row.kind == "baseline")
     agreement, beside = _agreement(maps, seed)
     names = tuple(row.name for row in rows if row.kind != "baseline")
@@ -225,7 +225,7 @@ def _baselines(name: str, subject: Subject, seed: int) -> list[_Map]:
 
 
 def _rated(
-    one: _Map, question: Question, subject: Subject, columns: Sequence[Metric], *, several: bool
+    one: _Map, probe: ClassProbe, subject: Subject, columns: Sequence[Metric], *, several: bool
 ) -> tuple[Row, tuple[float, ...]]:
     values = one.values.to(subject.x.dtype)
     cells = {}
@@ -233,10 +233,10 @@ def _rated(
         if column.name in LOCALISATION:
             found = LOCALISATION[column.name](values, subject.masks)  # type: ignore[arg-type]  # checked before
         else:
-            found = FAITHFULNESS[column.name](question, values)  # type: ignore[arg-type]  # these ask a model
+            found = FAITHFULNESS[column.name](probe, values)  # type: ignore[arg-type]  # these ask a model
         interval = bootstrap(found)
         cells[column.name] = Cell(interval.value, interval.low, interval.high, interval.n)
-    inserted, deleted = insertion_curve(question, values), deletion_curve(question, values)
+    inserted, deleted = insertion_curve(probe, values), deletion_curve(probe, values)
     row = Row(
         name=one.title(several=several),
         model=one.model,

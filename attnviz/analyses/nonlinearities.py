@@ -14,11 +14,11 @@ NONLINEARITIES = frozenset(
     "hardsigmoid logsigmoid threshold tanhshrink hardshrink softshrink glu".split()
 )
 
-See = Callable[[str, str, Tensor], None]
+NonlinearityObserver = Callable[[str, str, Tensor], None]
 
 
 class Nonlinearities(TorchFunctionMode):
-    """Tells ``see(name, "before" or "after", values)`` of each nonlinearity while the context is open.
+    """Tells ``observer(name, "before" or "after", values)`` of each nonlinearity while the context is open.
 
     A nonlinearity is named by its operation and its number in the forward pass: ``"relu6 03"``. What runs inside
     scripted modules and fused operators cannot be seen.
@@ -30,9 +30,9 @@ class Nonlinearities(TorchFunctionMode):
     relu 01 after [0.0, 2.0]
     """
 
-    def __init__(self, see: See) -> None:
+    def __init__(self, observer: NonlinearityObserver) -> None:
         super().__init__()
-        self._see = see
+        self._observe = observer
         self._count: Counter[str] = Counter()
 
     def __torch_function__(
@@ -43,7 +43,7 @@ class Nonlinearities(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         self._count[name] += 1
         label = f"{name} {self._count[name]:02}"
-        self._see(label, "before", args[0])
+        self._observe(label, "before", args[0])
         out = func(*args, **(kwargs or {}))
-        self._see(label, "after", out)
+        self._observe(label, "after", out)
         return out

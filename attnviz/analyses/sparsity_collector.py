@@ -29,7 +29,7 @@ from attnviz.analyses.attention_rows import (
 from attnviz.core.records import Kind, Record
 from attnviz.errors import UnknownNameError
 from attnviz.metrics.concentration import CONCENTRATION, effective_rank
-from attnviz.metrics.fused_sparsity import quick
+from attnviz.metrics.fused_sparsity import fused_sparsity
 from attnviz.metrics.head_similarity import cosine, hsic, jensen_shannon
 from attnviz.metrics.sparsity import SPARSITY
 from attnviz.metrics.streaming import Extremes, Histogram, Moments, Quantiles
@@ -46,7 +46,7 @@ VALUES = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class MeasureSelection:
     """What is counted.
 
     Attributes:
@@ -71,24 +71,24 @@ def known_measures() -> tuple[str, ...]:
     return (*SPARSITY, *CONCENTRATION, RANK)
 
 
-class Look:
+class SparsityCollector:
     """What one batch shows: each record is counted as soon as it is there, and nothing but its count is kept.
 
     Attributes:
         names: Of the records so far.
     """
 
-    def __init__(self, images: int, asked: Asked) -> None:
+    def __init__(self, images: int, selection: MeasureSelection) -> None:
         """Before the model runs on a batch of ``images``."""
         self.names: list[str] = []
-        self._images, self._asked = images, asked
+        self._images, self._asked = images, selection
         self._tally: Tally = {}
         self._heads: dict[str, Tensor] = {}
         self._planes: dict[str, Tensor] = {}
 
     def __call__(self, record: Record) -> None:
         """Count what one record shows."""
-        name, images, asked = record.name, self._images, self._asked
+        name, images, selection = record.name, self._images, self._asked
         self.names.append(name)
         found: dict[str, Accumulator] = {}
         if is_pairwise(record):
@@ -97,28 +97,28 @@ class Look:
             self._heads[name] = sampled(maps)
             found |= _of_rows(maps, self._heads[name])
             plane = on_grid(record, received(maps).mean(2)) if record.site.kind is Kind.PAIRWISE else None
-            if RANK in asked.measures:
+            if RANK in selection.measures:
                 found[f"g.{RANK}"] = scalar(effective_rank(maps_of(record, images).flatten(1, 2)))
         else:
             groups, plane = competing(record, images), places(record, images)
             if groups is not None:
                 found |= _of_gate(record, images)
         if groups is not None:
-            found |= _of_groups(groups, asked)
+            found |= _of_groups(groups, selection)
         if plane is not None and plane.shape[0] == images:
             self._planes[name] = plane
         self._tally.update({(name, what): value for what, value in found.items()})
-        if asked.activations:
+        if selection.activations:
             before = record.x if isinstance(record.x, Tensor) else record.x[-1]
             for part, values in (("before", before), ("after", record.y)):
-                self._tally.update(of_activation(name, part, values, images, asked))
+                self._tally.update(of_activation(name, part, values, images, selection))
 
     def tally(self) -> Tally:
         """All that was counted, and how heads and sites compare with each other."""
         return {**self._tally, **_of_heads(self._heads), **_of_places(self._planes)}
 
 
-def of_activation(name: str, part: str, values: Tensor, images: int, asked: Asked) -> Tally:
+def of_activation(name: str, part: str, values: Tensor, images: int, selection: MeasureSelection) -> Tally:
     """Measures of an activation ``(N, ...)``, from at most 4,096 values of each image, evenly spread."""
     if not images or values.shape[0] % images:
         return {}
@@ -126,7 +126,7 @@ def of_activation(name: str, part: str, values: Tensor, images: int, asked: Aske
     if v.shape[1] < 2:
         return {}
     flat = {**SPARSITY.entries(), **CONCENTRATION.entries()}
-    return {(name, f"{part}.{key}"): scalar(flat[key](v)) for key in asked.measures if key in flat}
+    return {(name, f"{part}.{key}"): scalar(flat[key](v)) for key in selection.measures if key in flat}
 
 
 def spread(v: Tensor, most: int = VALUES) -> Tensor:
@@ -141,7 +141,7 @@ def spread(v: Tensor, most: int = VALUES) -> Tensor:
     return v[:, ::step]
 
 
-def _of_groups(groups: Tensor, asked: Asked) -> dict[str, Accumulator]:
+def _of_groups(groups: Tensor, selection: MeasureSelection) -> dict[str, Accumulator]:
     """Measures, Lorenz curve and distribution of entries that compete, ``(N, groups, n)``."""
     images, count, n = groups.shape
     if n < 2 or not count:
@@ -149,8 +149,8 @@ def _of_groups(groups: Tensor, asked: Asked) -> dict[str, Accumulator]:
     flat = {**SPARSITY.entries(), **CONCENTRATION.entries()}
     rows = groups.reshape(-1, n)
     found: dict[str, Accumulator] = {}
-    soon = quick(rows)
-    for key in asked.measures:
+    soon = fused_sparsity(rows)
+    for key in selection.measures:
         if key in flat:
             values = soon.measures[key]() if key in soon.measures else flat[key](rows)
             found[f"g.{key}"] = scalar(values.reshape(images, count).nanmean(1))

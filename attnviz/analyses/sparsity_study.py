@@ -18,7 +18,7 @@ from attnviz.analyses.ablation import replace
 from attnviz.analyses.accumulators import Tally, added, restored, scalar, stored
 from attnviz.analyses.nonlinearities import Nonlinearities
 from attnviz.analyses.pruning import SHARES, check_shares, holding, prune
-from attnviz.analyses.sparsity_collector import Asked, Look, of_activation
+from attnviz.analyses.sparsity_collector import MeasureSelection, SparsityCollector, of_activation
 from attnviz.analyses.sparsity_summary import found
 from attnviz.core.model_state import as_inference
 from attnviz.core.records import Kind, Record, Site
@@ -37,18 +37,18 @@ Progress = Callable[[str, int, int], object]
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class StudyConfig:
     """What is asked of a model.
 
     Attributes:
-        asked: What is counted of ``g`` as it is.
+        selection: What is counted of ``g`` as it is.
         sites: Shell pattern of the sites' names, modules or kinds; several with commas.
         causal: Whether ``g`` is also pruned and replaced, which takes many forward passes.
         shares: What is kept when it is pruned, rising from 0 to 1.
         seed: Of the random choice.
     """
 
-    asked: Asked = field(default_factory=Asked)
+    selection: MeasureSelection = field(default_factory=MeasureSelection)
     sites: str = "*"
     causal: bool = False
     shares: tuple[float, ...] = SHARES
@@ -74,7 +74,7 @@ class _State:
 def study(
     model: nn.Module,
     batches: Sequence[Batch],
-    question: Question,
+    config: StudyConfig,
     name: str = "model",
     keep: Path | None = None,
     key: str = "",
@@ -87,7 +87,7 @@ def study(
     Args:
         model: Maps ``(N, 3, H, W)`` to logits; it is left as it was found.
         batches: The images. Give all batches 2 images or more, so that each has another.
-        question: What is asked.
+        config: What is asked.
         name: Of the model, for the report.
         keep: A file that holds what was done so far, after each batch; a later run with the same question, ``key`` and
             number of batches goes on from there. It is removed at the end.
@@ -103,15 +103,15 @@ def study(
     progress("find attention", 0, 1)
     first = batches[0]()
     # Two images tell as much as a whole batch, and one alone could not be told from windows or heads.
-    sites, notes = chosen(find_attention(model, first[:2]), question.sites)
-    mark = _mark(question, name, key, sites, len(batches))
+    sites, notes = chosen(find_attention(model, first[:2]), config.sites)
+    mark = _mark(config, name, key, sites, len(batches))
     state = _load(keep, mark)
     for index in range(state.looked, len(batches)):
         progress("look", index, len(batches))
-        _look(model, sites, first if index == 0 else batches[index](), question, state)
+        _look(model, sites, first if index == 0 else batches[index](), config, state)
         state.looked = index + 1
         _save(keep, mark, state)
-    if question.causal:
+    if config.causal:
         mean = Mean({site: total / state.counts[site] for site, total in state.sums.items()})
         parts = len(batches) * 2 * (len(sites) + (len(sites) > 1))
         done = parts * state.pruned // len(batches)
@@ -122,14 +122,14 @@ def study(
                 progress("intervene", done, parts)
                 done += 1
 
-            _intervene(model, sites, batches[index](), mean, question, state, advance)
+            _intervene(model, sites, batches[index](), mean, config, state, advance)
             state.pruned = index + 1
             _save(keep, mark, state)
     if keep is not None:
         keep.unlink(missing_ok=True)
     by_name = {site.name: site for site in sites}
     names = [(record, by_name[record.partition("@")[0]]) for record in state.names]
-    return found(name, state.images, names, state.tally, question.shares, notes)
+    return found(name, state.images, names, state.tally, config.shares, notes)
 
 
 def chosen(sites: Sites, patterns: str) -> tuple[list[Site], list[str]]:
@@ -153,15 +153,15 @@ def chosen(sites: Sites, patterns: str) -> tuple[list[Site], list[str]]:
     return fitting, notes
 
 
-def _look(model: nn.Module, sites: Sequence[Site], x: Tensor, question: Question, state: _State) -> None:
+def _look(model: nn.Module, sites: Sequence[Site], x: Tensor, config: StudyConfig, state: _State) -> None:
     """One forward pass, and what it shows."""
-    asked, n = question.asked, len(x)
+    selection, n = config.selection, len(x)
     seen: Tally = {}
-    look = Look(n, asked)
+    collector = SparsityCollector(n, selection)
 
     def each(record: Record) -> None:
-        look(record)
-        if question.causal:
+        collector(record)
+        if config.causal:
             site, g = record.site.name, record.g.detach()
             total = g.double().sum(0, keepdim=True)
             state.sums[site] = state.sums[site] + total if site in state.sums else total
@@ -172,15 +172,15 @@ def _look(model: nn.Module, sites: Sequence[Site], x: Tensor, question: Question
         undo.enter_context(as_inference(model))
         undo.enter_context(capture(model, sites, keep="rows", each=each))
         norms = undo.enter_context(norms_of_blocks(model, blocks.values()))
-        if asked.activations:
-            see = Nonlinearities(lambda label, part, v: seen.update(of_activation(label, part, v, n, asked)))
+        if selection.activations:
+            see = Nonlinearities(lambda label, part, v: seen.update(of_activation(label, part, v, n, selection)))
             undo.enter_context(see)
         model(x)
     for path, values in norms.items():
         if len(values) == n:
             seen[path, "outliers"] = scalar(high_norm(values).float().mean(1))
-    seen.update(look.tally())
-    state.names = state.names or look.names
+    seen.update(collector.tally())
+    state.names = state.names or collector.names
     state.tally = added(state.tally, seen)
     state.images += n
 
@@ -190,7 +190,7 @@ def _intervene(
     sites: Sequence[Site],
     x: Tensor,
     mean: Mean,
-    question: Question,
+    config: StudyConfig,
     state: _State,
     advance: Callable[[str], object],
 ) -> None:
@@ -200,14 +200,14 @@ def _intervene(
     for record in captured.records:
         if record.site.kind is not Kind.SAMPLING:
             looks.setdefault(record.site.name, holding(record.g).reshape(len(x), -1).mean(1))
-    seed = question.seed * 1_000_003 + state.pruned
-    state.tally = added(state.tally, prune(model, sites, x, looks, question.shares, seed, advance))
+    seed = config.seed * 1_000_003 + state.pruned
+    state.tally = added(state.tally, prune(model, sites, x, looks, config.shares, seed, advance))
     state.tally = added(state.tally, replace(model, sites, x, mean, advance))
 
 
-def _mark(question: Question, name: str, key: str, sites: Sequence[Site], batches: int) -> str:
+def _mark(config: StudyConfig, name: str, key: str, sites: Sequence[Site], batches: int) -> str:
     """What a file of a study must have been made for."""
-    text = json.dumps([repr(question), name, key, [site.name for site in sites], batches])
+    text = json.dumps([repr(config), name, key, [site.name for site in sites], batches])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

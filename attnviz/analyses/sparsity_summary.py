@@ -12,7 +12,15 @@ from torch import Tensor
 from attnviz.analyses.accumulators import Tally
 from attnviz.analyses.pruning import ORDERS
 from attnviz.core.records import Site
-from attnviz.core.sparsity_results import CausalFinding, Curve, Estimate, Heads, Matrix, ModelFinding, SiteFinding
+from attnviz.core.sparsity_results import (
+    CausalFinding,
+    CurveEstimate,
+    Estimate,
+    Heads,
+    Matrix,
+    ModelFinding,
+    SiteFinding,
+)
 from attnviz.metrics.attention_sinks import sinks
 from attnviz.metrics.gate_diagnostics import dead, input_share, never_used, saturated
 from attnviz.metrics.head_similarity import cka, clusters
@@ -183,6 +191,6 @@ def _causal(scope: str, tally: Tally, shares: Sequence[float]) -> CausalFinding:
     )
 
 
-def _curve(moments: Moments) -> Curve:
+def _curve(moments: Moments) -> CurveEstimate:
     low, high = moments.interval()
-    return Curve(tuple(moments.mean.tolist()), tuple(low.tolist()), tuple(high.tolist()))
+    return CurveEstimate(tuple(moments.mean.tolist()), tuple(low.tolist()), tuple(high.tolist()))

@@ -39,11 +39,11 @@ def gradient_rollout(logits: Logits, x: Tensor, *, query: int = 0) -> Plan:
 
     def explain(records: Sequence[Record], slopes: Sequence[Tensor]) -> Tensor:
         tokens = same_tokens(records)
-        eye = torch.eye(records[0].g.shape[-1], dtype=slopes[0].dtype, device=slopes[0].device)
-        relevance = eye.expand(len(slopes[0]), -1, -1)
+        prepared = torch.eye(records[0].g.shape[-1], dtype=slopes[0].dtype, device=slopes[0].device)
+        relevance = prepared.expand(len(slopes[0]), -1, -1)
         for record, slope in zip(records, slopes, strict=True):
             relevance = relevance + (record.g.detach() * slope).clamp_min(0).mean(dim=1) @ relevance
-        relevance = relevance - eye
+        relevance = relevance - prepared
         row = relevance[:, query] if tokens.prefix else relevance.mean(dim=1)
         return tokens.lay(row[:, None], empty=0.0)[:, 0]
 

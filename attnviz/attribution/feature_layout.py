@@ -49,7 +49,7 @@ class FeatureLayout:
         return f"{self.axes} with {self.grid[0]} × {self.grid[1]} positions{before}"
 
 
-def layout_of(
+def feature_layout(
     shape: Sequence[int], size: Grid, grids: Sequence[Grid], fixed: Sequence[bool] | None = None
 ) -> FeatureLayout | None:
     """The layout of an output, from its shape and from what came before it.

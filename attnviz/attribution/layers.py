@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 
 from attnviz.attribution.autograd_graph import parts, reaches
-from attnviz.attribution.feature_layout import FeatureLayout, Grid, layout_of
+from attnviz.attribution.feature_layout import FeatureLayout, Grid, feature_layout
 from attnviz.attribution.targets import Logits
 from attnviz.errors import AttributionError, UnknownNameError
 
@@ -120,7 +120,7 @@ def _run(logits: Logits, x: Tensor) -> _Run:
                 return
             if output.ndim == 3 and output.shape[1] not in fixed:
                 fixed[output.shape[1]] = _same_for_both(output)
-            found = layout_of(output.shape, size, grids, fixed.get(output.shape[1]))
+            found = feature_layout(output.shape, size, grids, fixed.get(output.shape[1]))
             if found is not None:
                 layouts[path] = found
                 if "H" in found.axes:

@@ -172,19 +172,19 @@ def attribute(
     return METHODS[method](vision, x, target, seed=seed, progress=progress, **options)
 
 
-def counted(told: Callable[[str, int, int], object], step: str, at: int, steps: int) -> Callable[[int], None]:
+def counted(progress: Callable[[str, int, int], object], step: str, at: int, steps: int) -> Callable[[int], None]:
     """Tell that a step begins, and hand out a ``progress`` for :func:`attribute`.
 
     While the step runs, that tells how many images have gone through the model for it.
     """
-    told(step, at, steps)
+    progress(step, at, steps)
     images = 0
 
     def passed(more: int) -> None:
         """So many more."""
         nonlocal images
         images += more
-        told(f"{step}, {images:,} images through the model", at, steps)
+        progress(f"{step}, {images:,} images through the model", at, steps)
 
     return passed
 

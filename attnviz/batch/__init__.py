@@ -5,8 +5,8 @@ is there or is not there, so that any engine may compute it, and an interrupted 
 """
 
 from attnviz.batch.listing import Item, Listing, list_images
-from attnviz.batch.plan import Asked, Plan
+from attnviz.batch.plan import Plan, RunOptions
 from attnviz.batch.run import Outcome, run
 from attnviz.batch.store import Store
 
-__all__ = ["Asked", "Item", "Listing", "Outcome", "Plan", "Store", "list_images", "run"]
+__all__ = ["Item", "Listing", "Outcome", "Plan", "RunOptions", "Store", "list_images", "run"]

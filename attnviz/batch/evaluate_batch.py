@@ -14,15 +14,15 @@ from torch.nn.functional import adaptive_avg_pool2d
 from attnviz.analyses.attention_rows import groups_of
 from attnviz.analyses.sparsity_collector import DEFAULT_MEASURES
 from attnviz.attribution import METHODS
-from attnviz.batch.prepared_model import Eye, look
+from attnviz.batch.prepared_model import PreparedModel, run_batch
 from attnviz.explanation.scores import COMPARED_PX
 from attnviz.heatmaps import project, together
 from attnviz.metrics.agreement import AGREEMENT
 from attnviz.metrics.faithfulness import FAITHFULNESS
-from attnviz.metrics.fused_sparsity import quick
+from attnviz.metrics.fused_sparsity import fused_sparsity
 from attnviz.metrics.localisation import LOCALISATION
 from attnviz.metrics.pairwise_agreement import WINDOW, of_pairs, pairs_of
-from attnviz.metrics.perturbation_curves import Question
+from attnviz.metrics.perturbation_curves import ClassProbe
 from attnviz.metrics.sparsity import SPARSITY
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Map:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Numbers:
+class MeasureColumn:
     """One measure of every image of a batch.
 
     Attributes:
@@ -79,7 +79,7 @@ class Numbers:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Looked:
+class BatchResult:
     """What a model makes of a batch.
 
     Attributes:
@@ -92,52 +92,56 @@ class Looked:
     shares: Tensor
     targets: Tensor
     maps: tuple[Map, ...]
-    numbers: tuple[Numbers, ...]
+    numbers: tuple[MeasureColumn, ...]
 
 
-def look_at(eye: Eye, x: Tensor, masks: Tensor | None = None, asked: Tensor | None = None) -> Looked:
+def evaluate_batch(
+    prepared: PreparedModel, x: Tensor, masks: Tensor | None = None, has_mask: Tensor | None = None
+) -> BatchResult:
     """Everything that is asked about a batch of images.
 
     Args:
-        eye: The model.
+        prepared: The model.
         x: ``(N, 3, S, S)`` where the model is.
         masks: ``(N, S, S)`` bool: where the object is.
-        asked: ``(N,)`` bool: which images have a mask at all.
+        has_mask: ``(N,)`` bool: which images have a mask at all.
 
     Raises:
         ModelError: an answer that is no number.
     """
-    of_sites: list[Numbers] = []
+    of_sites: list[MeasureColumn] = []
     # What sites do is the most of a forward pass: measured while it runs, and held where it is drawn alone.
-    logits, records = look(
-        eye.vision, x, eye.shown, eye.sites, lambda record: of_sites.extend(_of_site(record, len(x)))
+    logits, records = run_batch(
+        prepared.vision, x, prepared.shown, prepared.sites, lambda record: of_sites.extend(_of_site(record, len(x)))
     )
     shares = logits.float().softmax(1)
     targets = shares.argmax(1)
-    maps, numbers = _attention(eye, records, x), [*_of_answers(shares), *of_sites]
+    maps, numbers = _attention(prepared, records, x), [*_of_answers(shares), *of_sites]
     del records
-    maps += [_attribution(eye, name, x, targets) for name in eye.planned.methods]
+    maps += [_attribution(prepared, name, x, targets) for name in prepared.planned.methods]
     small = [_small(one) for one in maps]
     strength = [adaptive_avg_pool2d(one.values.float().abs()[:, None], _size(one.values))[:, 0].cpu() for one in maps]
-    numbers += _of_maps(eye, maps, strength, x, targets, masks, asked)
+    numbers += _of_maps(prepared, maps, strength, x, targets, masks, has_mask)
     numbers += _of_pairs(maps, strength)
-    return Looked(shares.cpu(), targets.cpu(), tuple(small), tuple(numbers))
+    return BatchResult(shares.cpu(), targets.cpu(), tuple(small), tuple(numbers))
 
 
-def _attention(eye: Eye, records: Sequence[Record], x: Tensor) -> list[Map]:
+def _attention(prepared: PreparedModel, records: Sequence[Record], x: Tensor) -> list[Map]:
     """The maps of the sites that are shown, and those of several sites together."""
     size = (x.shape[2], x.shape[3])
-    shown = [record for record in records if record.name in eye.mapped]
+    shown = [record for record in records if record.name in prepared.mapped]
     found = [(record.name, project(record, size=size)) for record in shown]
     found += [(one.name, one) for one in together(shown, size)]
     return [Map(name, "attention", one.method, name, one.values.to(x.dtype)) for name, one in found]
 
 
-def _attribution(eye: Eye, name: str, x: Tensor, targets: Tensor) -> Map:
+def _attribution(prepared: PreparedModel, name: str, x: Tensor, targets: Tensor) -> Map:
     """A method's map of every image; where one image of a batch is refused, each is asked alone."""
 
     def run(images: Tensor, wanted: Tensor) -> tuple[Tensor, str]:
-        heatmap = METHODS[name](eye.vision, images, wanted, seed=eye.asked.seed, **eye.options.get(name, {}))
+        heatmap = METHODS[name](
+            prepared.vision, images, wanted, seed=prepared.options.seed, **prepared.method_options.get(name, {})
+        )
         return heatmap.values.detach(), heatmap.source
 
     missing: dict[int, str] = {}
@@ -166,62 +170,62 @@ def _small(one: Map) -> Map:
     return Map(one.name, one.kind, one.method, one.source, values, one.missing)
 
 
-def _of_answers(shares: Tensor) -> list[Numbers]:
+def _of_answers(shares: Tensor) -> list[MeasureColumn]:
     """How sure the model is: the lead of the first answer, and the entropy of all, relative to its maximum."""
     p = shares.cpu().double()
     best = p.topk(min(2, p.shape[1]), dim=1).values
     lead = best[:, 0] - best[:, 1] if p.shape[1] > 1 else best[:, 0]
     entropy = torch.special.entr(p).sum(1) / math.log(max(2, p.shape[1]))
     return [
-        Numbers("answer", "", "", "margin", lead, "the answer is no number"),
-        Numbers("answer", "", "", "entropy", entropy.clamp(0, 1), "the answer is no number"),
+        MeasureColumn("answer", "", "", "margin", lead, "the answer is no number"),
+        MeasureColumn("answer", "", "", "entropy", entropy.clamp(0, 1), "the answer is no number"),
     ]
 
 
-def _of_site(record: Record, images: int) -> Iterator[Numbers]:
+def _of_site(record: Record, images: int) -> Iterator[MeasureColumn]:
     """How sparse ``g`` is, over the entries that compete; as ``attnviz sparsity`` measures it."""
     groups = groups_of(record, images)
     if groups is None or groups.shape[0] != images or groups.shape[2] < 2 or not groups.shape[1]:
         return
-    measures = quick(groups.reshape(-1, groups.shape[2])).measures
+    measures = fused_sparsity(groups.reshape(-1, groups.shape[2])).measures
     for name in DEFAULT_MEASURES:
         values = measures[name]().reshape(images, -1).nanmean(1).cpu()
-        yield Numbers("site", record.name, "g", name, values, _ZERO)
+        yield MeasureColumn("site", record.name, "g", name, values, _ZERO)
 
 
 def _of_maps(
-    eye: Eye,
+    prepared: PreparedModel,
     maps: Sequence[Map],
     strength: Sequence[Tensor],
     x: Tensor,
     targets: Tensor,
     masks: Tensor | None,
-    asked: Tensor | None,
-) -> list[Numbers]:
+    has_mask: Tensor | None,
+) -> list[MeasureColumn]:
     """How concentrated each map is, whether the answer depends on it, and whether it finds the object."""
-    question = Question(eye.vision, x, targets) if eye.asked.metrics else None
+    probe = ClassProbe(prepared.vision, x, targets) if prepared.options.metrics else None
     numbers = []
 
     def add(one: Map, name: str, measure: Measure, of: Callable[[], Tensor], there: Tensor | None = None) -> None:
         values = of().detach().double().cpu()
         values = values.index_fill(0, torch.tensor(sorted(one.missing), dtype=torch.int64), math.nan)
-        numbers.append(Numbers(one.kind, one.name, "", name, values, measure.nan_when, one.missing, there))
+        numbers.append(MeasureColumn(one.kind, one.name, "", name, values, measure.nan_when, one.missing, there))
 
     for one, weak in zip(maps, strength, strict=True):
         rows = weak.flatten(1)
         if rows.shape[1] > 1:
-            add(one, "gini", SPARSITY["gini"], quick(rows).measures["gini"])
-        for name in eye.asked.metrics if question is not None else ():
+            add(one, "gini", SPARSITY["gini"], fused_sparsity(rows).measures["gini"])
+        for name in prepared.options.metrics if probe is not None else ():
             test = FAITHFULNESS[name]
-            add(one, name, test, lambda test=test, one=one: test(question, one.values))  # type: ignore[misc]
-        if masks is not None and asked is not None:
+            add(one, name, test, lambda test=test, one=one: test(probe, one.values))  # type: ignore[misc]
+        if masks is not None and has_mask is not None:
             for name in LOCALISATION:
                 where = LOCALISATION[name]
-                add(one, name, where, lambda where=where, one=one: where(one.values, masks), asked)  # type: ignore[misc]
+                add(one, name, where, lambda where=where, one=one: where(one.values, masks), has_mask)  # type: ignore[misc]
     return numbers
 
 
-def _of_pairs(maps: Sequence[Map], strength: Sequence[Tensor]) -> list[Numbers]:
+def _of_pairs(maps: Sequence[Map], strength: Sequence[Tensor]) -> list[MeasureColumn]:
     """How alike every two maps are, by strength, as ``attnviz explain`` measures it."""
     if len(maps) < 2 or min(strength[0].shape[1:]) < WINDOW:
         return []
@@ -231,5 +235,5 @@ def _of_pairs(maps: Sequence[Map], strength: Sequence[Tensor]) -> list[Numbers]:
         whys = {**maps[j].missing, **maps[i].missing}
         for name in AGREEMENT:
             values, why = found[name][:, column], AGREEMENT[name].nan_when
-            numbers.append(Numbers("pair", maps[i].name, maps[j].name, name, values, why, whys))
+            numbers.append(MeasureColumn("pair", maps[i].name, maps[j].name, name, values, why, whys))
     return numbers

@@ -30,7 +30,7 @@ def write_pages(
     items: Sequence[Item],
     wanted: Sequence[tuple[int, str]],
     device: str = "auto",
-    told: Callable[[int], object] = lambda _done: None,
+    progress: Callable[[int], object] = lambda _done: None,
 ) -> list[str]:
     """Write pages that are not there yet; an image that cannot be explained has none.
 
@@ -40,7 +40,7 @@ def write_pages(
         items: All its images.
         wanted: Number of an image and name of a model, the most wanted first.
         device: As for :func:`~attnviz.batch.run.run`.
-        told: Told how many pages are done.
+        progress: Told how many pages are done.
 
     Returns:
         Their names in the run's folder.
@@ -57,16 +57,16 @@ def write_pages(
         written.update({(number, planned.name): page_name(number, planned.name) for number in numbers})
         if not missing:
             continue
-        vision = load_model(planned.name, weights=plan.asked.weights, seed=plan.asked.seed)
+        vision = load_model(planned.name, weights=plan.options.weights, seed=plan.options.seed)
         vision.module.to(choose_device(device))
-        sites = "*" if plan.asked.sites == LAST else plan.asked.sites
+        sites = "*" if plan.options.sites == LAST else plan.options.sites
         for number in missing:
             path = items[number].path
             try:
                 picture = decode(shown(path), data=read_image(path))
                 explanation = explain(
-                    picture, vision, methods=planned.methods, sites=sites, seed=plan.asked.seed,
-                    weights=plan.asked.weights,
+                    picture, vision, methods=planned.methods, sites=sites, seed=plan.options.seed,
+                    weights=plan.options.weights,
                 )  # fmt: skip
                 with tempfile.TemporaryDirectory() as folder:
                     file = explanation.save(Path(folder) / "page.html")
@@ -74,5 +74,5 @@ def write_pages(
             except AttnvizError:
                 del written[number, planned.name]
             done += 1
-            told(done)
+            progress(done)
     return [written[key] for key in wanted if key in written]

@@ -31,7 +31,7 @@ _PROPORTIONS = 0.02
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Read:
+class LoadedImage:
     """An image that was read, as each model sees it.
 
     Attributes:
@@ -54,7 +54,7 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
+class LoadFailure:
     """An image that could not be read.
 
     Attributes:
@@ -73,7 +73,7 @@ class Unread:
 
 
 @dataclass(frozen=True, slots=True)
-class Ways:
+class Preprocessings:
     """How images are shown to models.
 
     Attributes:
@@ -87,31 +87,36 @@ class Ways:
     pictured: tuple[int, ...]
 
     @classmethod
-    def among(cls, preprocesses: Sequence[Preprocess]) -> Ways:
+    def among(cls, preprocesses: Sequence[Preprocess]) -> Preprocessings:
         """The ways of some models."""
         every = tuple(dict.fromkeys(preprocesses))
-        parts = [way.resize_px / way.size_px for way in every]
+        parts = [preprocess.resize_px / preprocess.size_px for preprocess in every]
         of = tuple(map(every.index, preprocesses))
-        return cls(every, of, tuple(parts.index(parts[way]) for way in of))
+        return cls(every, of, tuple(parts.index(parts[preprocess]) for preprocess in of))
 
 
-def read(item: Item, ways: Ways) -> Read | Unread:
+def read(item: Item, preprocessings: Preprocessings) -> LoadedImage | LoadFailure:
     """One image; whatever is wrong with it is told and nothing is raised."""
     sha256 = ""
     try:
         data = read_image(item.path)
         sha256 = hashlib.sha256(data).hexdigest()
-        picture = decode(item.path, keep_px=4 * max(way.resize_px for way in ways.all), data=data)
-        crops = tuple(way.crop(picture.pixels) for way in ways.all)
-        thumbnails = tuple(thumbnail(crop) if way in ways.pictured else (b"", 0, 0) for way, crop in enumerate(crops))
+        picture = decode(
+            item.path, keep_px=4 * max(preprocess.resize_px for preprocess in preprocessings.all), data=data
+        )
+        crops = tuple(preprocess.crop(picture.pixels) for preprocess in preprocessings.all)
+        thumbnails = tuple(
+            thumbnail(crop) if preprocess in preprocessings.pictured else (b"", 0, 0)
+            for preprocess, crop in enumerate(crops)
+        )
         height, width = picture.size
-        return Read(item, sha256, width, height, crops, thumbnails, _masks(item, picture, ways))
+        return LoadedImage(item, sha256, width, height, crops, thumbnails, _masks(item, picture, preprocessings))
     except ImageError as error:
-        return Unread(item, _reason(item, error), sha256)
+        return LoadFailure(item, _reason(item, error), sha256)
     except MemoryError:
-        return Unread(item, "takes more memory than there is", sha256)
+        return LoadFailure(item, "takes more memory than there is", sha256)
     except Exception as error:  # noqa: BLE001  # one bad file never stops a run, whatever a decoder makes of it
-        return Unread(item, f"cannot be read: {type(error).__name__}: {' '.join(str(error).split())}", sha256)
+        return LoadFailure(item, f"cannot be read: {type(error).__name__}: {' '.join(str(error).split())}", sha256)
 
 
 def _reason(item: Item, error: Exception) -> str:
@@ -128,15 +133,15 @@ def thumbnail(crop: Pixels) -> tuple[bytes, int, int]:
     return file.getvalue(), *image.size
 
 
-def _masks(item: Item, picture: Picture, ways: Ways) -> tuple[Mask, ...] | None:
+def _masks(item: Item, picture: Picture, preprocessings: Preprocessings) -> tuple[Mask, ...] | None:
     """Where the object is, as each preprocessing crops it."""
     if not item.boxes and item.mask is None:
         return None
     shape = None if item.mask is None else _mask_of(item.mask, picture)
     masks = []
-    for way in ways.all:
-        seen = in_crop(item, way, picture.size)
-        masks.append(seen if shape is None else seen | (way.crop(shape).max(axis=2) > 127))
+    for preprocess in preprocessings.all:
+        seen = in_crop(item, preprocess, picture.size)
+        masks.append(seen if shape is None else seen | (preprocess.crop(shape).max(axis=2) > 127))
     return tuple(masks)
 
 
@@ -148,18 +153,18 @@ def _mask_of(path: str, picture: Picture) -> Pixels:
     return mask.pixels
 
 
-def in_crop(item: Item, way: Preprocess, size: tuple[int, int]) -> Mask:
+def in_crop(item: Item, preprocess: Preprocess, size: tuple[int, int]) -> Mask:
     """The pixels of a crop whose middles lie in a box, ``(S, S)``.
 
     Args:
         item: With boxes in pixels of the upright picture.
-        way: The preprocessing that crops.
+        preprocess: The preprocessing that crops.
         size: ``(H, W)`` of the upright picture.
     """
-    left, top, right, bottom = way.box(*size)
-    middles = (np.arange(way.size_px) + 0.5) / way.size_px
+    left, top, right, bottom = preprocess.box(*size)
+    middles = (np.arange(preprocess.size_px) + 0.5) / preprocess.size_px
     xs, ys = left + middles * (right - left), top + middles * (bottom - top)
-    seen = np.zeros((way.size_px, way.size_px), np.bool_)
+    seen = np.zeros((preprocess.size_px, preprocess.size_px), np.bool_)
     for x0, y0, x1, y1 in item.boxes:
         seen |= ((ys >= y0) & (ys < y1))[:, None] & ((xs >= x0) & (xs < x1))[None]
     return seen
@@ -179,16 +184,16 @@ def reader(workers: int) -> Iterator[ThreadPoolExecutor | None]:
 
 
 def read_ahead(
-    items: Iterable[Item], ways: Ways, pool: ThreadPoolExecutor | None = None, ahead: int = 1
-) -> Iterator[Read | Unread]:
+    items: Iterable[Item], preprocessings: Preprocessings, pool: ThreadPoolExecutor | None = None, ahead: int = 1
+) -> Iterator[LoadedImage | LoadFailure]:
     """All items in their order, at most ``ahead`` of them waiting: memory does not grow with their number."""
     if pool is None:
-        yield from (read(item, ways) for item in items)
+        yield from (read(item, preprocessings) for item in items)
         return
-    waiting: deque[Future[Read | Unread]] = deque()
+    waiting: deque[Future[LoadedImage | LoadFailure]] = deque()
     for item in items:
         if len(waiting) >= max(1, ahead):
             yield waiting.popleft().result()
-        waiting.append(pool.submit(read, item, ways))
+        waiting.append(pool.submit(read, item, preprocessings))
     while waiting:
         yield waiting.popleft().result()

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from attnviz.batch.image_reader import read_ahead, reader
 from attnviz.batch.item import Item
 from attnviz.batch.plan import Plan
-from attnviz.batch.prepared_model import Eye
-from attnviz.batch.shard import compute, ways_of
+from attnviz.batch.prepared_model import PreparedModel
+from attnviz.batch.shard import compute, preprocessings_of
 from attnviz.batch.store import Store
 
 
@@ -19,9 +19,9 @@ def run_locally(
     plan: Plan,
     items: Sequence[Item],
     todo: Sequence[int],
-    eyes: Sequence[Eye],
+    prepared_models: Sequence[PreparedModel],
     workers: int,
-    told: Callable[[int], object],
+    progress: Callable[[int], object],
 ) -> None:
     """Compute and store shards in their order.
 
@@ -30,14 +30,16 @@ def run_locally(
         plan: The plan.
         items: All images of the run.
         todo: Numbers of the shards.
-        eyes: The models.
+        prepared_models: The models.
         workers: Threads that read images ahead; 0 reads in turn.
-        told: Told how many images are done, each time that some are.
+        progress: Told how many images are done, each time that some are.
     """
     wanted = (items[n] for shard in todo for n in plan.items_of(shard))
     with reader(workers) as pool:
-        images = read_ahead(wanted, ways_of(eyes), pool, 2 * plan.asked.batch)  # beyond the end of a shard, too
+        images = read_ahead(
+            wanted, preprocessings_of(prepared_models), pool, 2 * plan.options.batch
+        )  # beyond the end of a shard, too
         for shard in todo:
             start, count = time.perf_counter(), len(plan.items_of(shard))
-            store.put(shard, compute(itertools.islice(images, count), eyes, told))
+            store.put(shard, compute(itertools.islice(images, count), prepared_models, progress))
             store.log("shard", shard=shard, images=count, seconds=round(time.perf_counter() - start, 3))

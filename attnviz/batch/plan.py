@@ -22,7 +22,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RunOptions:
     """What is asked of the models and the images. Where and by what it is computed plays no part in the results.
 
     Attributes:
@@ -92,7 +92,7 @@ class Plan:
     """All that the results depend on.
 
     Attributes:
-        asked: What is asked.
+        options: What is asked.
         images: ``digest``, and how many have ``labels``, ``boxes``, ``masks``.
         total: How many images there are.
         given: Folders, lists and files as they were named, which may be in several ways.
@@ -101,7 +101,7 @@ class Plan:
         notes: What the reader must know of the listing.
     """
 
-    asked: Asked
+    options: RunOptions
     images: Mapping[str, Any]
     total: int
     given: tuple[str, ...] = ()
@@ -112,27 +112,27 @@ class Plan:
     @property
     def shards(self) -> int:
         """How many there are."""
-        return -(-self.total // self.asked.shard_size)
+        return -(-self.total // self.options.shard_size)
 
     def items_of(self, shard: int) -> range:
         """The numbers of a shard's images."""
-        size = self.asked.shard_size
+        size = self.options.shard_size
         return range(shard * size, min((shard + 1) * size, self.total))
 
     @property
     def question(self) -> dict[str, Any]:
         """What was asked, without what was found out: a run that goes on must have the same."""
-        settings = {key: value for key, value in asdict(self.asked).items() if key in _SETTINGS}
+        settings = {key: value for key, value in asdict(self.options).items() if key in _SETTINGS}
         return {
             "schema": SCHEMA,
             "version": VERSION,
-            "settings": {**settings, **_digest_of(self.asked.weights), "images": dict(self.images)},
-            "methods": list(self.asked.methods or DEFAULT_METHODS),
-            "strict": self.asked.methods is not None,
-            "metrics": list(self.asked.metrics),
-            "names": list(self.asked.models),
+            "settings": {**settings, **_digest_of(self.options.weights), "images": dict(self.images)},
+            "methods": list(self.options.methods or DEFAULT_METHODS),
+            "strict": self.options.methods is not None,
+            "metrics": list(self.options.metrics),
+            "names": list(self.options.models),
             "total": self.total,
-            "shard_size": self.asked.shard_size,
+            "shard_size": self.options.shard_size,
             "versions": dict(self.versions),
         }
 
@@ -156,7 +156,7 @@ class Plan:
 _SETTINGS = ("sites", "weights", "seed", "batch", "limit")
 
 
-def plan_of(asked: Asked, given: Sequence[str], listing: Listing) -> Plan:
+def plan_of(options: RunOptions, given: Sequence[str], listing: Listing) -> Plan:
     """The plan of a run, before its models are looked at."""
     import torch
 
@@ -169,7 +169,7 @@ def plan_of(asked: Asked, given: Sequence[str], listing: Listing) -> Plan:
         "masks": sum(item.mask is not None for item in listing.items),
     }
     versions = {"attnviz": __version__, "torch": str(torch.__version__)}
-    return Plan(asked, images, len(listing.items), tuple(map(str, given)), versions=versions, notes=listing.notes)
+    return Plan(options, images, len(listing.items), tuple(map(str, given)), versions=versions, notes=listing.notes)
 
 
 def models_of(found: Mapping[str, Any]) -> tuple[PlannedModel, ...]:

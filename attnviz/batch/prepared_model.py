@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from attnviz.attribution import METHODS, Logits, find_layer
-from attnviz.batch.plan import DEFAULT_METHODS, LAST, Asked, PlannedModel
+from attnviz.batch.plan import DEFAULT_METHODS, LAST, PlannedModel, RunOptions
 from attnviz.core.model_state import as_inference, borrowed, seeded
 from attnviz.errors import AttributionError, CaptureError, DataError, ModelError, UnknownNameError
 from attnviz.explanation.devices import choose_device, dtype_of
@@ -31,24 +31,24 @@ _QUICKEST = {"samples": 2, "steps": 1, "segments": 4}  # options that bound the 
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Eye:
+class PreparedModel:
     """A model, and what a batch of images is looked at with.
 
     Attributes:
         vision: The model.
         planned: What was found out about it.
-        asked: What is asked.
+        options: What is asked.
         sites: Those whose ``g`` is measured.
         mapped: Names of the records that are laid on the image plane.
-        options: Method -> options that were found once, such as the layer.
+        method_options: Method -> options that were found once, such as the layer.
     """
 
     vision: VisionModel
     planned: PlannedModel
-    asked: Asked
+    options: RunOptions
     sites: Sites
     mapped: frozenset[str]
-    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    method_options: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def shown(self) -> list[Site]:
@@ -67,14 +67,16 @@ class Eye:
         return dtype_of(self.vision.module)
 
 
-def open_eye(name: str, asked: Asked, device: str = "auto", planned: PlannedModel | None = None) -> Eye:
+def prepare_model(
+    name: str, options: RunOptions, device: str = "auto", planned: PlannedModel | None = None
+) -> PreparedModel:
     """Load a model and find its attention, its layer and the methods that apply to it.
 
     Every record of a trial on noise is proven to rebuild the model's own output.
 
     Args:
         name: Of the model.
-        asked: What is asked.
+        options: What is asked.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
         planned: What an earlier look found out: methods are then not tried again.
 
@@ -85,26 +87,26 @@ def open_eye(name: str, asked: Asked, device: str = "auto", planned: PlannedMode
         CaptureError: attention that cannot be seen.
     """
     at = choose_device(device)
-    vision = load_model(name, weights=asked.weights, seed=asked.seed)
+    vision = load_model(name, weights=options.weights, seed=options.seed)
     if vision.frames is not None:
         raise ModelError(f"{name} looks at {vision.frames} frames of a clip together; a report of images cannot ask it")
     vision.module.to(at)
     x = _noise(vision)
     found = find_attention(vision.module, x)
-    sites = _chosen(found, asked.sites)
-    records = look(vision, x, sites)[1]
-    mapped, without = _mapped(records, x, asked.sites)
-    options = _options(vision, x)
+    sites = _chosen(found, options.sites)
+    records = run_batch(vision, x, sites)[1]
+    mapped, without = _mapped(records, x, options.sites)
+    method_options = _method_options(vision, x)
     notes = tuple(planned.notes) if planned else ()
     methods = planned.methods if planned else ()
     if planned is None:
-        methods, left_out = _applying(vision, x, asked, options)
+        methods, left_out = _applying(vision, x, options, method_options)
         about = [*vision.notes, *notes_of_sites(found, sites, found.unclaimed)]
-        notes = (*about, *(notes_without_map(without) if asked.sites != LAST else ()), *left_out)
+        notes = (*about, *(notes_without_map(without) if options.sites != LAST else ()), *left_out)
     if not methods and not mapped:
         raise DataError(f"{name}: has no attention with a map, and no method applies to it: there is nothing to report")
     found_out = PlannedModel(name, tuple(methods), tuple(dict.fromkeys(notes)), len(vision.labels))
-    return Eye(vision, found_out, asked, sites, mapped, options)
+    return PreparedModel(vision, found_out, options, sites, mapped, method_options)
 
 
 def _noise(vision: VisionModel) -> Tensor:
@@ -115,7 +117,7 @@ def _noise(vision: VisionModel) -> Tensor:
     return x if parameter is None else x.to(parameter.device, dtype_of(vision.module))
 
 
-def look(
+def run_batch(
     vision: VisionModel,
     x: Tensor,
     held: Sequence[Site],
@@ -175,7 +177,7 @@ def _mapped(records: Sequence[Record], x: Tensor, pattern: str) -> tuple[frozens
     return frozenset(names.values()), without
 
 
-def _options(vision: VisionModel, x: Tensor) -> dict[str, dict[str, Any]]:
+def _method_options(vision: VisionModel, x: Tensor) -> dict[str, dict[str, Any]]:
     """The layer of class activation maps, for every method that reads one; nothing where there is none."""
     reading = [name for name in METHODS if "layer" in inspect.signature(METHODS[name].plan).parameters]
     try:
@@ -187,17 +189,17 @@ def _options(vision: VisionModel, x: Tensor) -> dict[str, dict[str, Any]]:
 
 
 def _applying(
-    vision: VisionModel, x: Tensor, asked: Asked, options: dict[str, dict[str, Any]]
+    vision: VisionModel, x: Tensor, options: RunOptions, method_options: dict[str, dict[str, Any]]
 ) -> tuple[tuple[str, ...], list[str]]:
     """The methods that apply, tried with as few passes as they can do with; and what is to be said of the others."""
     methods, left_out = [], []
-    for name in asked.methods if asked.methods is not None else DEFAULT_METHODS:
+    for name in options.methods if options.methods is not None else DEFAULT_METHODS:
         known = inspect.signature(METHODS[name].plan).parameters
         quickest: dict[str, Any] = {key: value for key, value in _QUICKEST.items() if key in known}
         try:
-            METHODS[name](vision, x[:1], 0, **options.get(name, {}), **quickest)
+            METHODS[name](vision, x[:1], 0, **method_options.get(name, {}), **quickest)
         except AttributionError as error:
-            if asked.methods is not None:
+            if options.methods is not None:
                 raise AttributionError(f"{vision.name}: {error}") from error
             left_out.append(f"Left out, as it does not apply: {error}.")
             continue

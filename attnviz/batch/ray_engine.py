@@ -40,7 +40,7 @@ class Cluster:
     cpus: float | None = None
 
 
-class Looker:
+class ShardWorker:
     """An actor: it loads the models once, and computes and stores shards."""
 
     def __init__(self, store: Store, plan: Plan, device: str, workers: int, threads: int) -> None:
@@ -50,7 +50,7 @@ class Looker:
 
         torch.set_num_threads(threads)
         self._store, self._workers = store, workers
-        self._eyes = open_eyes(plan.asked, device, plan.models)
+        self._eyes = open_eyes(plan.options, device, plan.models)
 
     def ready(self) -> bool:
         """Whether the models are loaded: they are, once this is answered."""
@@ -61,11 +61,11 @@ class Looker:
         import ray
 
         from attnviz.batch.image_reader import read_ahead, reader
-        from attnviz.batch.shard import compute, ways_of
+        from attnviz.batch.shard import compute, preprocessings_of
 
         start = time.perf_counter()
         with reader(self._workers) as pool:
-            images = read_ahead(items, ways_of(self._eyes), pool, 2 * self._eyes[0].asked.batch)
+            images = read_ahead(items, preprocessings_of(self._eyes), pool, 2 * self._eyes[0].options.batch)
             self._store.put(shard, compute(images, self._eyes))
         return ray.get_runtime_context().get_node_id(), time.perf_counter() - start
 
@@ -91,7 +91,7 @@ class RayEngine:
         self._cluster, self._device, self._workers = cluster, device, workers
 
     def __call__(
-        self, store: Store, plan: Plan, items: Sequence[Item], todo: Sequence[int], told: Callable[[int], object]
+        self, store: Store, plan: Plan, items: Sequence[Item], todo: Sequence[int], progress: Callable[[int], object]
     ) -> None:
         """Compute and store shards ``todo``.
 
@@ -101,7 +101,7 @@ class RayEngine:
         """
         with self._connected():
             count, cpus = self._room()
-            actor = self._ray.remote(Looker).options(
+            actor = self._ray.remote(ShardWorker).options(
                 num_cpus=cpus, num_gpus=self._cluster.gpus, max_restarts=0, max_concurrency=1
             )
             # GPUs are had by request: without one an actor does not take that of another.
@@ -109,7 +109,7 @@ class RayEngine:
             words = (store, plan, device, self._workers, max(1, int(cpus)))
             held = Pool(self._ray, lambda: actor.remote(*words), min(count, len(todo)))
             try:
-                self._work(held, store, plan, items, deque(todo), told)
+                self._work(held, store, plan, items, deque(todo), progress)
             finally:
                 held.close()
 
@@ -120,7 +120,7 @@ class RayEngine:
         plan: Plan,
         items: Sequence[Item],
         waiting: deque[int],
-        told: Callable[[int], object],
+        progress: Callable[[int], object],
     ) -> None:
         """Hand shards to actors that are ready; those of a lost actor go back to the front."""
         trouble = self._ray.exceptions
@@ -145,7 +145,7 @@ class RayEngine:
                     if lost[shard] >= TRIES:
                         raise OutputError(
                             f"shard {shard}: {TRIES} workers were lost over it; is there memory for --batch "
-                            f"{plan.asked.batch}?"
+                            f"{plan.options.batch}?"
                         ) from error
                     waiting.appendleft(shard)
                     continue
@@ -154,7 +154,7 @@ class RayEngine:
                 pool.give(actor)
                 images = len(plan.items_of(shard))
                 store.log("shard", shard=shard, images=images, seconds=round(seconds, 3), machine=machine)
-                told(images)
+                progress(images)
 
     @contextmanager
     def _connected(self) -> Iterator[None]:

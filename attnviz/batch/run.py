@@ -9,11 +9,11 @@ from typing import Protocol
 
 from attnviz.batch.item import Item
 from attnviz.batch.listing import Listing, list_images
-from attnviz.batch.plan import Asked, Plan, plan_of
+from attnviz.batch.plan import Plan, RunOptions, plan_of
 from attnviz.batch.store import Store
 from attnviz.errors import OutputError
 
-Told = Callable[[str, int, int], object]
+Progress = Callable[[str, int, int], object]
 """Told a step's name, how many images are done, and of how many; how many is 0 where a step has no images."""
 
 
@@ -21,7 +21,7 @@ class Engine(Protocol):
     """Computes the shards that are missing, in any order and by whatever machines."""
 
     def __call__(
-        self, store: Store, plan: Plan, items: Sequence[Item], todo: Sequence[int], told: Callable[[int], object]
+        self, store: Store, plan: Plan, items: Sequence[Item], todo: Sequence[int], progress: Callable[[int], object]
     ) -> None:
         """Compute and store shards ``todo``."""
         ...
@@ -56,25 +56,25 @@ class Outcome:
 def run(
     given: Sequence[str],
     out: str,
-    asked: Asked,
+    options: RunOptions,
     *,
     device: str = "auto",
     workers: int = 2,
     overwrite: bool = False,
     engine: Engine | None = None,
-    told: Told = lambda _step, _done, _total: None,
+    progress: Progress = lambda _step, _done, _total: None,
 ) -> Outcome:
     """Look at all images, or at those that an earlier run with the same question left.
 
     Args:
         given: Folders, lists, tables and images, see :func:`~attnviz.batch.listing.list_images`.
         out: The run's folder: a local path or a URL.
-        asked: What is asked.
+        options: What is asked.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``: plays no part in what is asked.
         workers: Threads that read images ahead.
         overwrite: Whether an earlier run in the folder is thrown away.
         engine: What computes; this process by default.
-        told: Told the progress.
+        progress: Told the progress.
 
     Raises:
         DataError: a list with a mistake, or a setting that makes no sense.
@@ -85,16 +85,16 @@ def run(
     from attnviz.batch.local_engine import run_locally
     from attnviz.batch.shard import open_eyes
 
-    told("list the images", 0, 0)
-    asked.check()
-    listing = list_images(given, asked.limit)
+    progress("list the images", 0, 0)
+    options.check()
+    listing = list_images(given, options.limit)
     store = Store(out)
-    plan = store.begin(plan_of(asked, given, listing), overwrite=overwrite)
-    eyes = None
+    plan = store.begin(plan_of(options, given, listing), overwrite=overwrite)
+    prepared_models = None
     if not plan.models:
-        told("try the models", 0, 0)
-        eyes = open_eyes(asked, device)
-        plan = replace(plan, models=tuple(eye.planned for eye in eyes))
+        progress("try the models", 0, 0)
+        prepared_models = open_eyes(options, device)
+        plan = replace(plan, models=tuple(prepared.planned for prepared in prepared_models))
     store.open(plan, listing)
     there = store.done()
     todo = [shard for shard in range(plan.shards) if shard not in there]
@@ -104,21 +104,21 @@ def run(
     def advance(images: int) -> None:
         nonlocal done
         done += images
-        told("look", done, plan.total)
+        progress("look", done, plan.total)
 
     if todo:
         store.log("start", shards=len(todo), images=plan.total - before)
         try:
             if engine is not None:
-                del eyes
+                del prepared_models
                 advance(0)
                 engine(store, plan, listing.items, todo, advance)
             else:
-                if eyes is None:
-                    told("load the models", 0, 0)
-                    eyes = open_eyes(asked, device, plan.models)
+                if prepared_models is None:
+                    progress("load the models", 0, 0)
+                    prepared_models = open_eyes(options, device, plan.models)
                 advance(0)
-                run_locally(store, plan, listing.items, todo, eyes, workers, advance)
+                run_locally(store, plan, listing.items, todo, prepared_models, workers, advance)
         except OutputError as error:
             kept = sum(len(plan.items_of(shard)) for shard in store.done())
             raise OutputError(

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from attnviz.batch.evaluate_batch import Looked, look_at
-from attnviz.batch.image_reader import Read, Unread, Ways
-from attnviz.batch.plan import Asked, PlannedModel
-from attnviz.batch.prepared_model import Eye, open_eye
+from attnviz.batch.evaluate_batch import BatchResult, evaluate_batch
+from attnviz.batch.image_reader import LoadedImage, LoadFailure, Preprocessings
+from attnviz.batch.plan import PlannedModel, RunOptions
+from attnviz.batch.prepared_model import PreparedModel, prepare_model
 from attnviz.batch.table_builder import Builder
 
 if TYPE_CHECKING:
@@ -21,19 +21,23 @@ if TYPE_CHECKING:
 _NO_NUMBER = "the model's answer is no number"
 
 
-def open_eyes(asked: Asked, device: str = "auto", planned: Sequence[PlannedModel] = ()) -> tuple[Eye, ...]:
+def open_eyes(
+    options: RunOptions, device: str = "auto", planned: Sequence[PlannedModel] = ()
+) -> tuple[PreparedModel, ...]:
     """All models of a run, ready to look."""
     known = {one.name: one for one in planned}
-    return tuple(open_eye(name, asked, device, known.get(name)) for name in asked.models)
+    return tuple(prepare_model(name, options, device, known.get(name)) for name in options.models)
 
 
-def ways_of(eyes: Sequence[Eye]) -> Ways:
+def preprocessings_of(prepared_models: Sequence[PreparedModel]) -> Preprocessings:
     """How images are to be shown to models."""
-    return Ways.among([eye.vision.preprocess for eye in eyes])
+    return Preprocessings.among([prepared.vision.preprocess for prepared in prepared_models])
 
 
 def compute(
-    images: Iterable[Read | Unread], eyes: Sequence[Eye], told: Callable[[int], object] = lambda _images: None
+    images: Iterable[LoadedImage | LoadFailure],
+    prepared_models: Sequence[PreparedModel],
+    progress: Callable[[int], object] = lambda _images: None,
 ) -> dict[str, pa.Table]:
     """The tables of one shard.
 
@@ -41,55 +45,59 @@ def compute(
     computed.
 
     Args:
-        images: The shard's images, read in the :func:`ways_of` the models, as they come.
-        eyes: The models.
-        told: Told how many images are done, each time that some are.
+        images: The shard's images, read in the :func:`preprocessings_of` the models, as they come.
+        prepared_models: The models.
+        progress: Told how many images are done, each time that some are.
 
     Returns:
         ``measures``, ``maps``, ``thumbnails`` and ``answers``.
     """
-    ways = ways_of(eyes)
-    builder = Builder([eye.vision for eye in eyes], [eye.planned.name for eye in eyes])
+    preprocessings = preprocessings_of(prepared_models)
+    builder = Builder(
+        [prepared.vision for prepared in prepared_models], [prepared.planned.name for prepared in prepared_models]
+    )
 
-    def readable() -> Iterator[Read]:
+    def readable() -> Iterator[LoadedImage]:
         for one in images:
-            if isinstance(one, Read):
+            if isinstance(one, LoadedImage):
                 yield one
             else:
                 builder.failed(one)
-                told(1)
+                progress(1)
 
-    for batch in _batches(readable(), eyes[0].asked.batch):
+    for batch in _batches(readable(), prepared_models[0].options.batch):
         for one in batch:
-            builder.pictured(one, ways.pictured)
-        for number, eye in enumerate(eyes):
-            for looked, found in _look(eye, batch, ways.of[number]):
+            builder.pictured(one, preprocessings.pictured)
+        for number, prepared in enumerate(prepared_models):
+            for evaluated, found in _look(prepared, batch, preprocessings.of[number]):
                 if isinstance(found, str):
-                    one = looked[0]
-                    failure = Unread(one.item, found, one.sha256, one.width, one.height)
+                    one = evaluated[0]
+                    failure = LoadFailure(one.item, found, one.sha256, one.width, one.height)
                     builder.failed(failure, number)
                 else:
-                    builder.looked(number, looked, found)
-        told(len(batch))
+                    builder.evaluated(number, evaluated, found)
+        progress(len(batch))
     return builder.tables()
 
 
-def _batches(images: Iterable[Read], size: int) -> Iterator[list[Read]]:
+def _batches(images: Iterable[LoadedImage], size: int) -> Iterator[list[LoadedImage]]:
     rest = iter(images)
     while batch := list(itertools.islice(rest, size)):
         yield batch
 
 
-def _look(eye: Eye, images: Sequence[Read], way: int) -> Iterator[tuple[Sequence[Read], Looked | str]]:
+def _look(
+    prepared: PreparedModel, images: Sequence[LoadedImage], preprocess: int
+) -> Iterator[tuple[Sequence[LoadedImage], BatchResult | str]]:
     """What a model makes of some images: together; each alone where that fails; or why one cannot be looked at."""
     try:
-        found = _looked(eye, images, way)
+        found = _evaluated(prepared, images, preprocess)
     except Exception as error:  # noqa: BLE001  # one bad image never stops a run, whatever the model raises
         if len(images) == 1:
             yield images, f"{type(error).__name__}: {' '.join(str(error).split())}"
             return
         for one in images:
-            yield from _look(eye, [one], way)
+            yield from _look(prepared, [one], preprocess)
         return
     finite = found.shares.isfinite().all(1).tolist()
     if all(finite):
@@ -100,15 +108,15 @@ def _look(eye: Eye, images: Sequence[Read], way: int) -> Iterator[tuple[Sequence
             yield [one], _NO_NUMBER
     good_ones = [one for one, good in zip(images, finite, strict=True) if good]
     if good_ones:
-        yield from _look(eye, good_ones, way)
+        yield from _look(prepared, good_ones, preprocess)
 
 
-def _looked(eye: Eye, images: Sequence[Read], way: int) -> Looked:
-    pixels = np.stack([one.crops[way] for one in images])
-    x = eye.vision.preprocess.normalise(pixels).to(eye.device, eye.dtype)
-    asked = torch.tensor([one.masks is not None for one in images])
-    if not bool(asked.any()):
-        return look_at(eye, x)
+def _evaluated(prepared: PreparedModel, images: Sequence[LoadedImage], preprocess: int) -> BatchResult:
+    pixels = np.stack([one.crops[preprocess] for one in images])
+    x = prepared.vision.preprocess.normalise(pixels).to(prepared.device, prepared.dtype)
+    options = torch.tensor([one.masks is not None for one in images])
+    if not bool(options.any()):
+        return evaluate_batch(prepared, x)
     empty = np.zeros(pixels.shape[1:3], np.bool_)
-    masks = np.stack([empty if one.masks is None else one.masks[way] for one in images])
-    return look_at(eye, x, torch.from_numpy(masks).to(eye.device), asked)
+    masks = np.stack([empty if one.masks is None else one.masks[preprocess] for one in images])
+    return evaluate_batch(prepared, x, torch.from_numpy(masks).to(prepared.device), options)

@@ -26,7 +26,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Surprise:
+class Outlier:
     """An image that stands out.
 
     Attributes:
@@ -88,13 +88,13 @@ class Summary:
     reasons: dict[str, int]
     duplicates: tuple[tuple[str, ...], ...]
     copies: int
-    disagreements: tuple[Surprise, ...]
-    wrong: tuple[Surprise, ...]
+    disagreements: tuple[Outlier, ...]
+    wrong: tuple[Outlier, ...]
 
     @property
-    def surprises(self) -> list[Surprise]:
+    def surprises(self) -> list[Outlier]:
         """The strangest first: in turn an image that is answered wrongly and one whose maps disagree, each once."""
-        found: dict[tuple[int, str], Surprise] = {}
+        found: dict[tuple[int, str], Outlier] = {}
         for number in range(max(len(self.wrong), len(self.disagreements))):
             for one in (*self.wrong[number : number + 1], *self.disagreements[number : number + 1]):
                 found.setdefault((one.item, one.model), one)
@@ -135,9 +135,9 @@ def summarise(store: Store, models: list[str], most: int = MOST) -> Summary:
     sums: dict[str, float] = defaultdict(float)
     failures: list[Failure] = []
     reasons: Counter[str] = Counter()
-    told: dict[str, int] = {}
+    progress: dict[str, int] = {}
     same: dict[str, list[str]] = {}
-    wrong: list[Surprise] = []
+    wrong: list[Outlier] = []
     images = copies = 0
     for rows in _answers(store):
         for row in rows:
@@ -149,8 +149,8 @@ def summarise(store: Store, models: list[str], most: int = MOST) -> Summary:
                 copies += row["sha256"] in same
                 same.setdefault(row["sha256"], []).append(row["image"])
             if row["status"] != "ok":
-                reasons[row["reason"]] += told.get(row["reason"]) != row["item"]
-                told[row["reason"]] = row["item"]
+                reasons[row["reason"]] += progress.get(row["reason"]) != row["item"]
+                progress[row["reason"]] = row["item"]
                 if len(failures) < most:
                     failures.append(Failure(row["item"], row["image"], model, row["reason"]))
                 continue
@@ -160,7 +160,7 @@ def summarise(store: Store, models: list[str], most: int = MOST) -> Summary:
                 count["correct"] += row["correct"]
                 if not row["correct"]:
                     what = f"{row['label']} is taken for {row['target_label']} with {row['probability']:.0%}"
-                    _keep(wrong, Surprise(row["probability"], row["item"], row["image"], model, what), most)
+                    _keep(wrong, Outlier(row["probability"], row["item"], row["image"], model, what), most)
     means, disagreements = _measured(store, most)
     return Summary(
         images=images,
@@ -185,11 +185,11 @@ def summarise(store: Store, models: list[str], most: int = MOST) -> Summary:
     )
 
 
-def _strangest(one: Surprise) -> tuple[float, int]:
+def _strangest(one: Outlier) -> tuple[float, int]:
     return -one.strength, one.item
 
 
-def _keep(heap: list[Surprise], one: Surprise, most: int) -> None:
+def _keep(heap: list[Outlier], one: Outlier, most: int) -> None:
     """Put one among the strongest; the weakest leaves."""
     heapq.heappush(heap, one)
     if len(heap) > most:
@@ -204,13 +204,13 @@ def _answers(store: Store) -> Iterator[list[dict[str, Any]]]:
 
 def _measured(
     store: Store, most: int
-) -> tuple[dict[str, dict[tuple[str, str, str, str], tuple[float, int]]], list[Surprise]]:
+) -> tuple[dict[str, dict[tuple[str, str, str, str], tuple[float, int]]], list[Outlier]]:
     """Means of every measure, and the images whose maps agree least, on average over their pairs."""
     import pyarrow.compute as pc
 
     keys = ["model", "kind", "subject", "other", "measure"]
     totals: dict[str, dict[tuple[str, str, str, str], list[float]]] = defaultdict(dict)
-    heap: list[Surprise] = []
+    heap: list[Outlier] = []
     for table in store.all("measures", ["item", "image", *keys, "value"]):
         real = table.filter(pc.invert(pc.is_nan(table["value"])))
         for row in real.group_by(keys, use_threads=False).aggregate([("value", "sum"), ("value", "count")]).to_pylist():
@@ -221,5 +221,5 @@ def _measured(
         by_image = pairs.group_by(["item", "image", "model"], use_threads=False).aggregate([("value", "mean")])
         for row in by_image.to_pylist():
             what = f"its maps agree with {row['value_mean']:.2f} on average (Spearman)"
-            _keep(heap, Surprise(-row["value_mean"], row["item"], row["image"], row["model"], what), most)
+            _keep(heap, Outlier(-row["value_mean"], row["item"], row["image"], row["model"], what), most)
     return {model: {key: (total / n, int(n)) for key, (total, n) in of.items()} for model, of in totals.items()}, heap

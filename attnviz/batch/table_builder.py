@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from attnviz.batch.evaluate_batch import Looked, Map, Numbers
-from attnviz.batch.image_reader import Read, Unread
+from attnviz.batch.evaluate_batch import BatchResult, Map, MeasureColumn
+from attnviz.batch.image_reader import LoadedImage, LoadFailure
 from attnviz.batch.item import Item, shown
 from attnviz.batch.schemas import schemas
 from attnviz.errors import AttnvizError
@@ -35,7 +35,7 @@ class Builder:
         self._parts: dict[str, list[pa.Table]] = {"measures": [], "maps": []}
         self._rows: dict[str, list[dict[str, Any]]] = {"thumbnails": [], "answers": []}
 
-    def failed(self, one: Unread, model: int | None = None) -> None:
+    def failed(self, one: LoadFailure, model: int | None = None) -> None:
         """An image that could not be read, or that a model could not look at."""
         for name in self._names if model is None else [self._names[model]]:
             self._rows["answers"].append({
@@ -44,20 +44,23 @@ class Builder:
                 "height": one.height, "sha256": one.sha256,
             })  # fmt: skip
 
-    def pictured(self, one: Read, of: Sequence[int]) -> None:
+    def pictured(self, one: LoadedImage, of: Sequence[int]) -> None:
         """The thumbnails of an image: one for all models, or one for each that sees another part.
 
         Args:
             one: The image.
             of: For each model, which of the image's crops shows what it sees.
         """
-        own = [("", of[0]), *((name, way) for name, way in zip(self._names, of, strict=True) if way != of[0])]
-        for model, way in own:
-            jpeg, width, height = one.thumbnails[way]
+        own = [
+            ("", of[0]),
+            *((name, preprocess) for name, preprocess in zip(self._names, of, strict=True) if preprocess != of[0]),
+        ]
+        for model, preprocess in own:
+            jpeg, width, height = one.thumbnails[preprocess]
             row = {"item": one.item.number, "model": model, "width": width, "height": height, "jpeg": jpeg}
             self._rows["thumbnails"].append(row)
 
-    def looked(self, model: int, images: Sequence[Read], found: Looked) -> None:
+    def evaluated(self, model: int, images: Sequence[LoadedImage], found: BatchResult) -> None:
         """What a model made of a batch."""
         name, vision = self._names[model], self._visions[model]
         self._parts["measures"].append(_measures(name, [one.item for one in images], found.numbers))
@@ -126,7 +129,7 @@ def _repeated(texts: Sequence[str | None], by: Callable[[np.ndarray[Any, Any]], 
     return pa.array(texts, pa.string()).take(pa.array(by(np.arange(len(texts)))))
 
 
-def _measures(model: str, items: Sequence[Item], numbers: Sequence[Numbers]) -> pa.Table:
+def _measures(model: str, items: Sequence[Item], numbers: Sequence[MeasureColumn]) -> pa.Table:
     """One row for each image and number."""
     images, count = len(items), len(numbers)
     if not count:

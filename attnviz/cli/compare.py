@@ -83,11 +83,18 @@ def command(
     from attnviz.analyses.comparison import METRICS, compare
     from attnviz.metrics.localisation import LOCALISATION
 
-    with bar(shown=not quiet) as told:
+    with bar(shown=not quiet) as on_progress:
         subjects = _subjects(images, masks, tuple(dict.fromkeys(models)), weights, device, seed)
         wanted = metrics or (*METRICS, *(LOCALISATION if masks else ()))
         found = compare(
-            subjects, images, methods=methods, metrics=wanted, sites=sites, target=target, seed=seed, told=told
+            subjects,
+            images,
+            methods=methods,
+            metrics=wanted,
+            sites=sites,
+            target=target,
+            seed=seed,
+            progress=on_progress,
         )
         settings = {
             "models": ", ".join(models), "weights": weights, "methods": ", ".join(methods), "sites": sites,

@@ -53,7 +53,7 @@ def command(
     cards = {name: read_card(name) for name in names}
     trained_with = {name: int(card.made["data"]["seed"]) for name, card in cards.items() if card and weights is None}
     seed = _held_out_by(seed, trained_with)
-    with progress() as told:
+    with progress() as on_progress:
         sources = find_sources(objects, backgrounds)
         map_of = {name: card.figures["map_of"] for name, card in cards.items() if card}
         results = []
@@ -61,7 +61,7 @@ def command(
             group = [name for name in names if MODELS[name].frames == frames or not MODELS[name].attends]
             held_out = DataRecipe(views, seed=seed, held_out=True, frames=frames)
             chosen = map_of if frames is None else {name: map_of[name] for name in group if MODELS[name].frames}
-            results += measure(dict.fromkeys(group, weights), sources, held_out, told, chosen)
+            results += measure(dict.fromkeys(group, weights), sources, held_out, on_progress, chosen)
     if as_json:
         click.echo(json.dumps([result.as_dict() for result in results], indent=1))
     else:
@@ -76,7 +76,7 @@ def _held_out_by(seed: int | None, trained_with: Mapping[str, int]) -> int:
     """
     seeds = set(trained_with.values()) | ({seed} if seed is not None else set())
     if len(seeds) > 1:
-        told = ", ".join(f"{name} with {other}" for name, other in trained_with.items())
+        on_progress = ", ".join(f"{name} with {other}" for name, other in trained_with.items())
         asked = "" if seed is None else f"; --seed {seed} was asked for"
-        raise click.UsageError(f"what one seed holds out, another trains on: trained were {told}{asked}")
+        raise click.UsageError(f"what one seed holds out, another trains on: trained were {on_progress}{asked}")
     return seeds.pop() if seeds else 0

@@ -136,11 +136,11 @@ def command(
 
 def _readable(images: Sequence[str]) -> Source:
     """The first picture or clip; all are decoded, so that a bad one is told before any work."""
-    from attnviz.explanation.model_inputs import look
+    from attnviz.explanation.model_inputs import open_source
 
     for image in images[1:]:
-        look(image)
-    return look(images[0])
+        open_source(image)
+    return open_source(images[0])
 
 
 def _check_methods(methods: Sequence[str]) -> None:

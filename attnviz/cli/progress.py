@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     pass
 
 
-Told = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], None]
 """Told which step is running, its number and the number of steps."""
 
 
 @contextmanager
-def bar(*, shown: bool) -> Iterator[Told]:
+def bar(*, shown: bool) -> Iterator[Progress]:
     """A bar on the error stream, which hands out who is told of every step; it is gone when the work is done."""
     if not shown:
         yield lambda _step, _done, _total: None
@@ -36,11 +36,11 @@ def bar(*, shown: bool) -> Iterator[Told]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("start", total=None)
 
-        def told(step: str, done: int, total: int) -> None:
+        def on_progress(step: str, done: int, total: int) -> None:
             """Move the bar."""
             progress.update(task, description=step, completed=done, total=total if total > 1 else None)
 
-        yield told
+        yield on_progress
 
 
 class Clock:

@@ -131,17 +131,17 @@ def command(
 
         browser()  # told before the work
 
-    from attnviz.batch import Asked, run
+    from attnviz.batch import RunOptions, run
 
-    asked = Asked(
+    asked = RunOptions(
         tuple(dict.fromkeys(models)), methods, tuple(metrics), sites, weights, seed, batch, shard_size, limit
     )  # fmt: skip
     works = None if engine == "local" else _ray(address, actors, gpus, cpus, device, workers)
-    with _progress(shown=not quiet) as told, _resumable(out):
+    with _progress(shown=not quiet) as on_progress, _resumable(out):
         outcome = run(
-            given, out, asked, device=device, workers=workers, overwrite=overwrite, engine=works, told=told
+            given, out, asked, device=device, workers=workers, overwrite=overwrite, engine=works, progress=on_progress
         )  # fmt: skip
-        summary, files = _finish(outcome, pages, formats, device, told)
+        summary, files = _finish(outcome, pages, formats, device, on_progress)
     if as_json:
         click.echo(json.dumps(_for_machines(outcome, summary, files), ensure_ascii=False))
     elif not quiet:
@@ -157,7 +157,7 @@ def _ray(address: str | None, actors: int | None, gpus: float, cpus: float | Non
 
 
 def _finish(
-    outcome: Outcome, pages: int, formats: tuple[str, ...], device: str, told: Callable[[str, int, int], object]
+    outcome: Outcome, pages: int, formats: tuple[str, ...], device: str, on_progress: Callable[[str, int, int], object]
 ) -> tuple[Summary, list[str]]:
     """Summary, pages of single images, the page of the whole, and other formats."""
     from attnviz.batch.export import export
@@ -165,17 +165,19 @@ def _finish(
     from attnviz.batch.summary import summarise
 
     store, plan = outcome.store, outcome.plan
-    told("summarise", 0, 0)
+    on_progress("summarise", 0, 0)
     summary = summarise(store, [one.name for one in plan.models], max(pages, 10))
     wanted = [(one.item, one.model) for one in summary.surprises[:pages]]
-    write_pages(store, plan, outcome.listing.items, wanted, device, lambda done: told("write pages", done, len(wanted)))
+    write_pages(
+        store, plan, outcome.listing.items, wanted, device, lambda done: on_progress("write pages", done, len(wanted))
+    )
     files = []
     if store.folder.is_local:
-        told("write the report", 0, 0)
+        on_progress("write the report", 0, 0)
         from attnviz.report import dataset
 
         files.append(str(dataset.write(store.folder.root)))
-    told("export", 0, 0)
+    on_progress("export", 0, 0)
     return summary, files + export(store, plan, summary, formats)
 
 
@@ -235,11 +237,11 @@ def _progress(*, shown: bool) -> Iterator[Callable[[str, int, int], object]]:
     with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=120) as bar:
         task, step = bar.add_task("start", total=None), ""
 
-        def told(name: str, done: int, total: int) -> None:
+        def on_progress(name: str, done: int, total: int) -> None:
             nonlocal step
             if name != step:  # so that what was there already does not count as speed
                 bar.reset(task, description=name, completed=done, total=total or None)
                 step = name
             bar.update(task, completed=done, total=total or None)
 
-        yield told
+        yield on_progress

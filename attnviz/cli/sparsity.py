@@ -82,20 +82,21 @@ def command(
     paths = photographs(images)
     check(out, formats, overwrite=overwrite)
 
-    from attnviz.analyses.sparsity_collector import DEFAULT_MEASURES, Asked, known_measures
-    from attnviz.analyses.sparsity_study import Question
+    from attnviz.analyses.sparsity_collector import DEFAULT_MEASURES, MeasureSelection, known_measures
+    from attnviz.analyses.sparsity_study import StudyConfig
     from attnviz.core.sparsity_results import SparsityStudy
 
     names = known_measures() if measures == ("all",) else measures or DEFAULT_MEASURES
-    question = Question(Asked(tuple(names), activations), sites, causal, seed=seed)
-    with bar(shown=not quiet) as told:
+    config = StudyConfig(MeasureSelection(tuple(names), activations), sites, causal, seed=seed)
+    with bar(shown=not quiet) as on_progress:
         found = [
-            _one(model, paths, question, batch, out, weights, device, seed, told) for model in dict.fromkeys(models)
+            _one(model, paths, config, batch, out, weights, device, seed, on_progress)
+            for model in dict.fromkeys(models)
         ]
-        told("write the study", 0, 1)
+        on_progress("write the study", 0, 1)
         settings = {
             "models": ", ".join(models), "weights": weights, "sites": sites, "measures": ", ".join(names),
-            "causal": causal, "shares": ", ".join(f"{share:g}" for share in question.shares) if causal else "none",
+            "causal": causal, "shares": ", ".join(f"{share:g}" for share in config.shares) if causal else "none",
             "batch": batch, "seed": seed, **_versions(),
         }  # fmt: skip
         study = SparsityStudy(_subject(images, paths), tuple(found), settings)
@@ -143,25 +144,27 @@ def chunked(paths: Sequence[Path], size: int) -> list[Sequence[Path]]:
 def _one(
     model: str,
     paths: Sequence[Path],
-    question: Any,
+    config: Any,
     batch: int,
     out: Path,
     weights: str,
     device: str,
     seed: int,
-    told: Any,
+    on_progress: Any,
 ) -> ModelFinding:
     from dataclasses import replace
 
     from attnviz.analyses.sparsity_study import study
     from attnviz.cli.model_loading import load
 
-    told(f"{model}: load", 0, 1)
+    on_progress(f"{model}: load", 0, 1)
     vision = load(model, weights, device, seed)
     key = hashlib.sha256("\n".join([model, weights, str(seed), *map(_fingerprint, paths)]).encode()).hexdigest()
     keep = out / f".{hashlib.sha256(model.encode()).hexdigest()[:12]}.resume"
     batches = [_loader(vision, chunk) for chunk in chunked(paths, batch)]
-    found = study(vision.module, batches, question, model, keep, key, lambda part, *n: told(f"{model}: {part}", *n))
+    found = study(
+        vision.module, batches, config, model, keep, key, lambda part, *n: on_progress(f"{model}: {part}", *n)
+    )
     return replace(found, notes=(*vision.notes, *found.notes))
 
 

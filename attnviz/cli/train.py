@@ -13,7 +13,7 @@ from attnviz.cli.evaluation_tables import accuracy_table, shown_table
 from attnviz.cli.training_options import cache_folder, folders_of_pictures, progress
 
 if TYPE_CHECKING:
-    from attnviz.training.run import Plan
+    from attnviz.training.run import TrainingPlan
 
 
 @click.command()
@@ -102,14 +102,14 @@ def command(
     from attnviz.models import MODELS
     from attnviz.training.features import DataRecipe
     from attnviz.training.optimizers import OPTIMIZERS
-    from attnviz.training.run import Plan, refuse_to_overwrite, train
+    from attnviz.training.run import TrainingPlan, refuse_to_overwrite, train
     from attnviz.training.sources import find_sources
     from attnviz.training.trainer import TrainRecipe
 
     MODELS[model]
     OPTIMIZERS[optimizer]
     arguments = click.get_current_context().params
-    plan = Plan(
+    plan = TrainingPlan(
         model,
         DataRecipe(views, plain_share, seed, frames=MODELS[model].frames, patches=patches),
         TrainRecipe(epochs, batch, learning_rate, plain_weight, seed, optimizer, weight_decay),
@@ -128,16 +128,16 @@ def command(
             )
         _on_labels(plan, data)
         return
-    with progress() as told:
-        told("pictures", 0, 1)
+    with progress() as on_progress:
+        on_progress("pictures", 0, 1)
         sources = find_sources(objects, backgrounds)
-        told("pictures", 1, 1)
-        measured = train(plan, sources, told)
+        on_progress("pictures", 1, 1)
+        measured = train(plan, sources, on_progress)
     click.echo(shown_table([measured]), nl=False)
     click.echo("\n".join(f"wrote {path}" for path in plan.outputs if path.exists()))
 
 
-def _on_labels(plan: Plan, folder: Path) -> None:
+def _on_labels(plan: TrainingPlan, folder: Path) -> None:
     from dataclasses import asdict
 
     from attnviz.training.labelled import find_labelled, train_labelled
@@ -149,9 +149,9 @@ def _on_labels(plan: Plan, folder: Path) -> None:
         "training": asdict(plan.training),
         "versions": {"attnviz": plan.version, **versions()},
     }
-    with progress() as told:
+    with progress() as on_progress:
         measured = train_labelled(
-            plan.model, find_labelled(folder), plan.data.views, plan.training, plan.out, plan.cache, made, told
+            plan.model, find_labelled(folder), plan.data.views, plan.training, plan.out, plan.cache, made, on_progress
         )
     click.echo(accuracy_table(measured), nl=False)
     click.echo("\n".join(f"wrote {path}" for path in plan.outputs[:2]))

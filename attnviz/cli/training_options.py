@@ -50,9 +50,9 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
     with Progress(*columns, console=Console(stderr=True)) as bars:
         tasks: dict[str, Any] = {}
 
-        def told(part: str, done: int, total: int) -> None:
+        def on_progress(part: str, done: int, total: int) -> None:
             if part not in tasks:
                 tasks[part] = bars.add_task(part, total=total)
             bars.update(tasks[part], completed=done, total=total)
 
-        yield told
+        yield on_progress

@@ -112,7 +112,7 @@ def _resampled(filled: Array, there: Array, seed: int) -> Array:
 _RESAMPLES = 1000
 _LEVEL = 0.95
 
-Numbers = np.ndarray[tuple[int], np.dtype[np.float64]]
+MeasureColumn = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class Figure:
     n: int
 
 
-def resampled(values: Numbers, subjects: np.ndarray[Any, Any], seed: int = 0) -> Figure:
+def resampled(values: MeasureColumn, subjects: np.ndarray[Any, Any], seed: int = 0) -> Figure:
     """The mean, with a 95 % interval from resampling subjects: views of one object are not independent.
 
     Args:

@@ -70,7 +70,7 @@ class Use(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class After:
+class ChildReturn:
     """A moment in a call of a module: when a child of it has returned for the first time.
 
     Attributes:
@@ -100,10 +100,10 @@ class Site:
         overwritten: Which of ``g``, ``x``, ``y`` the model overwrites in place later, so that a record needs a copy.
         implied: Whether the model never computes ``g``: linear attention only has the result of such a map, which is
             computed beside it and is as certain as :meth:`Record.verify` says, but not what the model looked at.
-        called: Whether the model looks the operation's function up at each call, where a capture can stand in front of
-            it and needs to hear nothing else. It plays no part in comparing sites.
-        after: From when on a capture must hear the operations of the module; ``None``: from the beginning. No part
-            either.
+        patchable: Whether the model looks the operation's function up in ``torch.nn.functional`` at each call, so that
+            patching this function is enough and no function mode is needed. Not part of equality.
+        starts_after: When a capture must begin to intercept the operations of the module; ``None``: at the start of
+            the call. Not part of equality.
         layout: How a pairwise or pooling map comes apart into images, windows and heads, and where on the image plane
             its queries and keys stand, for inputs of the size that the site was found with; ``None`` for other kinds
             and where it could not be followed. No part either.
@@ -122,8 +122,8 @@ class Site:
     squash: str | None = None
     overwritten: frozenset[str] = frozenset()
     implied: bool = False
-    called: bool = field(default=False, compare=False, repr=False)
-    after: After | None = field(default=None, compare=False, repr=False)
+    patchable: bool = field(default=False, compare=False, repr=False)
+    starts_after: ChildReturn | None = field(default=None, compare=False, repr=False)
     layout: Layout | None = field(default=None, compare=False, repr=False)
     size_bytes: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 

@@ -92,7 +92,7 @@ class SiteFinding:
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class CurveEstimate:
     """A mean over images, with its interval, at each share that is kept."""
 
     mean: tuple[float, ...]
@@ -117,7 +117,7 @@ class CausalFinding:
 
     scope: str
     shares: tuple[float, ...]
-    curves: Mapping[str, Curve]
+    curves: Mapping[str, CurveEstimate]
     areas: Mapping[str, Estimate]
     needed: Estimate | None
     looks: Estimate | None

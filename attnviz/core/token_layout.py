@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-NOWHERE = -1
+NO_POSITION = -1
 PADDING = -2
 
 
@@ -25,7 +25,7 @@ class Tokens:
         grid: The plane that they stand on: ``(frames, rows, columns)``; 1 frame for a still image. The plane covers
             the whole image: a token of an 14 × 14 grid stands for the part of the image under its cell.
         places: ``(windows, tokens)`` int64 on the CPU: the place of each token as a flat index into ``grid``, frames
-            slowest. :data:`NOWHERE` (-1) for a token that stands nowhere: class, distillation and register tokens,
+            slowest. :data:`NO_POSITION` (-1) for a token that stands nowhere: class, distillation and register tokens,
             learned queries, a mean over the image. :data:`PADDING` (-2) for what only fills a window.
 
     Raises:
@@ -55,7 +55,7 @@ class Tokens:
     @property
     def prefix(self) -> int:
         """How many tokens that stand nowhere come first in every window: class, distillation and register tokens."""
-        nowhere = (self.places == NOWHERE).all(0).long()
+        nowhere = (self.places == NO_POSITION).all(0).long()
         return int(nowhere.cumprod(0).sum())
 
     @property

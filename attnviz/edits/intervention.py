@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from attnviz.core.records import Operand, Site
 from attnviz.edits import Edit, Moment
 from attnviz.errors import CaptureError, NoAttentionError
-from attnviz.instrumentation.site_handler import Listener
-from attnviz.recording.capture import listening
+from attnviz.instrumentation.site_handler import SiteObserver
+from attnviz.recording.capture import observing
 
 
 class Intervention:
@@ -105,7 +105,7 @@ def intervene(
     tensor([0.7311, 0.7311])
     """
     intervention = Intervention(edits)
-    with listening(model, sites, intervention._start, Listener(edit=intervention._edit)):
+    with observing(model, sites, intervention._start, SiteObserver(edit=intervention._edit)):
         yield intervention
 
 

@@ -13,14 +13,14 @@ from attnviz.errors import CaptureError, ModelError, UnknownNameError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from attnviz.explanation.model_inputs import Shown
+    from attnviz.explanation.model_inputs import ModelInput
     from attnviz.tracing import Sites, Unclaimed
 
-    Aim = Callable[[Tensor], Prediction]
+    TargetChooser = Callable[[Tensor], Prediction]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Watched:
+class ModelRun:
     """What the model answered and what its sites did.
 
     Attributes:
@@ -30,7 +30,7 @@ class Watched:
         records: What every site did in that frame, or in the clip as a whole.
         maps: One for each site, and those of several sites together: ``(1, H, W)``, or ``(T, H, W)`` by frame.
         by_frame: Probability of the target in each frame, where frames are seen one by one.
-        unheard: Sites that the model did not reach.
+        unreached: Sites that the model did not reach.
         without: Why a record has no map.
     """
 
@@ -40,7 +40,7 @@ class Watched:
     records: tuple[Record, ...]
     maps: tuple[Heatmap, ...]
     by_frame: tuple[float, ...]
-    unheard: tuple[Unclaimed, ...]
+    unreached: tuple[Unclaimed, ...]
     without: tuple[str, ...]
 
 
@@ -61,45 +61,47 @@ def find(module: nn.Module, x: Tensor, pattern: str) -> tuple[Sites, list[Site]]
     return found, chosen
 
 
-def watch(module: nn.Module, shown: Shown, sites: list[Site], aim: Aim) -> Watched:
+def run_model(
+    module: nn.Module, model_input: ModelInput, sites: list[Site], choose_target_of: TargetChooser
+) -> ModelRun:
     """Watch the sites while the model looks at a photograph, or at the frames of a clip.
 
     Args:
         module: The model, borrowed.
-        shown: What it is shown.
+        model_input: What it is shown.
         sites: Those to watch.
-        aim: From the probabilities ``(K,)`` to the class to explain.
+        choose_target_of: From the probabilities ``(K,)`` to the class to explain.
     """
     import torch
 
-    first = _capture(module, shown.inputs[0], sites)
-    logits = torch.cat([first[0], *(_logits(module, x) for x in shown.inputs[1:])])
+    first = _capture(module, model_input.inputs[0], sites)
+    logits = torch.cat([first[0], *(_logits(module, x) for x in model_input.inputs[1:])])
     shares = logits.float().softmax(1)
-    target = aim(shares.mean(0))
+    target = choose_target_of(shares.mean(0))
     by_frame = shares[:, target.index]
-    several = len(shown.inputs) > 1
-    frame = int(by_frame.argmax()) if several else _weightiest(first[1], len(shown.images))
-    records, unheard = first[1], first[2]
+    several = len(model_input.inputs) > 1
+    frame = int(by_frame.argmax()) if several else _heaviest_frame(first[1], len(model_input.images))
+    records, unreached = first[1], first[2]
     rows: list[tuple[list[Heatmap], list[str]]] = []
-    for index, x in enumerate(shown.inputs):
+    for index, x in enumerate(model_input.inputs):
         _, kept, missed = first if index == 0 else _capture(module, x, sites)
-        rows.append(_project(kept, shown.images.size))
+        rows.append(_project(kept, model_input.images.size))
         if index == frame and several:
-            records, unheard = kept, missed
+            records, unreached = kept, missed
     maps = [
         replace(same[0], values=torch.cat([one.values for one in same]))
         for same in zip(*(maps for maps, _ in rows), strict=True)
     ]
     if not several:
-        records = [_of_frame(record, frame, len(shown.images)) for record in records]
-    return Watched(
+        records = [_of_frame(record, frame, len(model_input.images)) for record in records]
+    return ModelRun(
         probabilities=shares.mean(0),
         target=target,
         frame=frame,
         records=tuple(records),
         maps=tuple(maps),
         by_frame=tuple(by_frame.tolist()) if several else (),
-        unheard=unheard,
+        unreached=unreached,
         without=tuple(rows[0][1]),
     )
 
@@ -153,7 +155,7 @@ def _project(records: Sequence[Record], size: tuple[int, int]) -> tuple[list[Hea
     return [*maps, *together(records, size)], without
 
 
-def _weightiest(records: Sequence[Record], frames: int) -> int:
+def _heaviest_frame(records: Sequence[Record], frames: int) -> int:
     """The frame that temporal attention weighs most; the middle one where there is no such attention."""
     for record in records:
         if record.site.kind is Kind.TEMPORAL and record.g.shape[-1] == frames:

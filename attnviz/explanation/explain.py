@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from attnviz.core.explanation_results import Clip, Explanation
 from attnviz.core.records import Heatmap
 from attnviz.errors import AttributionError
-from attnviz.explanation.capture_pass import Watched, find, watch
+from attnviz.explanation.capture_pass import ModelRun, find, run_model
 from attnviz.explanation.devices import choose_device, dtype_of, place
-from attnviz.explanation.model_inputs import Shown, look, photos, show
+from attnviz.explanation.model_inputs import ModelInput, open_source, photos, prepare
 from attnviz.explanation.notes import (
     note_of_clip,
     note_of_gap,
@@ -90,7 +90,7 @@ def explain(
     asked = _asked(methods)
     steps = _Steps(progress, 5 + len(asked))
     steps("read the photograph")
-    source = look(image)
+    source = open_source(image)
 
     steps("load the model")
     from attnviz.attribution import METHODS
@@ -99,37 +99,37 @@ def explain(
     for method in asked:
         METHODS[method]  # an unknown name is told before the work begins
     vision, at = place(model, weights, device, seed)
-    shown = show(source, vision, frames).on(at, dtype_of(vision.module))
+    model_input = prepare(source, vision, frames).on(at, dtype_of(vision.module))
     with seeded(at, seed), borrowed(vision.module):
         steps("find attention")
-        found, chosen = find(vision.module, shown.inputs[0], sites)
+        found, chosen = find(vision.module, model_input.inputs[0], sites)
         steps("capture attention")
-        watched = watch(vision.module, shown, chosen, lambda shares: choose_target(target, shares, vision))
-        attributed = _attribute(vision.module, shown, watched, asked, steps, seed, strict=methods is not None)
-        maps = (*watched.maps, *attributed.maps)
-        pictured = [_of_frame(heatmap, watched.frame) for heatmap in maps]
+        run = run_model(vision.module, model_input, chosen, lambda shares: choose_target(target, shares, vision))
+        attributed = _attribute(vision.module, model_input, run, asked, steps, seed, strict=methods is not None)
+        maps = (*run.maps, *attributed.maps)
+        pictured = [_of_frame(heatmap, run.frame) for heatmap in maps]
         steps("measure")
-        scores = (*agreement(pictured), *sparsity(watched.records))
-    best = predictions(watched.probabilities, vision.labels)
-    clip, photo = _clip(shown, watched, maps, vision)
+        scores = (*agreement(pictured), *sparsity(run.records))
+    best = predictions(run.probabilities, vision.labels)
+    clip, photo = _clip(model_input, run, maps, vision)
     notes = (
-        *shown.images.pictures[0].notes,
+        *model_input.images.pictures[0].notes,
         *vision.notes,
         *([note_of_clip(clip, vision.name)] if clip else []),
-        *notes_of_sites(found, chosen, (*found.unclaimed, *watched.unheard)),
-        *notes_of_gates(watched.records),
-        *notes_of_views(watched.records, shown.images.size),
-        *notes_without_map(watched.without),
-        *notes_of_maps(pictured, watched.target, best[0]),
+        *notes_of_sites(found, chosen, (*found.unclaimed, *run.unreached)),
+        *notes_of_gates(run.records),
+        *notes_of_views(run.records, model_input.images.size),
+        *notes_without_map(run.without),
+        *notes_of_maps(pictured, run.target, best[0]),
         *attributed.remarks,
     )
     return Explanation(
-        image=shown.images.paths[0],
-        pixels=shown.images.pixels[watched.frame],
+        image=model_input.images.paths[0],
+        pixels=model_input.images.pixels[run.frame],
         model=vision.name,
         predictions=best,
-        target=watched.target,
-        records=watched.records,
+        target=run.target,
+        records=run.records,
         heatmaps=tuple(pictured),
         scores=scores,
         settings={
@@ -139,8 +139,8 @@ def explain(
             "weights": str(weights),
             "device": str(at),
             "seed": seed,
-            **({"frames": len(shown.images)} if clip else {}),
-            "image_size": list(shown.images.pictures[0].size),
+            **({"frames": len(model_input.images)} if clip else {}),
+            "image_size": list(model_input.images.pictures[0].size),
             "compared_px": COMPARED_PX,
             "versions": _versions(),
         },
@@ -185,14 +185,21 @@ class _Attributed(NamedTuple):
 
 
 def _attribute(
-    module: nn.Module, shown: Shown, watched: Watched, methods: Sequence[str], steps: _Steps, seed: int, *, strict: bool
+    module: nn.Module,
+    model_input: ModelInput,
+    run: ModelRun,
+    methods: Sequence[str],
+    steps: _Steps,
+    seed: int,
+    *,
+    strict: bool,
 ) -> _Attributed:
     """Every method's map.
 
     Args:
         module: The model, borrowed.
-        shown: What it is shown.
-        watched: Its target, and the frame that stands for a clip.
+        model_input: What it is shown.
+        run: Its target, and the frame that stands for a clip.
         methods: Names.
         steps: Told as each method begins.
         seed: Of methods that draw noise.
@@ -202,7 +209,7 @@ def _attribute(
     for method in methods:
         passes = steps.counted(f"attribute by {method}")
         try:
-            heatmap, gap = _attribution(module, shown, watched, method, seed, passes)
+            heatmap, gap = _attribution(module, model_input, run, method, seed, passes)
         except AttributionError as error:
             if strict:
                 raise
@@ -210,14 +217,14 @@ def _attribute(
             continue
         maps.append(heatmap)
         if gap is not None:
-            remarks.append(note_of_gap(heatmap if shown.together else _of_frame(heatmap, watched.frame), gap))
+            remarks.append(note_of_gap(heatmap if model_input.together else _of_frame(heatmap, run.frame), gap))
     return _Attributed(tuple(maps), tuple(remarks))
 
 
 def _attribution(
     module: nn.Module,
-    shown: Shown,
-    watched: Watched,
+    model_input: ModelInput,
+    run: ModelRun,
     method: str,
     seed: int,
     progress: Callable[[int], object] | None,
@@ -227,16 +234,16 @@ def _attribution(
 
     from attnviz.attribution import METHODS, completeness_gap
 
-    target = watched.target.index
-    if shown.together:
+    target = run.target.index
+    if model_input.together:
         from attnviz.explanation.clip_attribution import attribute_frames
 
-        return attribute_frames(module, shown.inputs[0], target, method, seed=seed, progress=progress)
-    x = torch.cat(shown.inputs)
+        return attribute_frames(module, model_input.inputs[0], target, method, seed=seed, progress=progress)
+    x = torch.cat(model_input.inputs)
     heatmap = METHODS[method](module, x, target, seed=seed, progress=progress)
     gap = None
     if method == "integrated_gradients":
-        gap = float(completeness_gap(module, x, target, heatmap)[watched.frame])
+        gap = float(completeness_gap(module, x, target, heatmap)[run.frame])
     return heatmap, gap
 
 
@@ -247,23 +254,23 @@ def _of_frame(heatmap: Heatmap, frame: int) -> Heatmap:
 
 
 def _clip(
-    shown: Shown, watched: Watched, maps: Sequence[Heatmap], vision: VisionModel
+    model_input: ModelInput, run: ModelRun, maps: Sequence[Heatmap], vision: VisionModel
 ) -> tuple[Clip | None, np.ndarray[Any, np.dtype[np.uint8]] | None]:
     """The clip, if it is one; and the finer picture of the photograph, or of the frame that stands for the clip."""
-    finer = photos(shown, vision, PHOTO_PX)
-    photo = None if finer is None else finer[watched.frame]
-    if shown.footage is None:
+    finer = photos(model_input, vision, PHOTO_PX)
+    photo = None if finer is None else finer[run.frame]
+    if model_input.footage is None:
         return None, photo
-    count = len(shown.images)
+    count = len(model_input.images)
     by_frame = tuple(heatmap for heatmap in maps if len(heatmap.values) == count)
     clip = Clip(
-        frames=shown.images.pixels,
+        frames=model_input.images.pixels,
         photos=finer,
-        seconds=shown.footage.seconds,
-        total=shown.footage.total,
-        shown=watched.frame,
-        together=shown.together,
-        by_frame=watched.by_frame,
+        seconds=model_input.footage.seconds,
+        total=model_input.footage.total,
+        shown=run.frame,
+        together=model_input.together,
+        by_frame=run.by_frame,
         heatmaps=by_frame,
     )
     return clip, photo

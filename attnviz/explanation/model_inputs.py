@@ -30,7 +30,7 @@ MOST_FRAMES = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shown:
+class ModelInput:
     """What a model is shown.
 
     Attributes:
@@ -49,12 +49,12 @@ class Shown:
         """Whether the model looks at all frames of a clip together."""
         return self.inputs[0].ndim == 5
 
-    def on(self, device: torch.device, dtype: torch.dtype) -> Shown:
+    def on(self, device: torch.device, dtype: torch.dtype) -> ModelInput:
         """The same, where the model computes."""
         return replace(self, inputs=tuple(x.to(device, dtype) for x in self.inputs))
 
 
-def look(image: object) -> Source:
+def open_source(image: object) -> Source:
     """Decode a photograph, or make sure that a clip can be decoded, before any work.
 
     Raises:
@@ -66,11 +66,11 @@ def look(image: object) -> Source:
     return as_picture(image)  # type: ignore[arg-type]  # which tells what it cannot take
 
 
-def show(source: Source, vision: VisionModel, frames: int | None = None) -> Shown:
+def prepare(source: Source, vision: VisionModel, frames: int | None = None) -> ModelInput:
     """Bring a photograph or a clip into the form that a model takes.
 
     Args:
-        source: What :func:`look` gave.
+        source: What :func:`open_source` gave.
         vision: The model.
         frames: How many frames of a clip; by default as many as the model looks at together, or :data:`FRAMES`.
 
@@ -82,7 +82,7 @@ def show(source: Source, vision: VisionModel, frames: int | None = None) -> Show
             name = source.path or "the photograph"
             raise ClipError(f"{name}: {vision.name} looks at {vision.frames} frames of a clip together, wanted a video")
         images = as_images([source], vision.preprocess)
-        return Shown(images, (images.x,), None)
+        return ModelInput(images, (images.x,), None)
     count = frames or vision.frames or FRAMES
     if not 1 <= count <= MOST_FRAMES:
         raise ClipError(f"{os.fspath(source)}: wanted 1 to {MOST_FRAMES} frames, got {count}")
@@ -90,12 +90,12 @@ def show(source: Source, vision: VisionModel, frames: int | None = None) -> Show
     pictures = [Picture(footage.path, frame, footage.size) for frame in footage.frames]
     images = as_images(pictures, vision.preprocess)
     inputs = (images.x[None],) if vision.frames is not None else images.x.split(1)
-    return Shown(images, tuple(inputs), footage)
+    return ModelInput(images, tuple(inputs), footage)
 
 
-def photos(shown: Shown, vision: VisionModel, most_px: int) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
+def photos(model_input: ModelInput, vision: VisionModel, most_px: int) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
     """The crops for people, ``(T, S, S, 3)``: at their own resolution up to a limit; ``None`` if that is no finer."""
-    pixels = [picture.pixels for picture in shown.images.pictures]
+    pixels = [picture.pixels for picture in model_input.images.pictures]
     left, _, right, _ = vision.preprocess.box(*pixels[0].shape[:2])
     side = min(most_px, int(right - left))
     if side <= vision.preprocess.size_px:

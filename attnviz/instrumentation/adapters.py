@@ -80,7 +80,7 @@ def _load_entry_points() -> None:
 
 
 @contextmanager
-def functions_seen() -> Iterator[None]:
+def visible_autograd_functions() -> Iterator[None]:
     """Let function modes see each ``autograd.Function`` that has an adapter, under the name of its class."""
     adapters()
     functions = dict(_FUNCTIONS)

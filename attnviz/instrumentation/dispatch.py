@@ -20,13 +20,13 @@ from torch.overrides import TorchFunctionMode
 from attnviz.core.records import Site
 from attnviz.instrumentation.adapters import adapters
 from attnviz.instrumentation.forward_wrapper import Forward
-from attnviz.instrumentation.functional_patches import heard_by
+from attnviz.instrumentation.functional_patches import intercept
 from attnviz.instrumentation.operations import name_of
-from attnviz.instrumentation.site_handler import Heard, Key, Listener
+from attnviz.instrumentation.site_handler import Key, SiteHandler, SiteObserver
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class HookTarget:
     """A module that holds sites.
 
     Attributes:
@@ -42,36 +42,38 @@ class Place:
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
-class Held:
+class HookedSites:
     """The sites of one module that anybody listens to, and the operations that must be counted to know them.
 
     Attributes:
         sites: By operation, then by position.
-        quiet: Whether all are calls that can be stood in front of, so that no mode has to hear the others.
+        patch_only: Whether all are calls that can be stood in front of, so that no mode has to hear the others.
         start: The child after whose return the first site comes, and the counts by then; ``None``: hear from the
             beginning.
         wanted: Operations whose operands another operation of the same call needs.
         interesting: Names that the ear looks at while this module is the innermost that holds sites.
     """
 
-    __slots__ = ("interesting", "quiet", "sites", "start", "wanted")
+    __slots__ = ("interesting", "patch_only", "sites", "start", "wanted")
 
-    def __init__(self, listeners: Sequence[tuple[Listener, Place]]) -> None:
-        self.sites: dict[str, dict[int, Heard]] = {}
+    def __init__(self, observers: Sequence[tuple[SiteObserver, HookTarget]]) -> None:
+        self.sites: dict[str, dict[int, SiteHandler]] = {}
         self.wanted: set[Key] = set()
-        for name, position in dict.fromkeys(key for _, place in listeners for key in place.sites):
+        for name, position in dict.fromkeys(key for _, target in observers for key in target.sites):
             key = (name, position)
-            heard = Heard([(listener, place.sites[key]) for listener, place in listeners if key in place.sites])
-            self.sites.setdefault(name, {})[position] = heard
-            if heard.also:
-                self.wanted.add(heard.also)
+            handler = SiteHandler(
+                [(observer, target.sites[key]) for observer, target in observers if key in target.sites]
+            )
+            self.sites.setdefault(name, {})[position] = handler
+            if handler.also:
+                self.wanted.add(handler.also)
         for name, _ in self.wanted:
             self.sites.setdefault(name, {})
         self.interesting = frozenset((*self.sites, *adapters()))
-        self.quiet = all(site.called for _, place in listeners for site in place.sites.values())
-        starts = [(place.child, place.counts) for _, place in listeners]
+        self.patch_only = all(site.patchable for _, target in observers for site in target.sites.values())
+        starts = [(target.child, target.counts) for _, target in observers]
         child, counts = starts[0]
-        waits = child is not None and not self.quiet and all(start == starts[0] for start in starts)
+        waits = child is not None and not self.patch_only and all(start == starts[0] for start in starts)
         self.start = (child, counts) if waits else None
 
 
@@ -79,21 +81,21 @@ class _Frame:
     """One running call of a module that holds sites.
 
     Attributes:
-        is_heard: Whether its operations are counted; it may wait for a child's return.
+        is_active: Whether its operations are counted; it may wait for a child's return.
         has_mode: Whether the ear became a mode for it, at its beginning or after such a return.
         modes: How many function modes were on when it began.
     """
 
-    __slots__ = ("counts", "has_mode", "held", "interesting", "is_heard", "modes", "operands")
+    __slots__ = ("counts", "has_mode", "hooked", "interesting", "is_active", "modes", "operands")
 
-    def __init__(self, held: Held, around: _Frame | None, *, is_heard: bool) -> None:
-        self.held = held
-        self.counts = dict.fromkeys(held.sites, 0)
+    def __init__(self, hooked: HookedSites, around: _Frame | None, *, is_active: bool) -> None:
+        self.hooked = hooked
+        self.counts = dict.fromkeys(hooked.sites, 0)
         self.operands: dict[Key, Sequence[Any]] = {}
-        self.interesting = held.interesting
-        if around is not None and not around.interesting <= held.interesting:
+        self.interesting = hooked.interesting
+        if around is not None and not around.interesting <= hooked.interesting:
             self.interesting |= around.interesting
-        self.is_heard, self.has_mode = is_heard, False
+        self.is_active, self.has_mode = is_active, False
         self.modes = torch._C._len_torch_function_stack()
 
     def count(self, name: str) -> int:
@@ -107,36 +109,36 @@ class _Frame:
 _PASSED: defaultdict[frozenset[str], set[Callable[..., Any]]] = defaultdict(set)
 
 
-class _Ear(TorchFunctionMode):
+class OpInterceptor(TorchFunctionMode):
     """Counts the operations of the modules that are running, and runs those that are sites.
 
     Attributes:
         frames: The running modules that hold sites, outermost first.
-        hushed: Whether nothing may be heard.
+        disabled: Whether nothing may be heard.
         is_on: Whether it hears every operation, as a function mode.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.frames: list[_Frame] = []
-        self.hushed = self.is_on = self._is_called = False
+        self.is_disabled = self.is_on = self._is_patched = False
         self._passed: set[Callable[..., Any]] = set()
 
     def run(
-        self, module: nn.Module, held: Held, forward: Forward, args: Sequence[Any], kwargs: Mapping[str, Any]
+        self, module: nn.Module, hooked: HookedSites, forward: Forward, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
         """Run a module that holds sites."""
         around = self.frames[-1] if self.frames else None
         # Children were seen in eval mode: in training others may run.
-        frame = _Frame(held, around, is_heard=self.is_on or held.start is None or module.training)
+        frame = _Frame(hooked, around, is_active=self.is_on or hooked.start is None or module.training)
         self.frames.append(frame)
         self._passed = _PASSED[frame.interesting]
         try:
             if self.is_on:
                 return forward(*args, **kwargs)
-            if held.quiet:
-                return self._run_called(forward, args, kwargs)
-            if frame.is_heard:
+            if hooked.patch_only:
+                return self._run_patched(forward, args, kwargs)
+            if frame.is_active:
                 self._become_mode(frame)
             return forward(*args, **kwargs)
         finally:
@@ -147,16 +149,16 @@ class _Ear(TorchFunctionMode):
             if around is not None:
                 self._passed = _PASSED[around.interesting]
 
-    def _run_called(self, forward: Forward, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    def _run_patched(self, forward: Forward, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Hear calls that are stood in front of."""
-        if self._is_called:
+        if self._is_patched:
             return forward(*args, **kwargs)
-        self._is_called = True
+        self._is_patched = True
         try:
-            with heard_by(self.hear_call):
+            with intercept(self.intercept_call):
                 return forward(*args, **kwargs)
         finally:
-            self._is_called = False
+            self._is_patched = False
 
     def _become_mode(self, frame: _Frame) -> None:
         self.__enter__()  # type: ignore[no-untyped-call]
@@ -165,30 +167,30 @@ class _Ear(TorchFunctionMode):
     def returned(self, child: nn.Module) -> None:
         """A module has run: the one that called it may have waited for that."""
         frame = self.frames[-1] if self.frames else None
-        if frame is None or frame.is_heard or frame.held.start is None or self.hushed:
+        if frame is None or frame.is_active or frame.hooked.start is None or self.is_disabled:
             return
-        awaited, counts = frame.held.start
+        awaited, counts = frame.hooked.start
         # A mode that the model began before and ends later would end ours in its place.
         if awaited is child and torch._C._len_torch_function_stack() == frame.modes:
             frame.counts.update((name, counts.get(name, 0)) for name in frame.counts)
-            frame.is_heard = True
+            frame.is_active = True
             if not self.is_on:
                 self._become_mode(frame)
 
-    def hear_call(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    def intercept_call(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """A call that was stood in front of; while the mode is on, it hears it itself."""
-        if self.is_on or self.hushed:
+        if self.is_on or self.is_disabled:
             return func(*args, **kwargs)
-        return self._hear(name_of(func), func, args, kwargs)
+        return self._dispatch(name_of(func), func, args, kwargs)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        if func in self._passed or self.hushed:
+        if func in self._passed or self.is_disabled:
             return func(*args, **kwargs) if kwargs else func(*args)
-        return self._hear(name_of(func), func, args, kwargs or {})
+        return self._dispatch(name_of(func), func, args, kwargs or {})
 
-    def _hear(self, name: str, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    def _dispatch(self, name: str, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         if name not in self.frames[-1].interesting:
             self._passed.add(func)
             return func(*args, **kwargs)
@@ -196,43 +198,43 @@ class _Ear(TorchFunctionMode):
             with self:
                 return adapters()[name](*args, **kwargs)
         # Modules further out count too what the model asked for: their own operations come between those of children.
-        found: Heard | None = None
+        found: SiteHandler | None = None
         more: Sequence[Any] = ()
         for frame in reversed(self.frames):
-            here = frame.held.sites.get(name) if frame.is_heard else None
+            here = frame.hooked.sites.get(name) if frame.is_active else None
             if here is None:
                 continue
             position = frame.count(name)
-            if (name, position) in frame.held.wanted:
+            if (name, position) in frame.hooked.wanted:
                 frame.operands[name, position] = args
-            heard = here.get(position) if found is None else None
-            if heard is not None:
-                found, more = heard, frame.operands.get(heard.also, ()) if heard.also else ()
+            handler = here.get(position) if found is None else None
+            if handler is not None:
+                found, more = handler, frame.operands.get(handler.also, ()) if handler.also else ()
         if found is None:
             return func(*args, **kwargs)
-        self.hushed = True
+        self.is_disabled = True
         try:
             return found.run(func, args, kwargs, more)
         finally:
-            self.hushed = False
+            self.is_disabled = False
 
 
-class _Ears(threading.local):
+class _ThreadState(threading.local):
     """The ear of each thread: function modes are a thread's own, and a model may run in several at once."""
 
     def __init__(self) -> None:
-        self.here = _Ear()
+        self.here = OpInterceptor()
 
 
-EARS = _Ears()
+THREAD = _ThreadState()
 
 
 @contextmanager
-def hushed() -> Iterator[None]:
+def disabled() -> Iterator[None]:
     """Nothing that this thread does inside the block is heard: neither captured, nor edited, nor counted."""
-    ear = EARS.here
-    before, ear.hushed = ear.hushed, True
+    interceptor = THREAD.here
+    before, interceptor.is_disabled = interceptor.is_disabled, True
     try:
         yield
     finally:
-        ear.hushed = before
+        interceptor.is_disabled = before

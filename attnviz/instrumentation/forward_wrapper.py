@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from attnviz.errors import CaptureError
-from attnviz.instrumentation.adapters import functions_seen
+from attnviz.instrumentation.adapters import visible_autograd_functions
 
 Forward = Callable[..., Any]
 
@@ -64,15 +64,15 @@ def wrap_forward(module: nn.Module, around: Callable[[Forward], Forward]) -> Cal
 
 
 @contextmanager
-def visibly(model: nn.Module) -> Iterator[None]:
+def traceable(model: nn.Module) -> Iterator[None]:
     """Run compiled and fused parts of ``model`` as the Python that they stand for.
 
     Raises:
         CaptureError: the model is, or holds, a scripted module, which runs outside Python.
     """
-    compiled, fused = _told_apart(model)
+    compiled, fused = _compiled_and_fused(model)
     with ExitStack() as undo:
-        undo.enter_context(functions_seen())
+        undo.enter_context(visible_autograd_functions())
         if compiled:
             undo.enter_context(torch.compiler.set_stance("force_eager"))
         if fused:
@@ -81,7 +81,7 @@ def visibly(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def _told_apart(model: nn.Module) -> tuple[bool, bool]:
+def _compiled_and_fused(model: nn.Module) -> tuple[bool, bool]:
     """Whether any part is compiled, and whether any is fused: one walk, as every capture begins with it."""
     compiled = fused = False
     stack: list[nn.Module | None] = [model]

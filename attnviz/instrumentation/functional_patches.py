@@ -14,76 +14,76 @@ from typing import Any
 
 from torch.nn import functional
 
-Hear = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+Interceptor = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
 FUNCTIONS = frozenset({"scaled_dot_product_attention"})
 """Functions of :mod:`torch.nn.functional` that can be stood in front of."""
 
 
-class _Here(threading.local):
+class _ThreadState(threading.local):
     """Who hears the calls of this thread; nobody in most threads, and then a call goes straight on."""
 
     def __init__(self) -> None:
-        self.hear: Hear | None = None
+        self.handler: Interceptor | None = None
 
 
-class _Front:
+class FunctionPatch:
     """What stands in front of one function, while anybody needs it."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._users = 0
         self._original: Any = None
-        self._front: Any = None
+        self._patch: Any = None
 
     def enter(self) -> None:
         """Stand there; only the first has to do anything."""
         self._users += 1
         if self._users == 1:
             self._original = getattr(functional, self._name)
-            self._front = _in_front_of(self._original)
-            setattr(functional, self._name, self._front)
+            self._patch = _patched_function(self._original)
+            setattr(functional, self._name, self._patch)
 
     def leave(self) -> None:
         """The last who leaves puts back what was there, unless somebody else has put theirs there meanwhile."""
         self._users -= 1
-        if not self._users and getattr(functional, self._name) is self._front:
+        if not self._users and getattr(functional, self._name) is self._patch:
             setattr(functional, self._name, self._original)
 
 
-_HERE = _Here()
+_THREAD = _ThreadState()
 _CHANGING = threading.RLock()
-_FRONTS = [_Front(name) for name in FUNCTIONS]
+_PATCHES = [FunctionPatch(name) for name in FUNCTIONS]
 
 
 @contextmanager
-def heard_by(hear: Hear) -> Iterator[None]:
-    """Let ``hear(function, args, kwargs)`` answer this thread's calls inside the block, where somebody stands."""
-    before, _HERE.hear = _HERE.hear, hear
+def intercept(handler: Interceptor) -> Iterator[None]:
+    """Let ``handler(function, args, kwargs)`` answer this thread's calls inside the block, where somebody stands."""
+    before, _THREAD.handler = _THREAD.handler, handler
     try:
         yield
     finally:
-        _HERE.hear = before
+        _THREAD.handler = before
 
 
 @contextmanager
-def standing() -> Iterator[None]:
+def patched() -> Iterator[None]:
     """Stand in front of :data:`FUNCTIONS`, for all threads."""
     with _CHANGING:
-        for front in _FRONTS:
-            front.enter()
+        for patch in _PATCHES:
+            patch.enter()
     try:
         yield
     finally:
         with _CHANGING:
-            for front in _FRONTS:
-                front.leave()
+            for patch in _PATCHES:
+                patch.leave()
 
 
-def _in_front_of(function: Callable[..., Any]) -> Callable[..., Any]:
+def _patched_function(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
-    def front(*args: Any, **kwargs: Any) -> Any:
-        hear = _HERE.hear
-        return function(*args, **kwargs) if hear is None else hear(function, args, kwargs)
+    def patch(*args: Any, **kwargs: Any) -> Any:
+        handler = _THREAD.handler
+        return function(*args, **kwargs) if handler is None else handler(function, args, kwargs)
 
-    return front
+    return patch

@@ -9,18 +9,18 @@ from typing import Any
 
 from torch import nn
 
-from attnviz.instrumentation.dispatch import EARS, Held, Place
+from attnviz.instrumentation.dispatch import THREAD, HookedSites, HookTarget
 from attnviz.instrumentation.forward_wrapper import Forward, wrap_forward
-from attnviz.instrumentation.functional_patches import standing
-from attnviz.instrumentation.site_handler import Listener
+from attnviz.instrumentation.functional_patches import patched
+from attnviz.instrumentation.site_handler import SiteObserver
 
 # Not an attribute of the module: a copy of a module that is listened to has no post.
-_POSTS: dict[int, _Post] = {}
+_HOOKS: dict[int, ModuleHook] = {}
 CHANGING = threading.RLock()
 """Held while forwards are wrapped or unwrapped, and while a model is traced, which wraps all of them."""
 
 
-class _Post:
+class ModuleHook:
     """Where the listeners of one module stand: around its ``forward``, while there are any.
 
     Attributes:
@@ -30,53 +30,57 @@ class _Post:
     def __init__(self, module: nn.Module) -> None:
         self.awaited = 0
         self._module = module
-        self._listeners: list[tuple[Listener, Place]] = []
+        self._observers: list[tuple[SiteObserver, HookTarget]] = []
         self._before: list[Callable[..., None]] = []
         self._finding = threading.RLock()
-        self._held: Held | None = None
+        self._hooked: HookedSites | None = None
         self._users = 0
         self._undo = wrap_forward(module, self._around)
-        _POSTS[id(module)] = self
+        _HOOKS[id(module)] = self
 
     @staticmethod
-    def of(module: nn.Module) -> _Post:
+    def of(module: nn.Module) -> ModuleHook:
         """The post of ``module``, put up by the first who comes; each who comes leaves once."""
-        post = _POSTS.get(id(module)) or _Post(module)
-        post._users += 1
-        return post
+        hook = _HOOKS.get(id(module)) or ModuleHook(module)
+        hook._users += 1
+        return hook
 
-    def join(self, listener: Listener, place: Place) -> None:
-        """Let ``listener`` hear the sites of this place; who comes later edits later."""
-        self._change([*self._listeners, (listener, place)])
+    def join(self, observer: SiteObserver, target: HookTarget) -> None:
+        """Let ``observer`` hear the sites of this place; who comes later edits later."""
+        self._change([*self._observers, (observer, target)])
 
     def wait(self, act: Callable[..., None]) -> None:
         """Call ``act`` before the next forward call."""
         self._before = [*self._before, act]
 
-    def leave(self, user: Listener | Callable[..., None] | None) -> None:
+    def leave(self, user: SiteObserver | Callable[..., None] | None) -> None:
         """Let a listener hear nothing, or do not act any more; after the last who leaves, the module is as it was."""
         self._before = [act for act in self._before if act is not user]
-        self._change([entry for entry in self._listeners if entry[0] is not user])
+        self._change([entry for entry in self._observers if entry[0] is not user])
         self._users -= 1
         if not self._users:
-            del _POSTS[id(self._module)]
+            del _HOOKS[id(self._module)]
             self._undo()
 
-    def _change(self, listeners: list[tuple[Listener, Place]]) -> None:
-        if len(listeners) != len(self._listeners):
-            self._listeners, self._held = listeners, Held(listeners) if listeners else None
+    def _change(self, observers: list[tuple[SiteObserver, HookTarget]]) -> None:
+        if len(observers) != len(self._observers):
+            self._observers, self._hooked = observers, HookedSites(observers) if observers else None
 
     def _around(self, forward: Forward) -> Forward:
         def run(*args: Any, **kwargs: Any) -> Any:
-            ear = EARS.here
-            if ear.hushed:
+            interceptor = THREAD.here
+            if interceptor.is_disabled:
                 return forward(*args, **kwargs)
             if self._before:
                 self._act(*args, **kwargs)
-            held = self._held
-            result = forward(*args, **kwargs) if held is None else ear.run(self._module, held, forward, args, kwargs)
+            hooked = self._hooked
+            result = (
+                forward(*args, **kwargs)
+                if hooked is None
+                else interceptor.run(self._module, hooked, forward, args, kwargs)
+            )
             if self.awaited:
-                ear.returned(self._module)
+                interceptor.returned(self._module)
             return result
 
         return run
@@ -89,18 +93,18 @@ class _Post:
 
 
 @contextmanager
-def listening(places: Iterable[Place], listener: Listener) -> Iterator[None]:
-    """Let ``listener`` hear the sites of some modules inside the block."""
-    joined: list[_Post] = []
-    awaited: list[_Post] = []
-    with standing():
+def observing(targets: Iterable[HookTarget], observer: SiteObserver) -> Iterator[None]:
+    """Let ``observer`` hear the sites of some modules inside the block."""
+    joined: list[ModuleHook] = []
+    awaited: list[ModuleHook] = []
+    with patched():
         try:
             with CHANGING:
-                for place in places:
-                    joined.append(_Post.of(place.module))
-                    joined[-1].join(listener, place)
-                    if place.child is not None:
-                        awaited.append(_Post.of(place.child))
+                for target in targets:
+                    joined.append(ModuleHook.of(target.module))
+                    joined[-1].join(observer, target)
+                    if target.child is not None:
+                        awaited.append(ModuleHook.of(target.child))
                         awaited[-1].awaited += 1
             yield
         finally:
@@ -108,18 +112,18 @@ def listening(places: Iterable[Place], listener: Listener) -> Iterator[None]:
                 for child in awaited:
                     child.awaited -= 1
                     child.leave(None)
-                for post in reversed(joined):
-                    post.leave(listener)
+                for hook in reversed(joined):
+                    hook.leave(observer)
 
 
 @contextmanager
 def before_first(module: nn.Module, act: Callable[..., None]) -> Iterator[None]:
     """Call ``act`` with the inputs of the next forward call of ``module``, before it; once, unless it fails."""
     with CHANGING:
-        post = _Post.of(module)
-        post.wait(act)
+        hook = ModuleHook.of(module)
+        hook.wait(act)
     try:
         yield
     finally:
         with CHANGING:
-            post.leave(act)
+            hook.leave(act)

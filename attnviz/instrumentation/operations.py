@@ -125,7 +125,7 @@ def is_getter(func: Callable[..., Any]) -> bool:
     return getattr(func, "__name__", "") in {"size", "dim", "stride", "is_contiguous", "numel", "is_floating_point"}
 
 
-def layout_of(name: str) -> str | None:
+def channel_position(name: str) -> str | None:
     """``"first"`` or ``"last"`` where the operation fixes which axis holds the channels; else ``None``."""
     if name.startswith(_CHANNELS_LAST):
         return "last"

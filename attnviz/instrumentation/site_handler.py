@@ -18,32 +18,32 @@ from attnviz.core.records import Operand, Site
 Key = tuple[str, int]  # a site's operation and position
 Edit = Callable[[Site, Tensor, Operand], Tensor]
 Keep = Callable[[Site, Tensor, Operand, Tensor], None]
-Distil = Callable[[Site, Scores, Operand, Tensor], None]
-Together = Callable[[Sequence[Any], Mapping[str, Any]], tuple[Tensor, Tensor, Operand] | None]
+KeepScores = Callable[[Site, Scores, Operand, Tensor], None]
+MapAndOutput = Callable[[Sequence[Any], Mapping[str, Any]], tuple[Tensor, Tensor, Operand] | None]
 Scored = Callable[[Sequence[Any], Mapping[str, Any]], tuple[Scores, Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
+class SiteObserver:
     """What one context does at its sites.
 
     Attributes:
         edit: ``edit(site, g, x)`` gives the ``g`` that the operation uses.
-        keep: ``keep(site, g, x, y)`` is told what the operation used and gave.
-        distil: ``distil(site, scores, x, y)`` in its place, where ``g`` was computed inside a fused operation and
-            nobody else wants it whole, so that it is not built.
-        content: Whether ``distil`` will do; asked at every call, because it may depend on the inputs.
-        holds: Whether it holds on to what it is told, so that it needs copies of what the model overwrites later.
+        keep: ``keep(site, g, x, y)`` receives what the operation used and returned.
+        keep_scores: ``keep_scores(site, scores, x, y)``, called instead of ``keep`` where a fused operation computes
+            ``g`` inside and no observer needs the whole map, which is then not built.
+        wants_scores_only: Whether ``keep_scores`` will do; asked at every call, because it may depend on the inputs.
+        retains: Whether it holds on to what it is told, so that it needs copies of what the model overwrites later.
     """
 
     edit: Edit | None = None
     keep: Keep | None = None
-    distil: Distil | None = None
-    content: Callable[[], bool] = bool
-    holds: bool = True
+    keep_scores: KeepScores | None = None
+    wants_scores_only: Callable[[], bool] = bool
+    retains: bool = True
 
 
-class Heard:
+class SiteHandler:
     """One site and all who listen there; each calls the site by the object that its own context was given.
 
     Attributes:
@@ -51,15 +51,15 @@ class Heard:
             none.
     """
 
-    __slots__ = ("_edits", "_holds", "_keeps", "_scores", "_site", "_together", "also")
+    __slots__ = ("_edits", "_keeps", "_retains", "_scores", "_site", "_together", "also")
 
-    def __init__(self, listeners: Sequence[tuple[Listener, Site]]) -> None:
-        self._site = listeners[0][1]
-        self._edits = [(site, listener.edit) for listener, site in listeners if listener.edit is not None]
-        self._keeps = [(site, listener) for listener, site in listeners if listener.keep is not None]
-        self._holds = any(listener.holds for _, listener in self._keeps)
+    def __init__(self, observers: Sequence[tuple[SiteObserver, Site]]) -> None:
+        self._site = observers[0][1]
+        self._edits = [(site, observer.edit) for observer, site in observers if observer.edit is not None]
+        self._keeps = [(site, observer) for observer, site in observers if observer.keep is not None]
+        self._retains = any(observer.retains for _, observer in self._keeps)
         self._scores: Scored | None = getattr(self._site.use, "scores", None)
-        together: Together | None = getattr(self._site.use, "together", None)
+        together: MapAndOutput | None = getattr(self._site.use, "together", None)
         self._together = None if self._edits or not self._keeps else together
         self.also: Key | None = getattr(self._site.use, "also", None)
 
@@ -69,17 +69,17 @@ class Heard:
         """Run the operation: read ``g``, edit it, use it, keep it."""
         found = None
         if self._scores is not None and not self._edits:
-            if all(listener.content() for _, listener in self._keeps):
-                return self._distil(self._scores, func, args, kwargs)
+            if all(observer.wants_scores_only() for _, observer in self._keeps):
+                return self._keep_scores(self._scores, func, args, kwargs)
             found = self._together(args, kwargs) if self._together is not None else None
         g, y, x = found or self._use(func, args, kwargs, more)
         if self._keeps and not _in_backward():
             seen = y
-            if self._holds and self._site.overwritten:
+            if self._retains and self._site.overwritten:
                 x, seen = self._copied(x, "x") if found else x, self._copied(y, "y")
-            for site, listener in self._keeps:
-                if listener.keep is not None:
-                    listener.keep(site, g, x, seen)
+            for site, observer in self._keeps:
+                if observer.keep is not None:
+                    observer.keep(site, g, x, seen)
         return y
 
     def _use(
@@ -94,25 +94,27 @@ class Heard:
         edited, grad = g is not given, given.requires_grad and torch.is_grad_enabled()
         if edited and grad and not g.requires_grad:
             g = g.detach().requires_grad_()  # a constant g still has a gradient
-        if site.overwritten and (self._holds or _is_in_place(func)):  # or the operation itself overwrites them
+        if site.overwritten and (self._retains or _is_in_place(func)):  # or the operation itself overwrites them
             g, x = self._copied(g, "g"), self._copied(x, "x")
         # With gradients on, the operation takes the canonical g, so that gradients of the record's g exist; and where
         # a fused operation keeps its g to itself, g x is cheaper than computing g twice.
         own = edited or grad or (self._scores is not None and self._keeps)
         return g, apply(func, site, g, x, args) if own else func(*args, **kwargs), x
 
-    def _distil(self, read: Scored, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    def _keep_scores(
+        self, read: Scored, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Any:
         """Run the operation as it is, and keep what ``g`` is built from."""
         scores, x = read(args, kwargs)
-        if self._holds:
+        if self._retains:
             scores = scores.clone() if "g" in self._site.overwritten else scores
             x = self._copied(x, "x")
         y = func(*args, **kwargs)
         if not _in_backward():
-            seen = self._copied(y, "y") if self._holds else y
-            for site, listener in self._keeps:
-                if listener.distil is not None:
-                    listener.distil(site, scores, x, seen)
+            seen = self._copied(y, "y") if self._retains else y
+            for site, observer in self._keeps:
+                if observer.keep_scores is not None:
+                    observer.keep_scores(site, scores, x, seen)
         return y
 
     def _copied(self, value: Any, name: str) -> Any:

@@ -19,8 +19,8 @@ from attnviz.core.registry import Registry
 from attnviz.metrics.imputation import imputed
 from attnviz.metrics.perturbation_curves import (
     STEPS,
-    Curve,
-    Question,
+    ClassProbe,
+    PerturbationCurve,
     blurred,
     check_maps,
     curve,
@@ -33,8 +33,8 @@ from attnviz.metrics.registry import Measure, measure
 
 __all__ = [
     "FAITHFULNESS",
-    "Curve",
-    "Question",
+    "ClassProbe",
+    "PerturbationCurve",
     "average_drop",
     "average_increase",
     "blurred",
@@ -58,13 +58,13 @@ _NAN_DROP = "the map is constant, or not finite, or the probability is 0"
 
 
 @measure(FAITHFULNESS, higher_is="better", low=0.0, high=1.0, nan_when=_NAN)
-def insertion(question: Question, maps: Tensor, *, steps: int = STEPS) -> Tensor:
+def insertion(probe: ClassProbe, maps: Tensor, *, steps: int = STEPS) -> Tensor:
     r"""Insertion: mean probability while the map's strongest pixels appear first in a blurred image.
 
     .. math:: \int_0^1 P(c \mid \text{the strongest share } t \text{ sharp, the rest blurred}) \, dt
 
     Args:
-        question: The model and what it was asked.
+        probe: The model and what it was asked.
         maps: ``(N, H, W)``, at the size of the images, any sign.
         steps: Of the trapezoidal rule.
 
@@ -73,17 +73,17 @@ def insertion(question: Question, maps: Tensor, *, steps: int = STEPS) -> Tensor
 
     Source: Petsiuk et al., BMVC 2018, section 4.1; the blur's sigma is 5 % of the shorter side.
     """
-    return insertion_curve(question, maps, steps=steps).area.masked_fill(undefined(maps), math.nan)
+    return insertion_curve(probe, maps, steps=steps).area.masked_fill(undefined(maps), math.nan)
 
 
 @measure(FAITHFULNESS, higher_is="worse", low=0.0, high=1.0, nan_when=_NAN)
-def deletion(question: Question, maps: Tensor, *, steps: int = STEPS, baseline: float = 0.0) -> Tensor:
+def deletion(probe: ClassProbe, maps: Tensor, *, steps: int = STEPS, baseline: float = 0.0) -> Tensor:
     r"""Deletion: mean probability while the map's strongest pixels are taken out first.
 
     .. math:: \int_0^1 P(c \mid \text{the strongest share } t \text{ set to the baseline}) \, dt
 
     Args:
-        question: The model and what it was asked.
+        probe: The model and what it was asked.
         maps: ``(N, H, W)``, at the size of the images, any sign.
         steps: Of the trapezoidal rule.
         baseline: What pixels are set to, after preprocessing; 0 is the preprocessing's mean colour.
@@ -93,20 +93,20 @@ def deletion(question: Question, maps: Tensor, *, steps: int = STEPS, baseline: 
 
     Source: Petsiuk et al., BMVC 2018, section 4.1; the same curve as Quantus' ``PixelFlipping``.
     """
-    return deletion_curve(question, maps, steps=steps, baseline=baseline).area.masked_fill(undefined(maps), math.nan)
+    return deletion_curve(probe, maps, steps=steps, baseline=baseline).area.masked_fill(undefined(maps), math.nan)
 
 
-def _through(question: Question, maps: Tensor) -> Tensor:
+def _through(probe: ClassProbe, maps: Tensor) -> Tensor:
     """Probabilities of the images seen through their maps, each put between 0 and 1."""
-    check_maps(question, maps)
+    check_maps(probe, maps)
     flat = maps.detach().flatten(1)
     low, high = flat.amin(1)[:, None, None], flat.amax(1)[:, None, None]
-    masks = ((maps.detach() - low) / (high - low)).nan_to_num().to(question.x.dtype)[:, None]
-    return question.probabilities(len(maps), lambda rows: question.x[rows] * masks[rows], question.targets)
+    masks = ((maps.detach() - low) / (high - low)).nan_to_num().to(probe.x.dtype)[:, None]
+    return probe.probabilities(len(maps), lambda rows: probe.x[rows] * masks[rows], probe.targets)
 
 
 @measure(FAITHFULNESS, higher_is="worse", low=0.0, high=1.0, nan_when=_NAN_DROP)
-def average_drop(question: Question, maps: Tensor) -> Tensor:
+def average_drop(probe: ClassProbe, maps: Tensor) -> Tensor:
     r"""Average drop: which share of the probability is lost when the image is seen through its map.
 
     .. math:: \max(0, P - P_M) / P, \quad P_M = P(c \mid x \odot M)
@@ -114,7 +114,7 @@ def average_drop(question: Question, maps: Tensor) -> Tensor:
     The map is put between 0 and 1 by its own smallest and largest value. A map that shows everything loses nothing.
 
     Args:
-        question: The model and what it was asked.
+        probe: The model and what it was asked.
         maps: ``(N, H, W)``, at the size of the images.
 
     Returns:
@@ -122,19 +122,19 @@ def average_drop(question: Question, maps: Tensor) -> Tensor:
 
     Source: Chattopadhyay et al., WACV 2018, section 4.1.
     """
-    plain = question.plain.double()
-    drop = (plain - _through(question, maps).double()).clamp_min(0) / plain
+    plain = probe.plain.double()
+    drop = (plain - _through(probe, maps).double()).clamp_min(0) / plain
     return drop.masked_fill(undefined(maps) | (plain == 0), math.nan)
 
 
 @measure(FAITHFULNESS, higher_is="better", low=0.0, high=1.0, nan_when=_NAN)
-def average_increase(question: Question, maps: Tensor) -> Tensor:
+def average_increase(probe: ClassProbe, maps: Tensor) -> Tensor:
     r"""Increase of confidence: whether the image seen through its map is answered with more probability.
 
     .. math:: [P(c \mid x \odot M) > P(c \mid x)]
 
     Args:
-        question: The model and what it was asked.
+        probe: The model and what it was asked.
         maps: ``(N, H, W)``, at the size of the images.
 
     Returns:
@@ -142,12 +142,12 @@ def average_increase(question: Question, maps: Tensor) -> Tensor:
 
     Source: Chattopadhyay et al., WACV 2018, section 4.1.
     """
-    return (_through(question, maps) > question.plain).double().masked_fill(undefined(maps), math.nan)
+    return (_through(probe, maps) > probe.plain).double().masked_fill(undefined(maps), math.nan)
 
 
-def _parts(question: Question, maps: Tensor, shares: Sequence[float], *, keep: bool, baseline: float) -> Tensor:
+def _parts(probe: ClassProbe, maps: Tensor, shares: Sequence[float], *, keep: bool, baseline: float) -> Tensor:
     """Probabilities when the strongest shares alone are kept, or are taken out: ``(N, S)``."""
-    check_maps(question, maps)
+    check_maps(probe, maps)
     ranks, pixels = order_of(maps), maps[0].numel() if len(maps) else 1
     counts = torch.tensor([max(1, round(share * pixels)) for share in shares], device=maps.device)
 
@@ -155,20 +155,20 @@ def _parts(question: Question, maps: Tensor, shares: Sequence[float], *, keep: b
         image, step = rows // len(shares), rows % len(shares)
         strongest = ranks[image] < counts[step][:, None, None]
         shown = strongest if keep else ~strongest
-        return torch.where(shown[:, None], question.x[image], baseline)
+        return torch.where(shown[:, None], probe.x[image], baseline)
 
-    targets = question.targets.repeat_interleave(len(shares))
-    return question.probabilities(len(maps) * len(shares), make, targets).reshape(len(maps), len(shares)).double()
+    targets = probe.targets.repeat_interleave(len(shares))
+    return probe.probabilities(len(maps) * len(shares), make, targets).reshape(len(maps), len(shares)).double()
 
 
 @measure(FAITHFULNESS, higher_is="worse", low=-1.0, high=1.0, nan_when=_NAN)
-def sufficiency(question: Question, maps: Tensor, *, shares: Sequence[float] = SHARES, baseline: float = 0.0) -> Tensor:
+def sufficiency(probe: ClassProbe, maps: Tensor, *, shares: Sequence[float] = SHARES, baseline: float = 0.0) -> Tensor:
     r"""Sufficiency: how much probability is lost when only the map's strongest pixels are left.
 
     .. math:: \frac{1}{|S|} \sum_{t \in S} P(c \mid x) - P(c \mid \text{the strongest share } t \text{ alone})
 
     Args:
-        question: The model and what it was asked.
+        probe: The model and what it was asked.
         maps: ``(N, H, W)``, at the size of the images.
         shares: ``S``.
         baseline: What the other pixels are set to, after preprocessing.
@@ -178,20 +178,20 @@ def sufficiency(question: Question, maps: Tensor, *, shares: Sequence[float] = S
 
     Source: DeYoung et al., ACL 2020 (ERASER), section 4, with pixels for words.
     """
-    left = _parts(question, maps, shares, keep=True, baseline=baseline).mean(dim=1)
-    return (question.plain.double() - left).masked_fill(undefined(maps), math.nan)
+    left = _parts(probe, maps, shares, keep=True, baseline=baseline).mean(dim=1)
+    return (probe.plain.double() - left).masked_fill(undefined(maps), math.nan)
 
 
 @measure(FAITHFULNESS, higher_is="better", low=-1.0, high=1.0, nan_when=_NAN)
 def comprehensiveness(
-    question: Question, maps: Tensor, *, shares: Sequence[float] = SHARES, baseline: float = 0.0
+    probe: ClassProbe, maps: Tensor, *, shares: Sequence[float] = SHARES, baseline: float = 0.0
 ) -> Tensor:
     r"""Comprehensiveness: how much probability is lost when the map's strongest pixels are taken out.
 
     .. math:: \frac{1}{|S|} \sum_{t \in S} P(c \mid x) - P(c \mid \text{without the strongest share } t)
 
     Args:
-        question: The model and what it was asked.
+        probe: The model and what it was asked.
         maps: ``(N, H, W)``, at the size of the images.
         shares: ``S``.
         baseline: What the strongest pixels are set to, after preprocessing.
@@ -201,12 +201,12 @@ def comprehensiveness(
 
     Source: DeYoung et al., ACL 2020 (ERASER), section 4, with pixels for words.
     """
-    left = _parts(question, maps, shares, keep=False, baseline=baseline).mean(dim=1)
-    return (question.plain.double() - left).masked_fill(undefined(maps), math.nan)
+    left = _parts(probe, maps, shares, keep=False, baseline=baseline).mean(dim=1)
+    return (probe.plain.double() - left).masked_fill(undefined(maps), math.nan)
 
 
 @measure(FAITHFULNESS, higher_is="better", low=-0.5, high=0.5, nan_when=_NAN)
-def road(question: Question, maps: Tensor, *, shares: Sequence[float] = ROAD_SHARES, noise: float = 0.01) -> Tensor:
+def road(probe: ClassProbe, maps: Tensor, *, shares: Sequence[float] = ROAD_SHARES, noise: float = 0.01) -> Tensor:
     r"""ROAD: half the probability that is lost more by removing the strongest pixels than by removing the weakest.
 
     .. math:: \frac{1}{2|S|} \sum_{t \in S} P(c \mid \text{weakest } t \text{ removed}) - P(c \mid \text{strongest } t
@@ -217,7 +217,7 @@ def road(question: Question, maps: Tensor, *, shares: Sequence[float] = ROAD_SHA
     hole does not give the class away. Above 0 the map is better than its reverse.
 
     Args:
-        question: The model and what it was asked.
+        probe: The model and what it was asked.
         maps: ``(N, H, W)``, at the size of the images.
         shares: ``S``.
         noise: Standard deviation of what is added to filled pixels.
@@ -228,7 +228,7 @@ def road(question: Question, maps: Tensor, *, shares: Sequence[float] = ROAD_SHA
     Source: Rong et al., ICML 2022; both orders together as pytorch-grad-cam's ``ROADCombined``, by ranks instead of
     thresholds.
     """
-    check_maps(question, maps)
+    check_maps(probe, maps)
     ranks, pixels = order_of(maps), maps[0].numel() if len(maps) else 1
     counts = torch.tensor([round(share * pixels) for share in shares], device=maps.device)
     per_image = 2 * len(shares)
@@ -238,15 +238,15 @@ def road(question: Question, maps: Tensor, *, shares: Sequence[float] = ROAD_SHA
         count = counts[step % len(shares)][:, None, None]
         weakest = (step >= len(shares))[:, None, None]
         gone = torch.where(weakest, ranks[image] >= pixels - count, ranks[image] < count)
-        return imputed(question.x[image], gone, noise=noise)
+        return imputed(probe.x[image], gone, noise=noise)
 
-    targets = question.targets.repeat_interleave(per_image)
-    values = question.probabilities(len(maps) * per_image, make, targets).reshape(len(maps), 2, -1).double().mean(dim=2)
+    targets = probe.targets.repeat_interleave(per_image)
+    values = probe.probabilities(len(maps) * per_image, make, targets).reshape(len(maps), 2, -1).double().mean(dim=2)
     return ((values[:, 1] - values[:, 0]) / 2).masked_fill(undefined(maps), math.nan)
 
 
 @measure(FAITHFULNESS, higher_is="worse", low=0.0, high=math.inf, nan_when=_NAN)
-def infidelity(question: Question, maps: Tensor, *, samples: int = 16, noise: float = 0.2, seed: int = 0) -> Tensor:
+def infidelity(probe: ClassProbe, maps: Tensor, *, samples: int = 16, noise: float = 0.2, seed: int = 0) -> Tensor:
     r"""Infidelity: how badly the map predicts what small random changes do to the logit.
 
     .. math:: \mathbb{E}_I \left[ (\beta\, I^\top M - (s(x) - s(x - I)))^2 \right]
@@ -258,7 +258,7 @@ def infidelity(question: Question, maps: Tensor, *, samples: int = 16, noise: fl
     maps of one image.
 
     Args:
-        question: The model and what it was asked.
+        probe: The model and what it was asked.
         maps: ``(N, H, W)``, at the size of the images.
         samples: Draws of ``I``.
         noise: Standard deviation of ``I``, relative to the range of the images.
@@ -271,20 +271,20 @@ def infidelity(question: Question, maps: Tensor, *, samples: int = 16, noise: fl
     """
     from captum.metrics import infidelity as captum_infidelity
 
-    check_maps(question, maps)
-    spread = noise * float(question.x.amax() - question.x.amin())
-    weights = maps.detach()[:, None].expand_as(question.x).to(question.x.dtype)
+    check_maps(probe, maps)
+    spread = noise * float(probe.x.amax() - probe.x.amin())
+    weights = maps.detach()[:, None].expand_as(probe.x).to(probe.x.dtype)
 
     def perturb(inputs: Tensor) -> tuple[Tensor, Tensor]:
         change = (torch.randn_like(inputs[:, :1]) * spread).expand_as(inputs)
         return change, inputs - change
 
     values = []
-    with seeded(question.x.device, seed), borrowed(question.module), torch.no_grad():
-        for x, m, target in zip(question.x.split(1), weights.split(1), question.targets.split(1), strict=True):
+    with seeded(probe.x.device, seed), borrowed(probe.module), torch.no_grad():
+        for x, m, target in zip(probe.x.split(1), weights.split(1), probe.targets.split(1), strict=True):
             largest = m.abs().amax().clamp_min(1e-30)
             found = captum_infidelity(
-                question.logits, perturb, x, m / largest, target=target, n_perturb_samples=samples,
+                probe.logits, perturb, x, m / largest, target=target, n_perturb_samples=samples,
                 max_examples_per_batch=min(samples, passes_at_once(x)), normalize=True,
             )  # fmt: skip
             values.append(found.double())

@@ -14,7 +14,7 @@ from attnviz.core.sorting import rising
 _NEAR_ZERO, _TOP = 0.01, 0.1
 
 
-class Quick(NamedTuple):
+class FusedSparsity(NamedTuple):
     """What one sort of maps ``(N, n)`` tells; NaN as in the measures themselves.
 
     Attributes:
@@ -37,7 +37,7 @@ class Quick(NamedTuple):
         return shares[:, below].lerp(shares[:, below + 1], (at - below).expand(len(shares), -1))
 
 
-def quick(rows: Tensor) -> Quick:
+def fused_sparsity(rows: Tensor) -> FusedSparsity:
     """Measures of maps ``(N, n)``, any sign, ``n`` >= 2.
 
     >>> quick(torch.tensor([[1.0, 2.0, 3.0, 4.0]])).measures["gini"]()
@@ -78,4 +78,4 @@ def quick(rows: Tensor) -> Quick:
         "near_zero_share": near_zero_share,
         "top_mass": top_mass,
     }
-    return Quick(measures, v, held)
+    return FusedSparsity(measures, v, held)

@@ -17,7 +17,7 @@ from attnviz.core.model_state import borrowed, seeded
 STEPS = 28
 
 
-class Question:
+class ClassProbe:
     """A model, images and their classes: asked again and again about changed images.
 
     Args:
@@ -65,7 +65,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Curve:
+class PerturbationCurve:
     """How the probability goes while the image is changed step by step.
 
     Attributes:
@@ -112,11 +112,11 @@ def blurred(x: Tensor, spread: float = 0.05) -> Tensor:
     return F.conv2d(rows, weights.mT, groups=x.shape[1])
 
 
-def curve(question: Question, maps: Tensor, *, start: Tensor, end: Tensor, steps: int = STEPS) -> Curve:
+def curve(probe: ClassProbe, maps: Tensor, *, start: Tensor, end: Tensor, steps: int = STEPS) -> PerturbationCurve:
     """Replace pixels of ``start`` by those of ``end``, the map's strongest first, and ask at each step.
 
     Args:
-        question: The model and what it was asked.
+        probe: The model and what it was asked.
         maps: ``(N, H, W)``, at the size of the images.
         start: ``(N, C, H, W)`` before the first step.
         end: ``(N, C, H, W)`` after the last.
@@ -125,7 +125,7 @@ def curve(question: Question, maps: Tensor, *, start: Tensor, end: Tensor, steps
     Raises:
         ValueError: the maps are not of the images, or fewer than 1 step.
     """
-    check_maps(question, maps)
+    check_maps(probe, maps)
     if steps < 1:
         raise ValueError(f"a curve has at least 1 step, got {steps}")
     ranks, pixels = order_of(maps), maps[0].numel() if len(maps) else 1
@@ -136,29 +136,29 @@ def curve(question: Question, maps: Tensor, *, start: Tensor, end: Tensor, steps
         changed = ranks[image] < counts[step][:, None, None]
         return torch.where(changed[:, None], end[image], start[image])
 
-    targets = question.targets.repeat_interleave(steps + 1)
-    values = question.probabilities(len(maps) * (steps + 1), make, targets).reshape(len(maps), steps + 1)
-    return Curve(counts.double() / pixels, values)
+    targets = probe.targets.repeat_interleave(steps + 1)
+    values = probe.probabilities(len(maps) * (steps + 1), make, targets).reshape(len(maps), steps + 1)
+    return PerturbationCurve(counts.double() / pixels, values)
 
 
-def insertion_curve(question: Question, maps: Tensor, *, steps: int = STEPS) -> Curve:
+def insertion_curve(probe: ClassProbe, maps: Tensor, *, steps: int = STEPS) -> PerturbationCurve:
     """The image appears in its blurred copy, the map's strongest pixels first."""
-    return curve(question, maps, start=blurred(question.x), end=question.x, steps=steps)
+    return curve(probe, maps, start=blurred(probe.x), end=probe.x, steps=steps)
 
 
-def deletion_curve(question: Question, maps: Tensor, *, steps: int = STEPS, baseline: float = 0.0) -> Curve:
+def deletion_curve(probe: ClassProbe, maps: Tensor, *, steps: int = STEPS, baseline: float = 0.0) -> PerturbationCurve:
     """The image's pixels take the baseline's value, the map's strongest first."""
-    return curve(question, maps, start=question.x, end=torch.full_like(question.x, baseline), steps=steps)
+    return curve(probe, maps, start=probe.x, end=torch.full_like(probe.x, baseline), steps=steps)
 
 
-def check_maps(question: Question, maps: Tensor) -> None:
+def check_maps(probe: ClassProbe, maps: Tensor) -> None:
     """Refuse maps that are not of a question's images.
 
     Raises:
         ValueError: the shapes differ.
     """
-    if maps.shape != (len(question.x), *question.x.shape[2:]):
-        raise ValueError(f"maps {tuple(maps.shape)} are not of images {tuple(question.x.shape)}")
+    if maps.shape != (len(probe.x), *probe.x.shape[2:]):
+        raise ValueError(f"maps {tuple(maps.shape)} are not of images {tuple(probe.x.shape)}")
 
 
 def undefined(maps: Tensor) -> Tensor:

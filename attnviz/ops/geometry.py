@@ -67,7 +67,7 @@ def pair(value: int | Sequence[int], name: str) -> Pair:
     return value[0], value[1]
 
 
-def check_alike(tensors: dict[str, Sized | None]) -> None:
+def check_same(tensors: dict[str, Sized | None]) -> None:
     """All tensors have one device and one floating dtype.
 
     Raises:
@@ -160,7 +160,7 @@ def window(
         raise ValueError(
             f"wanted kernel and dilation >= 1, stride and padding >= 0, got {kernel}, {dilation}, {stride}, {padding}"
         )
-    check_alike({"input": input, "offset": offset, "mask": mask})
+    check_same({"input": input, "offset": offset, "mask": mask})
     n, c, h, w = input.shape
     if h * w > MAX_ROWS:
         raise ValueError(f"input: wanted at most {MAX_ROWS} pixels, got {h} x {w}")
@@ -206,7 +206,7 @@ def conv_window(
     if min(pair(stride, "stride")) < 1:
         raise ValueError(f"stride: wanted at least 1, got {tuple(stride)}")
     base = window(input, offset, mask, weight.shape[2:], stride, padding, dilation)
-    check_alike({"input": input, "weight": weight, "bias": bias})
+    check_same({"input": input, "weight": weight, "bias": bias})
     out_c, in_c = weight.shape[:2]
     if in_c < 1 or base.channels % in_c or out_c % max(base.channels // in_c, 1):
         raise ValueError(
@@ -248,7 +248,7 @@ def levels(value: Sized, spatial_shapes: Sized, level_start_index: Sized, locati
         raise ValueError(f"value: wanted shape (N, S, M, D), got {tuple(value.shape)}")
     if len(locations.shape) != 6:
         raise ValueError(f"sampling_locations: wanted shape (N, Q, M, L, T, 2), got {tuple(locations.shape)}")
-    check_alike({"value": value, "sampling_locations": locations, "attention_weights": weights})
+    check_same({"value": value, "sampling_locations": locations, "attention_weights": weights})
     n, rows, heads, depth = value.shape
     _, queries, _, number, points, _ = locations.shape
     if rows > MAX_ROWS:

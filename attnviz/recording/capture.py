@@ -14,9 +14,9 @@ from attnviz.core.memory_budget import KEEPS, UNASKED_BYTES, Keep, available_byt
 from attnviz.core.records import Kind, Operand, Record, Site
 from attnviz.errors import CaptureError, NoAttentionError, UnknownNameError
 from attnviz.instrumentation import module_hooks
-from attnviz.instrumentation.dispatch import Place
-from attnviz.instrumentation.forward_wrapper import visibly
-from attnviz.instrumentation.site_handler import Listener
+from attnviz.instrumentation.dispatch import HookTarget
+from attnviz.instrumentation.forward_wrapper import traceable
+from attnviz.instrumentation.site_handler import SiteObserver
 from attnviz.recording.lazy_records import RowsRecord, SummaryRecord, compact
 from attnviz.recording.row_statistics import STATISTICS, blocks_of, summarise
 from attnviz.tracing.coverage import Unclaimed
@@ -51,8 +51,8 @@ class Captured:
         for name in self._statistics:
             STATISTICS[name]
         self._calls: dict[int, int] = {}  # by the identity of a site: sites are large, and held by ``sites``
-        self._tell = each or self.records.append
-        self._holds = each is None
+        self._emit = each or self.records.append
+        self._retains = each is None
 
     def __getitem__(self, pattern: str) -> list[Record]:
         """The records whose site's name, module or kind fits a shell pattern.
@@ -86,26 +86,26 @@ class Captured:
         available = available_bytes(device) if max(needed.values()) > UNASKED_BYTES else None
         self.keep = choose(self._wanted, needed, available)
 
-    def _content(self) -> bool:
+    def _wants_scores_only(self) -> bool:
         return self.keep != "full"
 
     def _keep(self, site: Site, g: Tensor, x: Operand, y: Tensor) -> None:
-        call = self._called(site)
+        call = self._next_call(site)
         if self.keep == "summary" and site.kind is Kind.PAIRWISE:
             shape = tuple(g.shape)
-            self._tell(SummaryRecord(site, call, shape, summarise(blocks_of(g), self._statistics, shape)))
+            self._emit(SummaryRecord(site, call, shape, summarise(blocks_of(g), self._statistics, shape)))
         else:
-            self._tell(Record(site, call, g, compact(x) if self._holds else x, y))
+            self._emit(Record(site, call, g, compact(x) if self._retains else x, y))
 
-    def _distil(self, site: Site, scores: Scores, x: Operand, y: Tensor) -> None:
-        call = self._called(site)
+    def _keep_scores(self, site: Site, scores: Scores, x: Operand, y: Tensor) -> None:
+        call = self._next_call(site)
         if self.keep == "summary":
             summary = summarise(scores.detach().blocks(), self._statistics, scores.shape)
-            self._tell(SummaryRecord(site, call, scores.shape, summary))
+            self._emit(SummaryRecord(site, call, scores.shape, summary))
         else:
-            self._tell(RowsRecord(site, call, scores, x, y))
+            self._emit(RowsRecord(site, call, scores, x, y))
 
-    def _called(self, site: Site) -> int:
+    def _next_call(self, site: Site) -> int:
         call = self._calls.get(id(site), 0)
         self._calls[id(site)] = call + 1
         return call
@@ -169,9 +169,14 @@ def capture(
     ((1, 2, 3, 3), torch.Size([1, 2, 3]))
     """
     captured = Captured(sites, keep, statistics, each)
-    listener = Listener(keep=captured._keep, distil=captured._distil, content=captured._content, holds=each is None)
+    observer = SiteObserver(
+        keep=captured._keep,
+        keep_scores=captured._keep_scores,
+        wants_scores_only=captured._wants_scores_only,
+        retains=each is None,
+    )
     with ExitStack() as undo:
-        undo.enter_context(listening(model, captured.sites, captured._start, listener))
+        undo.enter_context(observing(model, captured.sites, captured._start, observer))
         if each is None or keep == "auto":
             measure = functools.partial(captured._measure, model)
             undo.enter_context(module_hooks.before_first(model, measure))
@@ -179,60 +184,60 @@ def capture(
 
 
 @contextmanager
-def listening(
+def observing(
     model: nn.Module,
     sites: Iterable[Site] | None,
     start: Callable[[Sites], Iterable[Site]],
-    listener: Listener,
+    observer: SiteObserver,
 ) -> Iterator[None]:
-    """Let ``listener`` hear what ``model`` does at its sites inside the ``with`` block.
+    """Let ``observer`` hear what ``model`` does at its sites inside the ``with`` block.
 
     Args:
         model: Any PyTorch model; it is left as it was found, also after an error.
         sites: From :func:`find_attention`. Left out, the first forward call is preceded by one that finds them.
         start: Called once with the sites; gives those that matter.
-        listener: What is done there.
+        observer: What is done there.
 
     Raises:
         CaptureError: the model holds parts whose operations cannot be seen, or has no module that a site names.
     """
     check_module(model)
     with ExitStack() as undo:
-        undo.enter_context(visibly(model))
+        undo.enter_context(traceable(model))
 
-        def hear(sites: Iterable[Site]) -> None:
-            undo.enter_context(module_hooks.listening(_places(model, sites), listener))
+        def observe(sites: Iterable[Site]) -> None:
+            undo.enter_context(module_hooks.observing(_hook_targets(model, sites), observer))
 
         def find(*args: Any, **kwargs: Any) -> None:
             """As the sites were not given."""
-            hear(start(find_attention(model, *args, **kwargs)))
+            observe(start(find_attention(model, *args, **kwargs)))
 
         if sites is None:
             undo.enter_context(module_hooks.before_first(model, find))
         else:
-            hear(start(Sites.of(sites)))
+            observe(start(Sites.of(sites)))
         yield
 
 
-def _places(model: nn.Module, sites: Iterable[Site]) -> list[Place]:
+def _hook_targets(model: nn.Module, sites: Iterable[Site]) -> list[HookTarget]:
     """The modules that hold sites, with what is heard there and from when on."""
     by_module: dict[str, list[Site]] = {}
     for site in sites:
         by_module.setdefault(site.module, []).append(site)
-    return [_place(model, held) for held in by_module.values()]
+    return [_hook_target(model, held) for held in by_module.values()]
 
 
-def _place(model: nn.Module, sites: list[Site]) -> Place:
+def _hook_target(model: nn.Module, sites: list[Site]) -> HookTarget:
     module = _at(model, sites[0].module)
     if module is None:
         name = sites[0].name
         raise CaptureError(f"{name}: the model has no module {sites[0].module!r}; find its sites again")
     keys = {(site.operation, site.position): site for site in sites}
-    moments = [site.after for site in sites if site.after is not None]
-    if len(moments) < len(sites) or all(site.called for site in sites):
-        return Place(module, keys)
+    moments = [site.starts_after for site in sites if site.starts_after is not None]
+    if len(moments) < len(sites) or all(site.patchable for site in sites):
+        return HookTarget(module, keys)
     first = min(moments, key=lambda moment: sum(moment.counts.values()))
-    return Place(module, keys, _at(model, first.child), first.counts)  # no child: heard from the beginning
+    return HookTarget(module, keys, _at(model, first.child), first.counts)  # no child: heard from the beginning
 
 
 def _at(model: nn.Module, path: str) -> nn.Module | None:

@@ -54,10 +54,10 @@ def parts_of(node: Node, axis: int, stop: Node | None = None) -> Parts:
         stop: A value whose axes are told by their numbers, where the search meets it.
     """
     key = axis, stop
-    if key not in node.told:
-        node.told[key] = _parts(node, axis, stop)
-    told: Parts = node.told[key]
-    return told
+    if key not in node.cache:
+        node.cache[key] = _parts(node, axis, stop)
+    cached: Parts = node.cache[key]
+    return cached
 
 
 def _parts(node: Node, axis: int, stop: Node | None) -> Parts:

@@ -16,17 +16,17 @@ from attnviz.core.model_state import as_inference
 from attnviz.core.records import Kind, Site
 from attnviz.core.token_layout import Layout
 from attnviz.errors import CaptureError
-from attnviz.instrumentation.dispatch import hushed
-from attnviz.instrumentation.forward_wrapper import visibly
-from attnviz.instrumentation.functional_patches import heard_by, standing
+from attnviz.instrumentation.dispatch import disabled
+from attnviz.instrumentation.forward_wrapper import traceable
+from attnviz.instrumentation.functional_patches import intercept, patched
 from attnviz.instrumentation.module_hooks import CHANGING
 from attnviz.tracing.coverage import unclaimed_of
 from attnviz.tracing.detectors.linear_attention import LinearAttention
 from attnviz.tracing.detectors.registry import RECOGNISERS, Finding
 from attnviz.tracing.graph import Graph, Node, Tracer
-from attnviz.tracing.site_layouts import layout_of
+from attnviz.tracing.site_layouts import site_layout
 from attnviz.tracing.sites import Sites
-from attnviz.tracing.token_positions import Places
+from attnviz.tracing.token_positions import PositionTracker
 
 _STATISTICS = 8  # how many numbers per query or key a summary takes, generously
 
@@ -54,13 +54,13 @@ def trace(model: nn.Module, *inputs: Any, **kwargs: Any) -> Graph:
     tracer = Tracer()
     with ExitStack() as undo:
         undo.enter_context(CHANGING)
-        undo.enter_context(hushed())
+        undo.enter_context(disabled())
         undo.enter_context(as_inference(model))
-        undo.enter_context(visibly(model))
+        undo.enter_context(traceable(model))
         tracer.follow(model, undo)
         tracer.enter_inputs((inputs, kwargs))
-        undo.enter_context(heard_by(tracer.hear))
-        undo.enter_context(standing())
+        undo.enter_context(intercept(tracer.intercept))
+        undo.enter_context(patched())
         undo.enter_context(tracer)
         model(*inputs, **kwargs)
     return tracer.graph
@@ -111,16 +111,16 @@ def sites_of(graph: Graph) -> Sites:
 def _layouts(graph: Graph, found: list[tuple[Node, Finding]]) -> list[Layout | None]:
     """The layout of each site; a model without pairwise or pooling attention is not followed at all."""
     # The indices are real numbers also where the model runs on tensors that are not.
-    with hushed(), _disable_current_modes():
-        told = any(finding.kind in {Kind.PAIRWISE, Kind.POOLING} for _, finding in found)
-        places = Places(graph) if told else None
-        return [layout_of(places, node, one, graph.images) if places else None for node, one in found]
+    with disabled(), _disable_current_modes():
+        has_tokens = any(finding.kind in {Kind.PAIRWISE, Kind.POOLING} for _, finding in found)
+        places = PositionTracker(graph) if has_tokens else None
+        return [site_layout(places, node, one, graph.images) if places else None for node, one in found]
 
 
 def _site(graph: Graph, node: Node, finding: Finding, ordinal: int, same: list[Node]) -> Site:
     """The site of a node; ``same`` are the nodes of all calls of the module that the site stands for."""
     calls = len(same)
-    after = node.after if all(other.after == node.after for other in same) else None
+    after = node.starts_after if all(other.starts_after == node.starts_after for other in same) else None
     return Site(
         module=node.module,
         ordinal=ordinal,
@@ -133,8 +133,8 @@ def _site(graph: Graph, node: Node, finding: Finding, ordinal: int, same: list[N
         squash=finding.squash,
         implied=finding.implied,
         overwritten=overwritten_by(graph, node, finding),
-        after=after if getattr(finding.use, "also", None) is None else None,
-        called=all(other.called for other in same) and node.module not in graph.uncalled,
+        starts_after=after if getattr(finding.use, "also", None) is None else None,
+        patchable=all(other.patchable for other in same) and node.module not in graph.unpatchable,
         size_bytes={keep: calls * size for keep, size in sizes_of(node, finding).items()},
     )
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from attnviz.core.records import After
+from attnviz.core.records import ChildReturn
 from attnviz.instrumentation.adapters import adapters
 from attnviz.instrumentation.forward_wrapper import wrap_forward
 from attnviz.instrumentation.functional_patches import FUNCTIONS
@@ -43,11 +43,11 @@ class Node:
         position: How many operations of this name that call of the module had seen before.
         itemsize: Bytes of each number.
         output: Which of the operation's results it is.
-        called: Whether the model looked the function up where a capture can stand in front of it.
-        after: The last child that had returned to the module before; ``None`` where that does not tell one moment.
+        patchable: Whether the model looked the function up in ``torch.nn.functional``, where it can be patched.
+        starts_after: The last child module that had returned before; ``None`` where that does not identify one moment.
         value: The tensor itself, where it may be an index: whole numbers or booleans, and not too many.
         source: ``file:line`` of the operation.
-        told: What was found out about the value, kept so that a network of residual blocks is walked only once.
+        cache: What was found out about the value, kept so that a network of residual blocks is walked only once.
     """
 
     index: int
@@ -64,10 +64,10 @@ class Node:
     source: str = ""
     itemsize: int = 4
     output: int = 0
-    called: bool = False
-    after: After | None = None
+    patchable: bool = False
+    starts_after: ChildReturn | None = None
     value: Tensor | None = field(default=None, repr=False)
-    told: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+    cache: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
 
 @dataclass(slots=True)
@@ -79,14 +79,14 @@ class Graph:
         overwrites: For each memory, the moments at which it was overwritten.
         type_names: The class of each module, by path.
         images: How many images the batch held: the first axis of the first input.
-        uncalled: The modules that called such a function in another way: who only stands in front would miscount.
+        unpatchable: The modules that called such a function in another way: who only stands in front would miscount.
     """
 
     nodes: list[Node] = field(default_factory=list)
     images: int = 0
     overwrites: dict[int, list[int]] = field(default_factory=dict)
     type_names: dict[str, str] = field(default_factory=dict)
-    uncalled: set[str] = field(default_factory=set)
+    unpatchable: set[str] = field(default_factory=set)
 
     def overwritten_after(self, node: Node, moment: int) -> bool:
         """Whether the memory of ``node`` is overwritten by an operation that ended at or after ``moment``."""
@@ -116,8 +116,8 @@ class _Call:
     operands: list[Tensor]
     position: int
     source: str
-    called: bool
-    after: After | None
+    patchable: bool
+    starts_after: ChildReturn | None
 
 
 class _Frame:
@@ -126,7 +126,7 @@ class _Frame:
     def __init__(self, path: str) -> None:
         self.path = path
         self.counts: Counter[str] = Counter()
-        self.after: After | None = None
+        self.starts_after: ChildReturn | None = None
         self._returned: set[str] = set()
         self._modes = torch._C._len_torch_function_stack()
 
@@ -138,8 +138,8 @@ class _Frame:
         is_first = module not in self._returned
         self._returned.add(module)
         if is_child:
-            told = is_first and torch._C._len_torch_function_stack() == self._modes
-            self.after = After(module, dict(self.counts)) if told else None
+            cache = is_first and torch._C._len_torch_function_stack() == self._modes
+            self.starts_after = ChildReturn(module, dict(self.counts)) if cache else None
 
 
 class Tracer(TorchFunctionMode):
@@ -152,7 +152,7 @@ class Tracer(TorchFunctionMode):
         self._known: Any = WeakTensorKeyDictionary()
         self._frames = [_Frame("")]
         self._thread = threading.get_ident()
-        self._called = False
+        self._patchable = False
         self._adapting = 0
         self._storages = 0
 
@@ -201,9 +201,9 @@ class Tracer(TorchFunctionMode):
                     return self._adapters[name](*args, **kwargs)
             finally:
                 self._adapting -= 1
-        called, self._called = self._called, False
-        after = self._frames[-1].after
-        if name in FUNCTIONS and not called:
+        patchable, self._patchable = self._patchable, False
+        starts_after = self._frames[-1].starts_after
+        if name in FUNCTIONS and not patchable:
             self._miscount()
         operands = list(tensors_in((args, kwargs)))
         # The nodes are looked up first: an in-place operation gives its operand a new one.
@@ -211,24 +211,26 @@ class Tracer(TorchFunctionMode):
         versions = [_version(t) for t in operands]
         seen_args, seen_kwargs = self._symbolic(args), self._symbolic(kwargs)
         result = func(*args, **kwargs)
-        call = _Call(name, seen_args, seen_kwargs, parents, operands, self._count(name), _source(), called, after)
+        call = _Call(
+            name, seen_args, seen_kwargs, parents, operands, self._count(name), _source(), patchable, starts_after
+        )
         for output, tensor in enumerate(self._made(result, operands, versions)):
             self._enter(tensor, call, output)
         return result
 
-    def hear(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def intercept(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call through the place where a capture can stand; not where an adapter makes it, which a capture calls."""
-        self._called = not self._adapting
+        self._patchable = not self._adapting
         try:
             return function(*args, **kwargs)
         finally:
-            if self._called:  # the mode did not see it
-                self._called = False
+            if self._patchable:  # the mode did not see it
+                self._patchable = False
                 self._miscount()
 
     def _miscount(self) -> None:
         """Who only stands in front of functions would miscount those of the modules that are running."""
-        self.graph.uncalled.update(frame.path for frame in self._frames)
+        self.graph.unpatchable.update(frame.path for frame in self._frames)
 
     def _made(self, result: Any, operands: list[Tensor], versions: list[int | None]) -> list[Tensor]:
         """The tensors with a new value: new ones, and operands that were overwritten."""
@@ -273,8 +275,8 @@ class Tracer(TorchFunctionMode):
             source=call.source,
             itemsize=tensor.element_size(),
             output=output,
-            called=call.called,
-            after=call.after,
+            patchable=call.patchable,
+            starts_after=call.starts_after,
             value=_as_index(tensor),
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Flag, auto
 
-from attnviz.instrumentation.operations import AFFINE, LEARNED, POOLED, SLICING, SQUASHES, TRANSPARENT, layout_of
+from attnviz.instrumentation.operations import AFFINE, LEARNED, POOLED, SLICING, SQUASHES, TRANSPARENT, channel_position
 from attnviz.tracing.axis_meanings import Meaning, parts_of
 from attnviz.tracing.graph import Node
 
@@ -94,7 +94,7 @@ def is_logistic(node: Node) -> bool:
 def channel_axis(node: Node) -> int | None:
     """Which axis of ``node`` holds the channels, from the operations that made it; ``None`` where they do not tell."""
     while True:
-        layout, ndim = layout_of(node.name), len(node.shape)
+        layout, ndim = channel_position(node.name), len(node.shape)
         if layout == "first":
             return 1 if ndim > 1 else None
         if layout == "last":

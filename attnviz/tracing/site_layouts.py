@@ -11,17 +11,17 @@ from torch import Tensor
 
 from attnviz.core.attention_scores import canonical
 from attnviz.core.records import Kind
-from attnviz.core.token_layout import NOWHERE, Layout, Tokens
+from attnviz.core.token_layout import NO_POSITION, Layout, Tokens
 from attnviz.tracing.detectors.linear_attention import LinearAttention
 from attnviz.tracing.detectors.registry import Finding
 from attnviz.tracing.graph import Node
-from attnviz.tracing.token_positions import Placed, Places, Plane, by_letters, is_constant
+from attnviz.tracing.token_positions import Plane, Positions, PositionTracker, by_letters, is_constant
 
 _NAMES = ("images", "windows", "heads")
 _ORDERS = [(_NAMES[a], _NAMES[b], _NAMES[c]) for a, b, c in itertools.permutations(range(3))]
 
 
-def layout_of(places: Places, node: Node, finding: Finding, images: int) -> Layout | None:
+def site_layout(places: PositionTracker, node: Node, finding: Finding, images: int) -> Layout | None:
     """How the map of a pairwise or pooling site comes apart; ``None`` where that could not be followed."""
     if finding.kind not in {Kind.PAIRWISE, Kind.POOLING} or not images:
         return None
@@ -36,7 +36,7 @@ Codes = tuple[Tensor, Plane | None] | None
 """Places ``(A, B, tokens)``, one row for each map of the canonical ``g``, and their plane."""
 
 
-def _fused(places: Places, finding: Finding) -> tuple[Codes, Codes]:
+def _fused(places: PositionTracker, finding: Finding) -> tuple[Codes, Codes]:
     query, key = finding.g, finding.hidden[0]
     lead = max(query.shape[:-2], key.shape[:-2], key=math.prod)
     if not isinstance(finding.use, LinearAttention):
@@ -46,7 +46,7 @@ def _fused(places: Places, finding: Finding) -> tuple[Codes, Codes]:
     return _tokens(places, query, channels, lead, heads), _tokens(places, finding.x, channels, lead, heads)
 
 
-def _tokens(places: Places, node: Node, channels: int, lead: tuple[int, ...], heads: int | None) -> Codes:
+def _tokens(places: PositionTracker, node: Node, channels: int, lead: tuple[int, ...], heads: int | None) -> Codes:
     """The places of tokens ``(…, tokens, d)``, or ``(…, d, tokens)``, spread over the maps of all heads."""
     placed = places.of(node)
     if placed is None or not is_constant(placed.code, channels):
@@ -58,20 +58,20 @@ def _tokens(places: Places, node: Node, channels: int, lead: tuple[int, ...], he
     return canonical(spread.unsqueeze(-2), heads)[..., 0, :], placed.plane
 
 
-def _product(places: Places, node: Node, finding: Finding) -> tuple[Codes, Codes]:
+def _product(places: PositionTracker, node: Node, finding: Finding) -> tuple[Codes, Codes]:
     g, x = places.of(finding.g), places.of(finding.x)
     queries: Codes = None
     if g is not None:
         code = _read(node, finding, g.code)
         if finding.kind is Kind.POOLING:
-            queries = code.new_full((*code.shape[:2], 1), NOWHERE), None
+            queries = code.new_full((*code.shape[:2], 1), NO_POSITION), None
         elif is_constant(code, -1):
             queries = code[..., 0], g.plane
         elif is_constant(code, -2):
-            queries = code.new_full(code.shape[:-1], NOWHERE), None
+            queries = code.new_full(code.shape[:-1], NO_POSITION), None
     elif finding.kind is Kind.POOLING:
-        code = _read(node, finding, torch.full(finding.g.shape, NOWHERE, dtype=torch.int64, device="cpu"))
-        queries = code.new_full((*code.shape[:2], 1), NOWHERE), None
+        code = _read(node, finding, torch.full(finding.g.shape, NO_POSITION, dtype=torch.int64, device="cpu"))
+        queries = code.new_full((*code.shape[:2], 1), NO_POSITION), None
     if x is None:
         return queries, None
     spread = _like_g(node, finding, x)
@@ -96,7 +96,7 @@ def _read(node: Node, finding: Finding, code: Tensor) -> Tensor:
     return g
 
 
-def _like_g(node: Node, finding: Finding, x: Placed) -> Tensor | None:
+def _like_g(node: Node, finding: Finding, x: Positions) -> Tensor | None:
     """The places of ``x`` in the layout of the operand ``g``: at each weight, the place that it weighs.
 
     ``None`` where one weight weighs several places, as in attention over channels.

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnviz.core.token_layout import NOWHERE, PADDING
+from attnviz.core.token_layout import NO_POSITION, PADDING
 from attnviz.tracing.axis_meanings import reduced_axes
 from attnviz.tracing.graph import Graph, Node
 
@@ -27,7 +27,7 @@ Plane = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Placed:
+class Positions:
     """The places of a value.
 
     Attributes:
@@ -39,32 +39,32 @@ class Placed:
     plane: Plane | None
 
 
-class Places:
+class PositionTracker:
     """The places of all values of a forward pass."""
 
     def __init__(self, graph: Graph) -> None:
-        self._told: dict[int, Placed | None] = {}
+        self._found: dict[int, Positions | None] = {}
         inputs = [node for node in graph.nodes if node.name == "input"]
         self._image = next((node for node in inputs if len(node.shape) in {4, 5}), inputs[0] if inputs else None)
         for node in graph.nodes:
             if node.depends:
                 self.of(node)
 
-    def of(self, node: Node) -> Placed | None:
+    def of(self, node: Node) -> Positions | None:
         """The places of ``node``; ``None`` where they could not be followed."""
         if not node.depends:
             return nowhere(node.shape)
         key = id(node)
-        if key not in self._told:
+        if key not in self._found:
             try:
                 found = self._find(node)
             except (RuntimeError, IndexError, TypeError, ValueError, AttributeError, AssertionError):
                 found = None  # an operation that does to places what cannot be done to them
             fits = found is not None and tuple(found.code.shape) == node.shape
-            self._told[key] = thin(found) if found is not None and fits else None
-        return self._told[key]
+            self._found[key] = compressed(found) if found is not None and fits else None
+        return self._found[key]
 
-    def _find(self, node: Node) -> Placed | None:
+    def _find(self, node: Node) -> Positions | None:
         if node.name == "input":
             return _plane_of_input(node) if node is self._image else nowhere(node.shape)
         if node.name in _ARRANGING:
@@ -73,24 +73,24 @@ class Places:
             return _RULES[node.name](self, node)
         return self._pointwise(node)
 
-    def _pointwise(self, node: Node) -> Placed | None:
+    def _pointwise(self, node: Node) -> Positions | None:
         """The first operand of this shape with places, or else the largest one that spreads to it."""
         known = [placed for placed in map(self.of, node.parents) if placed is not None]
         fitting = [p for p in known if p.plane is not None and p.code.ndim <= len(node.shape)]
         same = [p for p in fitting if tuple(p.code.shape) == node.shape]
         for placed in (*same, *sorted(fitting, key=lambda p: -p.code.numel())):
             if all(a in {1, b} for a, b in zip(placed.code.shape[::-1], node.shape[::-1], strict=False)):
-                return Placed(placed.code.broadcast_to(node.shape), placed.plane)
+                return Positions(placed.code.broadcast_to(node.shape), placed.plane)
         if fitting or len(known) < len(node.parents):
             return None
         return nowhere(node.shape)
 
-    def _arranged(self, node: Node) -> Placed | None:
+    def _arranged(self, node: Node) -> Positions | None:
         """The same arrangement of places."""
         before = self.of(node.parents[0])
         if before is None or before.plane is None:
             return None if before is None else nowhere(node.shape)
-        return Placed(self._arrange(before.code, node), before.plane)
+        return Positions(self._arrange(before.code, node), before.plane)
 
     def _arrange(self, code: Tensor, node: Node) -> Tensor:
         name, args, kwargs = node.name, node.args[1:], node.kwargs
@@ -110,7 +110,7 @@ class Places:
         arranged: Tensor = result[node.output] if isinstance(result, list | tuple) else result
         return arranged
 
-    def _joined(self, node: Node) -> Placed | None:
+    def _joined(self, node: Node) -> Positions | None:
         parts = [self.of(parent) for parent in node.parents]
         placed = [part for part in parts if part is not None]
         planes = {part.plane for part in placed if part.plane is not None}
@@ -123,23 +123,23 @@ class Places:
         last = dim not in {-1, len(node.shape) - 1} and all(code.stride(-1) == 0 for code in codes)
         codes = [code[..., :1] for code in codes] if last else codes  # nothing is copied for every channel
         joined = torch.stack(codes, dim) if node.name == "stack" else torch.cat(codes, dim)
-        return Placed(joined.broadcast_to(node.shape), next(iter(planes), None))
+        return Positions(joined.broadcast_to(node.shape), next(iter(planes), None))
 
-    def _reduced(self, node: Node) -> Placed | None:
+    def _reduced(self, node: Node) -> Positions | None:
         before = self.of(node.parents[0])
         if before is None or len(node.parents) > 1:
             return self._pointwise(node)
         axes = reduced_axes(node)
-        reduced = Placed(first_places(before, axes), before.plane)
-        return Placed(reduced.code.reshape(node.shape), reduced.plane)
+        reduced = Positions(first_places(before, axes), before.plane)
+        return Positions(reduced.code.reshape(node.shape), reduced.plane)
 
-    def _linear(self, node: Node) -> Placed | None:
+    def _linear(self, node: Node) -> Positions | None:
         before = self.of(node.parents[0])
         if before is None:
             return None
-        return Placed(first_places(before, (before.code.ndim - 1,)).broadcast_to(node.shape), before.plane)
+        return Positions(first_places(before, (before.code.ndim - 1,)).broadcast_to(node.shape), before.plane)
 
-    def _convolution(self, node: Node) -> Placed | None:
+    def _convolution(self, node: Node) -> Positions | None:
         """Neighbours are mixed: the same plane, or a coarser or finer one."""
         before = self.of(node.parents[0])
         if before is None or before.plane is None:
@@ -148,10 +148,10 @@ class Places:
             return nowhere(node.shape)
         code = first_places(before, (1,))
         if code.shape[2:] == node.shape[2:]:
-            return Placed(code.broadcast_to(node.shape), before.plane)
+            return Positions(code.broadcast_to(node.shape), before.plane)
         return resized(code, before.plane, node.shape)
 
-    def _product(self, node: Node) -> Placed | None:
+    def _product(self, node: Node) -> Positions | None:
         left, right = (self.of(parent) for parent in node.parents[-2:])
         if left is None or right is None or min(left.code.ndim, right.code.ndim) < 2:
             return None
@@ -159,10 +159,10 @@ class Places:
         columns = right.code[..., :1, :] if is_constant(right.code, -2) else None
         for code, plane in ((rows, left.plane), (columns, right.plane)):
             if code is not None and plane is not None:
-                return Placed(code.broadcast_to(node.shape), plane)
+                return Positions(code.broadcast_to(node.shape), plane)
         return nowhere(node.shape) if is_constant(left.code, -2) or left.plane is None else None
 
-    def _einsum(self, node: Node) -> Placed | None:
+    def _einsum(self, node: Node) -> Positions | None:
         left, arrow, result = str(node.args[0]).replace(" ", "").partition("->")
         if not arrow or "." in left:
             return None
@@ -174,16 +174,16 @@ class Places:
             gone = [axis for axis, letter in enumerate(term) if letter not in result]
             if placed is None or placed.plane is None or not all(is_constant(placed.code, axis) for axis in gone):
                 continue
-            return Placed(by_letters(placed.code, term, result).broadcast_to(node.shape), placed.plane)
+            return Positions(by_letters(placed.code, term, result).broadcast_to(node.shape), placed.plane)
         return nowhere(node.shape)
 
-    def _fused(self, node: Node) -> Placed | None:
+    def _fused(self, node: Node) -> Positions | None:
         queries = self.of(node.parents[0])
         if queries is None or not is_constant(queries.code, -1):
             return None
-        return Placed(queries.code[..., :1].broadcast_to(node.shape), queries.plane)
+        return Positions(queries.code[..., :1].broadcast_to(node.shape), queries.plane)
 
-    def _written(self, node: Node) -> Placed | None:
+    def _written(self, node: Node) -> Positions | None:
         """``value[index] = part``; where only a view was written to, the rest is as before."""
         whole = self.of(node.parents[0])
         if whole is None or len(node.args) < 3 or not isinstance(node.args[2], Node):
@@ -193,15 +193,15 @@ class Places:
             return whole if part is not None and part.plane is None else None
         code = whole.code.clone(memory_format=torch.contiguous_format)
         code[_concrete(node.args[1])] = part.code
-        return Placed(code, part.plane)
+        return Positions(code, part.plane)
 
-    def _lost(self, node: Node) -> Placed | None:
+    def _lost(self, node: Node) -> Positions | None:
         return None
 
 
-def nowhere(shape: Sequence[int]) -> Placed:
+def nowhere(shape: Sequence[int]) -> Positions:
     """A value no part of which stands anywhere."""
-    return Placed(torch.full((), NOWHERE, dtype=torch.int64, device="cpu").expand(tuple(shape)), None)
+    return Positions(torch.full((), NO_POSITION, dtype=torch.int64, device="cpu").expand(tuple(shape)), None)
 
 
 def is_constant(code: Tensor, axis: int) -> bool:
@@ -211,7 +211,7 @@ def is_constant(code: Tensor, axis: int) -> bool:
     return bool((code == code.narrow(axis, 0, 1)).all())
 
 
-def first_places(placed: Placed, axes: Sequence[int]) -> Tensor:
+def first_places(placed: Positions, axes: Sequence[int]) -> Tensor:
     """Several places together, axes kept with size 1: the first place, but nowhere for all of a plane."""
     result = placed.code
     for axis in axes:
@@ -223,11 +223,11 @@ def first_places(placed: Placed, axes: Sequence[int]) -> Tensor:
         there = torch.where(code < 0, torch.iinfo(code.dtype).max, code)
         low, high = there.amin(axes, keepdim=True), code.amax(axes, keepdim=True)
         whole = (high < 0) | ((low % size == 0) & (high - low == size - 1))
-        result = torch.where(whole, torch.where(high == PADDING, PADDING, NOWHERE), low)
+        result = torch.where(whole, torch.where(high == PADDING, PADDING, NO_POSITION), low)
     return result
 
 
-def resized(code: Tensor, plane: Plane, shape: Sequence[int]) -> Placed | None:
+def resized(code: Tensor, plane: Plane, shape: Sequence[int]) -> Positions | None:
     """A plane of another size, where ``code`` ``(rows, 1, *space)`` holds one whole plane in each of its rows."""
     space, target = tuple(code.shape[2:]), tuple(shape[2:])
     frames, height, width = plane
@@ -243,10 +243,10 @@ def resized(code: Tensor, plane: Plane, shape: Sequence[int]) -> Placed | None:
     new: Plane = (frames, *target) if len(space) == 2 else target  # type: ignore[assignment]  # its rank was checked
     fresh = outer[:, 0, 0, 0] * math.prod(target)
     places = fresh.view(-1, 1, *(1,) * len(target)) + torch.arange(math.prod(target), device="cpu").view(1, 1, *target)
-    return Placed(places.broadcast_to(tuple(shape)), new)
+    return Positions(places.broadcast_to(tuple(shape)), new)
 
 
-def _overlap(parts: list[Placed], axis: int) -> bool:
+def _overlap(parts: list[Positions], axis: int) -> bool:
     """Whether tokens that are put side by side, and not channels, stand at the same places."""
     if len(parts) < 2 or all(is_constant(part.code, axis) for part in parts):
         return False
@@ -264,13 +264,13 @@ def _unpadded(grid: Tensor) -> Tensor:
     return grid
 
 
-def _strided(code: Tensor, plane: Plane, shape: Sequence[int]) -> Placed | None:
+def _strided(code: Tensor, plane: Plane, shape: Sequence[int]) -> Positions | None:
     """The first of each block of places, where blocks of one size make up windows of a plane."""
     space, target = tuple(code.shape[2:]), tuple(shape[2:])
     if any(size % new for size, new in zip(space, target, strict=True)):
         return None
     steps = (slice(None, None, size // new) for size, new in zip(space, target, strict=True))
-    return Placed(code[(slice(None), slice(None), *steps)].broadcast_to(tuple(shape)), plane)
+    return Positions(code[(slice(None), slice(None), *steps)].broadcast_to(tuple(shape)), plane)
 
 
 def by_letters(code: Tensor, term: str, result: str) -> Tensor:
@@ -283,18 +283,18 @@ def by_letters(code: Tensor, term: str, result: str) -> Tensor:
     return code[tuple(slice(None) if letter in kept else None for letter in result)]
 
 
-def thin(placed: Placed) -> Placed:
+def compressed(placed: Positions) -> Positions:
     """The same places, held once for all channels."""
     code = placed.code
     if placed.plane is not None and code.numel() and int(code.amax()) < 0:
-        return nowhere(code.shape) if int(code.amin()) == NOWHERE else placed
+        return nowhere(code.shape) if int(code.amin()) == NO_POSITION else placed
     for axis in (code.ndim - 1, 1):
         if code.ndim > 2 and code.stride(axis) and code.shape[axis] > 1 and is_constant(code, axis):
             code = code.narrow(axis, 0, 1).contiguous().expand(code.shape)
-    return Placed(code, placed.plane)
+    return Positions(code, placed.plane)
 
 
-def _plane_of_input(node: Node) -> Placed:
+def _plane_of_input(node: Node) -> Positions:
     """Pixels of images ``(N, C, H, W)`` and of clips with frames first or second; positions of sequences."""
     shape = node.shape
     channels = {3: 2, 4: 1, 5: 1 if shape[1] in {1, 3} and shape[2:3] not in {(1,), (3,)} else 2}.get(len(shape))
@@ -304,7 +304,7 @@ def _plane_of_input(node: Node) -> Placed:
     sizes = [size for axis, size in enumerate(shape) if axis not in {0, channels}]
     plane = (sizes[0], *sizes[1:], 1, 1)[:3] if len(shape) != 4 else (1, *sizes)
     code = torch.arange(math.prod(spread), device="cpu").view(spread).expand(shape)
-    return Placed(code, (plane[0], plane[1], plane[2]))
+    return Positions(code, (plane[0], plane[1], plane[2]))
 
 
 def _padded(code: Tensor, pad: Any, mode: str = "constant", value: Any = None) -> Tensor:
@@ -343,19 +343,25 @@ _ARRANGING = frozenset(
     """.split()
 ).union(_RESHAPING, _EXPANDING)
 
-_RULES: dict[str, Callable[[Places, Node], Placed | None]] = {
-    **dict.fromkeys("cat concat concatenate stack".split(), Places._joined),
-    **dict.fromkeys("sum mean amax amin max min std var norm logsumexp nanmean median".split(), Places._reduced),
+_RULES: dict[str, Callable[[PositionTracker, Node], Positions | None]] = {
+    **dict.fromkeys("cat concat concatenate stack".split(), PositionTracker._joined),
     **dict.fromkeys(
-        "conv2d conv3d conv_transpose2d conv_transpose3d interpolate upsample".split(), Places._convolution
+        "sum mean amax amin max min std var norm logsumexp nanmean median".split(), PositionTracker._reduced
     ),
-    **dict.fromkeys("max_pool2d max_pool3d avg_pool2d avg_pool3d lp_pool2d".split(), Places._convolution),
-    **dict.fromkeys("adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool2d".split(), Places._convolution),
-    **dict.fromkeys("deform_conv2d pixel_shuffle conv1d".split(), Places._convolution),
-    **dict.fromkeys("grid_sample sort topk argsort argmax argmin nonzero masked_select cumsum".split(), Places._lost),
-    **dict.fromkeys("matmul baddbmm".split(), Places._product),
-    "linear": Places._linear,
-    "einsum": Places._einsum,
-    "scaled_dot_product_attention": Places._fused,
-    "setitem": Places._written,
+    **dict.fromkeys(
+        "conv2d conv3d conv_transpose2d conv_transpose3d interpolate upsample".split(), PositionTracker._convolution
+    ),
+    **dict.fromkeys("max_pool2d max_pool3d avg_pool2d avg_pool3d lp_pool2d".split(), PositionTracker._convolution),
+    **dict.fromkeys(
+        "adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool2d".split(), PositionTracker._convolution
+    ),
+    **dict.fromkeys("deform_conv2d pixel_shuffle conv1d".split(), PositionTracker._convolution),
+    **dict.fromkeys(
+        "grid_sample sort topk argsort argmax argmin nonzero masked_select cumsum".split(), PositionTracker._lost
+    ),
+    **dict.fromkeys("matmul baddbmm".split(), PositionTracker._product),
+    "linear": PositionTracker._linear,
+    "einsum": PositionTracker._einsum,
+    "scaled_dot_product_attention": PositionTracker._fused,
+    "setitem": PositionTracker._written,
 }

@@ -24,7 +24,7 @@ def cut_patches(
     each: int,
     seed: int,
     certainty: float = 0.35,
-    told: Callable[[int, int], None] = lambda _done, _total: None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> tuple[Source, ...]:
     """The parts of photographs in which a network, shown them alone, sees something.
 
@@ -36,7 +36,7 @@ def cut_patches(
         each: At most how many of one photograph.
         seed: Of places and outlines; a photograph's patches depend on its name and the seed alone.
         certainty: Least probability of the network's best class.
-        told: Told how many photographs are done, of how many.
+        progress: Told how many photographs are done, of how many.
     """
     found: list[Source] = []
     for done, photograph in enumerate(photographs, 1):
@@ -46,7 +46,7 @@ def cut_patches(
             best = network(as_input(np.stack([on_grey(cut) for cut in cuts]))).softmax(1).amax(1)
         sure = (place for place in best.argsort(descending=True).tolist() if best[place] > certainty)
         found += [Source(f"{photograph.name}#{place}", photograph.group, cuts[place]) for place in islice(sure, each)]
-        told(done, len(photographs))
+        progress(done, len(photographs))
     return tuple(found)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attnviz.attribution import METHODS
-from attnviz.core.intervals import Figure, Numbers, resampled
+from attnviz.core.intervals import Figure, MeasureColumn, resampled
 from attnviz.core.records import Site
 from attnviz.errors import DataError, UnknownNameError
 from attnviz.metrics.localisation import pointing
@@ -179,7 +179,7 @@ class _Facts:
     def has_both(self) -> bool:
         return len(set(self._scene)) == 2
 
-    def figure(self, values: Sequence[float] | Numbers, which: str) -> Figure:
+    def figure(self, values: Sequence[float] | MeasureColumn, which: str) -> Figure:
         scene, certainty = np.array(self._scene), np.array(self._certainty)
         chosen = {"scene": scene, "sure": scene & (certainty > SURE), "seen": ~scene & (certainty > SEEN)}[which]
         return resampled(np.asarray(values)[chosen], np.array(self._subjects)[chosen])
@@ -213,7 +213,7 @@ class _Tally:
             self._hits.setdefault(name, []).extend(pointing(values, masks).tolist())
             self._energy.setdefault(name, []).extend(energy(values, masks).tolist())
 
-    def scores(self, map_of: str) -> dict[str, Numbers]:
+    def scores(self, map_of: str) -> dict[str, MeasureColumn]:
         """What is compared with the control, view by view."""
         scores = {key: np.asarray(self._columns[key]) for key in ("kl", "top1", "top5")}
         return {**scores, "pointing": np.asarray(self._hits[map_of])} if map_of else scores

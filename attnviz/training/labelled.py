@@ -115,7 +115,7 @@ def train_labelled(
     out: Path,
     cache: Path,
     made: Mapping[str, Any],
-    told: Callable[[str, int, int], None],
+    progress: Callable[[str, int, int], None],
 ) -> list[Accuracy]:
     """Train a model's attention and a classifier of its own, and the control beside it; write weights and figures.
 
@@ -129,7 +129,7 @@ def train_labelled(
         out: Folder for ``weights/NAME.safetensors`` and ``cards/NAME.json``.
         cache: Folder for checkpoints.
         made: How, for the card.
-        told: Told how far each part is.
+        progress: Told how far each part is.
 
     Returns:
         The control first.
@@ -146,12 +146,17 @@ def train_labelled(
     trained: dict[str, Attended] = {}
     for one in dict.fromkeys((CONTROL, name)):
         features = label_features(
-            learned, views, recipe.seed, trunk, MODELS[one].first_stage, lambda done, all_: told("features", done, all_)
+            learned,
+            views,
+            recipe.seed,
+            trunk,
+            MODELS[one].first_stage,
+            lambda done, all_: progress("features", done, all_),
         )
         trainer = Trainer(one, recipe, features, cache / "checkpoints" / f"{one}-labelled.pt", len(data.classes))
-        trainer.run(lambda step, steps, _: told("training", step, steps))
+        trainer.run(lambda step, steps, _: progress("training", step, steps))
         trained[one] = trainer.attended
-    measured = classify(trained, held_out, lambda done, all_: told("evaluation", done, all_))
+    measured = classify(trained, held_out, lambda done, all_: progress("evaluation", done, all_))
     weights = {key: tensor.contiguous().clone() for key, tensor in trained[name].state().items()}
     metadata = {LABELS: json.dumps(data.classes)}
     write_atomically(out / "weights" / f"{name}.safetensors", lambda path: save_file(weights, path, metadata=metadata))

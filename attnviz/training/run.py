@@ -26,12 +26,12 @@ from attnviz.training.sources import Sources, split
 from attnviz.training.trainer import Trainer, TrainRecipe
 
 _CHOICE_VIEWS = 384  # training views on which the site is chosen whose map points
-Stage = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], None]
 """Told how far a part of the run is: its name, how much is done, of how much."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainingPlan:
     """What a run does.
 
     Attributes:
@@ -65,7 +65,7 @@ class Plan:
         )
 
 
-def train(plan: Plan, sources: Sources, told: Stage) -> Evaluation:
+def train(plan: TrainingPlan, sources: Sources, progress: Progress) -> Evaluation:
     """Train a model, evaluate it on held-out views, write its weights and its card.
 
     The control ``none`` has nothing to train: it is evaluated, and has a card.
@@ -78,11 +78,11 @@ def train(plan: Plan, sources: Sources, told: Stage) -> Evaluation:
     weights_path, facts_path, text_path = plan.outputs
     weights: dict[str, torch.Tensor] = {}
     if MODELS[plan.model].attends:
-        weights = _learn(plan, sources, told)
+        weights = _learn(plan, sources, progress)
     choice = replace(plan.data, views=_CHOICE_VIEWS, plain_share=0.5, patches=0)
-    chosen = measure({plan.model: weights}, sources, choice, told, fully=False)
+    chosen = measure({plan.model: weights}, sources, choice, progress, fully=False)
     held_out = replace(plan.data, views=plan.held_out_views, plain_share=0.5, held_out=True, patches=0)
-    (measured,) = measure({plan.model: weights}, sources, held_out, told, {plan.model: chosen[0].map_of})
+    (measured,) = measure({plan.model: weights}, sources, held_out, progress, {plan.model: chosen[0].map_of})
     if weights:
         _write(weights_path, lambda path: save_file(weights, path))
     facts = {"model": plan.model, "figures": measured.as_dict(), "made": made(plan, sources)}
@@ -91,17 +91,17 @@ def train(plan: Plan, sources: Sources, told: Stage) -> Evaluation:
     return measured
 
 
-def _learn(plan: Plan, sources: Sources, told: Stage) -> dict[str, torch.Tensor]:
+def _learn(plan: TrainingPlan, sources: Sources, progress: Progress) -> dict[str, torch.Tensor]:
     features = prepare(
         plan.data,
         sources,
         pretrained_trunk(),
         MODELS[plan.model].first_stage,
         plan.cache / "features",
-        lambda done, total: told("features", done, total),
+        lambda done, total: progress("features", done, total),
     )
     trainer = Trainer(plan.model, plan.training, features, plan.cache / "checkpoints" / f"{plan.model}.pt")
-    trainer.run(lambda step, steps, _: told("training", step, steps))
+    trainer.run(lambda step, steps, _: progress("training", step, steps))
     return {name: tensor.contiguous().clone() for name, tensor in trainer.attended.state().items()}
 
 
@@ -109,7 +109,7 @@ def measure(
     weights: Mapping[str, Mapping[str, torch.Tensor] | Path | None],
     sources: Sources,
     views: DataRecipe,
-    told: Stage,
+    progress: Progress,
     map_of: Mapping[str, str] | None = None,
     *,
     fully: bool = True,
@@ -120,7 +120,7 @@ def measure(
         weights: By model name: the attention's tensors, a file of them, or ``None`` for the shipped ones.
         sources: What views are made of, before the split.
         views: Which views; with the seed of training, what was held out then is held out now.
-        told: Told of the progress.
+        progress: Told of the progress.
         map_of: By model name, the map that points; see :func:`~attnviz.training.evaluation.evaluate`.
         fully: See there.
     """
@@ -139,12 +139,12 @@ def measure(
     def advance(count: int) -> None:
         nonlocal done
         done += count
-        told(part, done, views.views)
+        progress(part, done, views.views)
 
     return evaluate(models, pretrained_trunk(), views.make(sources), advance, map_of, fully=fully)
 
 
-def made(plan: Plan, sources: Sources) -> dict[str, Any]:
+def made(plan: TrainingPlan, sources: Sources) -> dict[str, Any]:
     """How a model came about: enough to make it again."""
     counts = {}
     for which, held_out in (("trained_on", False), ("held_out", True)):

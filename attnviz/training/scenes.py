@@ -13,7 +13,7 @@ from torch import Tensor
 
 from attnviz.training.sources import Pixels, Source, Sources
 
-Place = np.ndarray[Any, np.dtype[Any]]
+Placement = np.ndarray[Any, np.dtype[Any]]
 Mask = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
 SIDE_PX = 224
@@ -133,11 +133,11 @@ def compose_clip(thing: Source | None, photograph: Source, random: np.random.Gen
     return View("scene", scene, mask, thing.name, cut, mirrored)
 
 
-def _somewhere(pasted: Pixels, random: np.random.Generator) -> Place:
+def _somewhere(pasted: Pixels, random: np.random.Generator) -> Placement:
     return np.array([random.integers(0, SIDE_PX - side + 1) for side in pasted.shape[:2]])
 
 
-def _paste(pasted: Pixels, scene: Pixels, place: Place, light: float) -> tuple[Pixels, Mask]:
+def _paste(pasted: Pixels, scene: Pixels, place: Placement, light: float) -> tuple[Pixels, Mask]:
     """The scene with the object at a place, top and left, and where the object is."""
     (height, width), (top, left) = pasted.shape[:2], (int(edge) for edge in place)
     opacity = pasted[..., 3:].astype(np.float32) / 255
@@ -167,14 +167,14 @@ def random_crop(pixels: Pixels, random: np.random.Generator) -> Pixels:
     return _crop(pixels, box, mirrored=random.random() < 0.5)
 
 
-def _box(pixels: Pixels, random: np.random.Generator) -> Place:
+def _box(pixels: Pixels, random: np.random.Generator) -> Placement:
     """Top, left and side of a random square."""
     height, width = pixels.shape[:2]
     side = int(min(height, width) * random.uniform(*_CROP_SHARE))
     return np.array([random.integers(0, height - side + 1), random.integers(0, width - side + 1), side])
 
 
-def _crop(pixels: Pixels, box: Place, *, mirrored: bool = False) -> Pixels:
+def _crop(pixels: Pixels, box: Placement, *, mirrored: bool = False) -> Pixels:
     top, left, side = (int(edge) for edge in box)
     crop: Any = pixels[top : top + side, left : left + side]
     crop = crop[:, ::-1] if mirrored else crop

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from attnviz import capture, find_attention
 from attnviz.analyses.accumulators import Tally, added, restored, stored
-from attnviz.analyses.sparsity_collector import Asked, Look, rank_correlation
+from attnviz.analyses.sparsity_collector import MeasureSelection, SparsityCollector, rank_correlation
 from attnviz.core.records import Record
 from attnviz.errors import UnknownNameError
 from attnviz.metrics.agreement import spearman
 from attnviz.metrics.attention_sinks import blocks_of, high_norm, norms_of_blocks, sinks, token_norms
 from attnviz.metrics.concentration import CONCENTRATION, lorenz
-from attnviz.metrics.fused_sparsity import quick
+from attnviz.metrics.fused_sparsity import fused_sparsity
 from attnviz.metrics.gate_diagnostics import dead, input_share, never_used, saturated
 from attnviz.metrics.head_similarity import cka, clusters, cosine, hsic, jensen_shannon
 from attnviz.metrics.sparsity import SPARSITY
@@ -194,8 +194,8 @@ def test_norms_are_of_the_block_around_the_attention_and_leave_no_hook() -> None
 # All of it, from records
 
 
-def _tally(records: list[Record], images: int, asked: Asked) -> Tally:
-    look = Look(images, asked)
+def _tally(records: list[Record], images: int, asked: MeasureSelection) -> Tally:
+    look = SparsityCollector(images, asked)
     for record in records:
         look(record)
     return look.tally()
@@ -205,7 +205,7 @@ def test_a_tally_tells_the_sink_and_the_heads_of_a_known_network() -> None:
     model, x = transformer(), torch.rand(3, 5, 4)
     with capture(model) as captured:
         model(x)
-    tally = _tally(captured.records, 3, Asked(("gini", "effective_rank")))
+    tally = _tally(captured.records, 3, MeasureSelection(("gini", "effective_rank")))
     received = tally["0.attention", "received"].mean
     assert sinks(received).tolist() == [[True, False, False, False, False], [False] * 5]
     assert tally["0.attention", "g.gini"].mean.item() == pytest.approx(0.8, abs=1e-3)  # one of five, in both heads
@@ -222,7 +222,7 @@ def test_tallies_of_batches_add_up_to_the_tally_of_all() -> None:
     for batch in (x, x[:2], x[2:]):
         with capture(model) as captured:
             model(batch)
-        tallies.append(_tally(captured.records, len(batch), Asked(activations=True)))
+        tallies.append(_tally(captured.records, len(batch), MeasureSelection(activations=True)))
     whole, total = tallies[0], added(tallies[2], restored(stored(tallies[1])))
     assert whole.keys() == total.keys()
     for key, value in whole.items():
@@ -251,7 +251,7 @@ def test_on_a_network_in_which_exactly_three_channels_pass_five_are_dead_and_nev
     model = HandMade()
     with capture(model) as captured:
         model(torch.rand(4, 8, 3, 3) + 0.1)
-    tally = _tally(captured.records, 4, Asked())
+    tally = _tally(captured.records, 4, MeasureSelection())
     site = captured.records[0].name
     assert int((~dead(tally[site, "range"])).sum()) == 3
     assert int(saturated(tally[site, "range"]).sum()) == 3
@@ -262,11 +262,11 @@ def test_on_a_network_in_which_exactly_three_channels_pass_five_are_dead_and_nev
 def test_what_is_computed_quickly_is_what_the_measures_give() -> None:
     maps = torch.cat([rows(6, 37), -rows(2, 37, seed=1), torch.zeros(1, 37), torch.full((1, 37), math.nan)])
     maps[0, :20] = 0
-    torch.testing.assert_close(quick(maps).lorenz(11), lorenz(maps, 11), equal_nan=True)
-    for name in quick(maps).measures:
+    torch.testing.assert_close(fused_sparsity(maps).lorenz(11), lorenz(maps, 11), equal_nan=True)
+    for name in fused_sparsity(maps).measures:
         measure = {**SPARSITY.entries(), **CONCENTRATION.entries()}[name]
         for part in (maps, maps[:, :10], maps[:, :2]):
-            torch.testing.assert_close(quick(part).measures[name](), measure(part), equal_nan=True, msg=name)
+            torch.testing.assert_close(fused_sparsity(part).measures[name](), measure(part), equal_nan=True, msg=name)
 
 
 def test_rank_correlation_is_that_of_every_pair() -> None:
@@ -281,4 +281,4 @@ def test_rank_correlation_is_that_of_every_pair() -> None:
 
 def test_an_unknown_measure_is_told_with_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="did you mean gini"):
-        Asked(("ginni",))
+        MeasureSelection(("ginni",))

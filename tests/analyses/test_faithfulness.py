@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attnviz.metrics import faithfulness as faith
-from attnviz.metrics.faithfulness import FAITHFULNESS, Question
+from attnviz.metrics.faithfulness import FAITHFULNESS, ClassProbe
 from attnviz.metrics.imputation import imputed
 
 every_test = pytest.mark.parametrize("name", list(FAITHFULNESS))
@@ -48,13 +48,13 @@ def left(x: Tensor) -> Tensor:
     return maps
 
 
-def rated(name: str, question: Question, maps: Tensor) -> Tensor:
+def rated(name: str, question: ClassProbe, maps: Tensor) -> Tensor:
     return FAITHFULNESS[name](question, maps)
 
 
 @every_test
 def test_the_map_that_shows_what_the_model_reads_is_better_than_its_reverse(name: str, x: Tensor) -> None:
-    question = Question(Half(), x, 1)
+    question = ClassProbe(Half(), x, 1)
     good, bad = rated(name, question, left(x)), rated(name, question, left(x).flip(2))
     better = good - bad if FAITHFULNESS[name].higher_is == "better" else bad - good
     assert (better >= 0).all()
@@ -67,11 +67,11 @@ def test_the_map_that_shows_what_the_model_reads_is_better_than_its_reverse(name
 def test_a_batch_gives_what_its_images_give_alone_and_the_model_is_left(name: str, x: Tensor) -> None:
     model, maps = Small().train(), torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(2))
     model.conv.weight.grad = torch.ones_like(model.conv.weight)
-    together = rated(name, Question(model, x, [0, 3, 1]), maps)
+    together = rated(name, ClassProbe(model, x, [0, 3, 1]), maps)
     for i, target in enumerate((0, 3, 1)):
         if name == "infidelity":
             continue  # noise is relative to the range of all images
-        alone = rated(name, Question(model, x[i : i + 1], target), maps[i : i + 1])
+        alone = rated(name, ClassProbe(model, x[i : i + 1], target), maps[i : i + 1])
         torch.testing.assert_close(together[i : i + 1], alone, atol=1e-5, rtol=1e-4)
     assert together.dtype == torch.float64
     assert model.training
@@ -83,26 +83,26 @@ def test_a_batch_gives_what_its_images_give_alone_and_the_model_is_left(name: st
 def test_a_map_that_says_nothing_has_no_number(name: str, x: Tensor) -> None:
     maps = left(x)
     maps[0], maps[1, 0, 0] = 2.0, math.nan
-    assert rated(name, Question(Half(), x, 1), maps).isnan().tolist() == [True, True, False]
+    assert rated(name, ClassProbe(Half(), x, 1), maps).isnan().tolist() == [True, True, False]
     assert "constant" in FAITHFULNESS[name].nan_when
 
 
 @every_test
 def test_maps_of_another_size_are_refused(name: str, x: Tensor) -> None:
     with pytest.raises(ValueError, match=r"maps \(3, 8, 8\) are not of images \(3, 1, 16, 16\)"):
-        rated(name, Question(Half(), x, 1), torch.rand(3, 8, 8))
+        rated(name, ClassProbe(Half(), x, 1), torch.rand(3, 8, 8))
 
 
 @every_test
 def test_scale_of_a_map_plays_no_part(name: str, x: Tensor) -> None:
-    question, maps = Question(Small(), x, 1), torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(2))
+    question, maps = ClassProbe(Small(), x, 1), torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(2))
     torch.testing.assert_close(rated(name, question, 1000 * maps), rated(name, question, maps), atol=1e-5, rtol=1e-4)
 
 
 def test_a_curve_worked_by_hand() -> None:
     """Two pixels, 2 and 1, the left one read: deleting it first takes the probability from sigmoid(6) to 1/2."""
     x, maps = torch.tensor([[[[2.0, 1.0]]]]), torch.tensor([[[5.0, 3.0]]])
-    question = Question(Half(3.0), x, 1)
+    question = ClassProbe(Half(3.0), x, 1)
     deleted = faith.deletion_curve(question, maps, steps=2)
     high = 1 / (1 + math.exp(-6))
     torch.testing.assert_close(deleted.values, torch.tensor([[high, 0.5, 0.5]]))
@@ -135,13 +135,13 @@ def test_the_deletion_curve_is_quantus_pixel_flipping(x: Tensor) -> None:
     targets = np.array([0, 3, 1])
     theirs = metric(copy.deepcopy(model), x.numpy(), targets, maps[:, None].numpy(), softmax=True, device="cpu")
     black = x.amin((1, 2, 3), keepdim=True).expand_as(x)  # of each image
-    ours = faith.curve(Question(model, x, [0, 3, 1]), maps, start=x, end=black, steps=16).values[:, 1:]
+    ours = faith.curve(ClassProbe(model, x, [0, 3, 1]), maps, start=x, end=black, steps=16).values[:, 1:]
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 def test_average_drop_is_the_papers(x: Tensor) -> None:
     model, maps = Small().eval(), torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(2))
-    question = Question(model, x, 2)
+    question = ClassProbe(model, x, 2)
     with torch.no_grad():
         for n in range(3):
             mask = (maps[n] - maps[n].min()) / (maps[n].max() - maps[n].min())
@@ -187,7 +187,7 @@ def test_road_is_pytorch_grad_cams_combined_measure(x: Tensor, monkeypatch: pyte
         parameter.data *= 4  # or little would depend on the image
     metric = road.ROADCombined(percentiles=[25, 50, 75])  # thresholds that leave whole numbers of the 256 pixels
     theirs = metric(x, maps.numpy(), [ClassifierOutputSoftmaxTarget(2)] * 3, model)
-    ours = faith.road(Question(model, x, 2), maps, shares=(0.25, 0.5, 0.75), noise=0.0)
+    ours = faith.road(ClassProbe(model, x, 2), maps, shares=(0.25, 0.5, 0.75), noise=0.0)
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
     assert np.abs(theirs).max() > 1e-2
 
@@ -203,7 +203,7 @@ def test_infidelity_of_a_linear_model_by_its_gradient_is_zero() -> None:
 
     generator = torch.Generator().manual_seed(5)
     model, x = Linear(), torch.rand(2, 1, 8, 8, generator=generator)
-    question = Question(model, x, 0)
+    question = ClassProbe(model, x, 0)
     exact = faith.infidelity(question, model.w.detach().expand(2, 8, 8))
     assert exact.abs().max() < 1e-6  # Captum subtracts means of squares that are about 1, in single precision
     assert faith.infidelity(question, torch.rand(2, 8, 8, generator=generator)).min() > 1e-2

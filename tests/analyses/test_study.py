@@ -10,8 +10,8 @@ from borrowed import state_of
 from test_necessity import KnownNetwork, TwoGates, images
 from torch import Tensor, nn
 
-from attnviz.analyses.sparsity_collector import Asked
-from attnviz.analyses.sparsity_study import Batch, Question, study
+from attnviz.analyses.sparsity_collector import MeasureSelection
+from attnviz.analyses.sparsity_study import Batch, StudyConfig, study
 from attnviz.core.sparsity_results import SparsityStudy
 from attnviz.errors import NoAttentionError
 
@@ -48,14 +48,14 @@ def as_dict(*findings) -> dict:
 
 def test_batches_add_up_to_the_study_of_all_images_at_once() -> None:
     model, x = two_gates(), images(6)
-    question = Question(Asked(activations=True))
+    question = StudyConfig(MeasureSelection(activations=True))
     whole = study(model, batches(x, 6), question)
     parts = study(model, batches(x, 2), question)
     assert same(as_dict(parts), as_dict(whole))
 
 
 def test_the_known_network_needs_exactly_its_three_channels_though_it_looks_dense() -> None:
-    found = study(KnownNetwork().eval(), batches(images(4), 2), Question(causal=True, shares=EIGHTHS))
+    found = study(KnownNetwork().eval(), batches(images(4), 2), StudyConfig(causal=True, shares=EIGHTHS))
     (site,), (causal,) = found.sites, found.causal
     assert (site.channels, site.never_used, site.dead, site.saturated) == (8, 0, 0, 0)
     assert causal.needed is not None
@@ -67,7 +67,7 @@ def test_the_known_network_needs_exactly_its_three_channels_though_it_looks_dens
 
 
 def test_an_interrupted_study_goes_on_where_it_was(tmp_path: Path) -> None:
-    model, question, keep = two_gates(), Question(causal=True, shares=(0, 0.5, 1)), tmp_path / "state"
+    model, question, keep = two_gates(), StudyConfig(causal=True, shares=(0, 0.5, 1)), tmp_path / "state"
     whole = study(model, batches(images(6), 2), question)
 
     class Interrupted(Exception):
@@ -99,28 +99,30 @@ def test_an_interrupted_study_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_what_was_kept_for_another_question_or_is_damaged_is_not_used(tmp_path: Path) -> None:
     model, keep = two_gates(), tmp_path / "state"
     keep.write_bytes(b"not a study")
-    found = study(model, batches(images(4), 2), Question(), keep=keep, key="a")
+    found = study(model, batches(images(4), 2), StudyConfig(), keep=keep, key="a")
     assert found.images == 4
 
 
 def test_the_model_is_left_alone_also_after_an_error() -> None:
     model = two_gates().train()
     before = state_of(model)
-    study(model, batches(images(2), 2), Question(Asked(activations=True), causal=True, shares=(0, 0.5, 1)))
+    study(
+        model, batches(images(2), 2), StudyConfig(MeasureSelection(activations=True), causal=True, shares=(0, 0.5, 1))
+    )
     assert state_of(model) == before
     with pytest.raises((RuntimeError, IndexError)):
-        study(model, [*batches(images(2), 2), lambda: torch.ones(2)], Question())
+        study(model, [*batches(images(2), 2), lambda: torch.ones(2)], StudyConfig())
     assert state_of(model) == before
 
 
 def test_a_model_without_attention_and_a_pattern_without_a_site_are_told() -> None:
     with pytest.raises(NoAttentionError, match="no attention"):
-        study(nn.Sequential(nn.Flatten(), nn.Linear(72, 4)), batches(images(2), 2), Question())
+        study(nn.Sequential(nn.Flatten(), nn.Linear(72, 4)), batches(images(2), 2), StudyConfig())
     with pytest.raises(NoAttentionError, match=r"fits 'nothing\*'"):
-        study(two_gates(), batches(images(2), 2), Question(sites="nothing*"))
+        study(two_gates(), batches(images(2), 2), StudyConfig(sites="nothing*"))
 
 
 def test_one_site_can_be_asked_for() -> None:
-    found = study(two_gates(), batches(images(2), 2), Question(sites="(root)#1", causal=True, shares=(0, 0.5, 1)))
+    found = study(two_gates(), batches(images(2), 2), StudyConfig(sites="(root)#1", causal=True, shares=(0, 0.5, 1)))
     assert [site.name for site in found.sites] == ["(root)#1"]
     assert [one.scope for one in found.causal] == ["(root)#1"]

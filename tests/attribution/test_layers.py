@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from attnviz.attribution import FeatureLayout, Layer, Logits, attribute, find_layer
-from attnviz.attribution.feature_layout import layout_of
+from attnviz.attribution.feature_layout import feature_layout
 from attnviz.errors import AttributionError
 
 
@@ -27,7 +27,7 @@ from attnviz.errors import AttributionError
     ],
 )
 def test_a_layout_by_hand(shape: tuple[int, ...], grids: Any, fixed: Any, wanted: FeatureLayout | None) -> None:
-    assert layout_of(shape, (224, 224), grids, fixed) == wanted
+    assert feature_layout(shape, (224, 224), grids, fixed) == wanted
 
 
 def test_tokens_become_a_map_row_by_row_and_leave_out_those_before_them() -> None:

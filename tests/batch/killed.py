@@ -10,10 +10,10 @@ sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent / "cli")]
 
 
 def run_of(photos: str, out: str) -> None:
-    from attnviz.batch import Asked, run
+    from attnviz.batch import RunOptions, run
 
-    asked = Asked(models=("tiny_model:build",), methods=("saliency", "gradcam"), batch=2, shard_size=3)
-    run([photos], out, asked, device="cpu", workers=2)
+    options = RunOptions(models=("tiny_model:build",), methods=("saliency", "gradcam"), batch=2, shard_size=3)
+    run([photos], out, options, device="cpu", workers=2)
 
 
 if __name__ == "__main__":

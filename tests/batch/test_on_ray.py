@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from batch_photos import CLI, parquet, picture
 
-from attnviz.batch import Asked, run
+from attnviz.batch import RunOptions, run
 from attnviz.errors import DeviceError, OutputError
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
@@ -20,7 +20,7 @@ ray = pytest.importorskip("ray", reason="Ray is not installed")
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]  # Ray's own warnings are not ours
 
 MEMORY = 80 * 2**20
-ASKED = Asked(models=("tiny_model:build",), methods=("saliency", "gradcam"), batch=2, shard_size=2)
+OPTIONS = RunOptions(models=("tiny_model:build",), methods=("saliency", "gradcam"), batch=2, shard_size=2)
 SETTINGS = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
 
 
@@ -80,17 +80,17 @@ def single_threaded() -> Iterator[None]:
 
 @pytest.mark.usefixtures("single_threaded")
 def test_two_machines_write_the_same_files_and_go_on_with_a_run_that_was_begun(photos, cluster, tmp_path) -> None:
-    run([str(photos)], str(tmp_path / "local"), ASKED)
+    run([str(photos)], str(tmp_path / "local"), OPTIONS)
     whole, seen = parquet(tmp_path / "local"), []
     done = run(
-        [str(photos)], str(tmp_path / "ray"), ASKED, engine=engine(cluster), told=lambda *now: seen.append(now)
+        [str(photos)], str(tmp_path / "ray"), OPTIONS, engine=engine(cluster), progress=lambda *now: seen.append(now)
     )  # fmt: skip
     assert done.computed == 16
     assert seen[-1] == ("look", 16, 16)
     assert parquet(tmp_path / "ray") == whole
     for shard in (1, 6):
         (tmp_path / "ray" / "answers" / f"part-{shard:06d}.parquet").unlink()
-    again = run([str(photos)], str(tmp_path / "ray"), ASKED, engine=engine(cluster, actors=1))
+    again = run([str(photos)], str(tmp_path / "ray"), OPTIONS, engine=engine(cluster, actors=1))
     assert (again.before, again.computed) == (12, 4)
     assert parquet(tmp_path / "ray") == whole
 
@@ -99,17 +99,17 @@ def test_what_cannot_be_is_told(photos, cluster, tmp_path) -> None:
     from attnviz.batch.ray_engine import Cluster, RayEngine
 
     with pytest.raises(DeviceError, match=r"no machine of the cluster has 1 CPU and 1 GPU .*1 CPU, 0 GPU"):
-        run([str(photos)], str(tmp_path / "a"), ASKED, engine=engine(cluster, gpus=1.0, cpus=1.0))
+        run([str(photos)], str(tmp_path / "a"), OPTIONS, engine=engine(cluster, gpus=1.0, cpus=1.0))
     (tmp_path / "b").mkdir()
-    run([str(photos)], str(tmp_path / "b"), replace(ASKED, limit=2))
+    run([str(photos)], str(tmp_path / "b"), replace(OPTIONS, limit=2))
     (tmp_path / "b" / "answers" / "part-000000.parquet").unlink()
     (tmp_path / "b" / "maps" / "part-000000.parquet").unlink()
     (tmp_path / "b" / "maps" / "part-000000.parquet").mkdir()  # where an actor cannot write
     with pytest.raises(OutputError, match=r"cannot be written: Is a directory; 0 of 2 images are kept"):
-        run([str(photos)], str(tmp_path / "b"), replace(ASKED, limit=2), engine=engine(cluster))
+        run([str(photos)], str(tmp_path / "b"), replace(OPTIONS, limit=2), engine=engine(cluster))
     if not ray.is_initialized():
         with pytest.raises(DeviceError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
-            run([str(photos)], str(tmp_path / "c"), ASKED, engine=RayEngine(Cluster("127.0.0.1:1")))
+            run([str(photos)], str(tmp_path / "c"), OPTIONS, engine=RayEngine(Cluster("127.0.0.1:1")))
 
 
 @pytest.mark.usefixtures("single_threaded")
@@ -117,7 +117,7 @@ def test_a_machine_that_is_lost_in_the_middle_costs_nothing(cluster, tmp_path) -
     (tmp_path / "photos").mkdir()
     for n in range(60):
         (tmp_path / "photos" / f"{n:02d}.png").write_bytes(picture(n))
-    slow = replace(ASKED, models=("tiny_model:slow",), methods=("saliency",))
+    slow = replace(OPTIONS, models=("tiny_model:slow",), methods=("saliency",))
     out, lost_at = tmp_path / "ray", []
 
     def told(_step: str, done: int, _total: int) -> None:
@@ -128,7 +128,7 @@ def test_a_machine_that_is_lost_in_the_middle_costs_nothing(cluster, tmp_path) -
 
     start = time.perf_counter()
     given = [str(tmp_path / "photos")]
-    run(given, str(out), slow, engine=engine(cluster, actors=2), told=told)
+    run(given, str(out), slow, engine=engine(cluster, actors=2), progress=told)
     assert time.perf_counter() - start < 60
     assert lost_at[0] < 60  # both machines were at work
     assert len(events(out, "lost")) == 1  # and what one of them was at was done by the other

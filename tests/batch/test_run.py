@@ -11,22 +11,22 @@ import torch
 from batch_photos import ODD_NAME, TINY, parquet, picture, rows
 
 import attnviz
-from attnviz.batch import Asked, run
-from attnviz.batch.evaluate_batch import look_at
+from attnviz.batch import RunOptions, run
+from attnviz.batch.evaluate_batch import evaluate_batch
 from attnviz.batch.image_reader import read_ahead
 from attnviz.batch.item import Item
-from attnviz.batch.shard import compute, open_eyes, ways_of
+from attnviz.batch.shard import compute, open_eyes, preprocessings_of
 from attnviz.batch.summary import summarise
 from attnviz.errors import AttributionError, DataError, OutputError, UnknownNameError
 from attnviz.metrics.faithfulness import FAITHFULNESS
 from attnviz.metrics.localisation import LOCALISATION
-from attnviz.metrics.perturbation_curves import Question
+from attnviz.metrics.perturbation_curves import ClassProbe
 
-SMALL = Asked(models=(TINY,), batch=2, shard_size=4)
+SMALL = RunOptions(models=(TINY,), batch=2, shard_size=4)
 
 
-def looked(items, eye):
-    return compute(read_ahead(items, ways_of([eye])), [eye])
+def looked(items, prepared):
+    return compute(read_ahead(items, preprocessings_of([prepared])), [prepared])
 
 
 def value(found: list[dict], **keys) -> float:
@@ -63,14 +63,13 @@ def test_the_numbers_are_those_of_explain(photos, tmp_path) -> None:
 
 
 def test_the_sparsity_of_g_is_that_of_the_study(photos, tmp_path) -> None:
-    from attnviz.analyses.sparsity_study import Question as Study
-    from attnviz.analyses.sparsity_study import study
+    from attnviz.analyses.sparsity_study import StudyConfig, study
 
     for model in (TINY, "tiny_model:attending"):
         run([str(photos)], str(tmp_path / model), replace(SMALL, models=(model,)))
         vision = attnviz.load_model(model)
         images = attnviz.load_images(sorted(photos.rglob("*.png")), vision.preprocess)
-        found = study(vision.module, [lambda images=images: images.x], Study())
+        found = study(vision.module, [lambda images=images: images.x], StudyConfig())
         measures = rows(tmp_path / model, "measures")
         for site in found.sites:
             for name in ("gini", "top_mass"):
@@ -89,13 +88,13 @@ def test_metrics_and_localisation_are_those_of_compare(photos, tmp_path) -> None
     table.write_text("path,label,boxes\nphotos/rocket/1.png,rocket,0 0 20 48\nphotos/rocket/3.png,rocket,\n")
     names = ("deletion", "average_drop")
     run([str(table)], str(tmp_path / "out"), replace(SMALL, metrics=names))
-    (eye,) = open_eyes(SMALL)
-    images = attnviz.load_images([photos / "rocket" / "1.png", photos / "rocket" / "3.png"], eye.vision.preprocess)
-    found = look_at(eye, images.x)
-    question = Question(eye.vision, images.x, found.targets)
-    saliency = attnviz.attribute(eye.vision, images.x, found.targets, "saliency").values
+    (prepared,) = open_eyes(SMALL)
+    images = attnviz.load_images([photos / "rocket" / "1.png", photos / "rocket" / "3.png"], prepared.vision.preprocess)
+    found = evaluate_batch(prepared, images.x)
+    question = ClassProbe(prepared.vision, images.x, found.targets)
+    saliency = attnviz.attribute(prepared.vision, images.x, found.targets, "saliency").values
     mask = torch.zeros(1, 32, 32, dtype=torch.bool)
-    left, _, right, _ = eye.vision.preprocess.box(48, 40)
+    left, _, right, _ = prepared.vision.preprocess.box(48, 40)
     mask[:, :, [left + (i + 0.5) / 32 * (right - left) < 20 for i in range(32)]] = True
     measures = rows(tmp_path / "out", "measures")
     for name in names:
@@ -116,13 +115,13 @@ def test_a_mask_and_boxes_are_joined_and_another_shape_is_refused(photos, tmp_pa
     white[:24] = 255
     Image.fromarray(white).save(photos / "m.png")
     Image.fromarray(white[:, :10]).save(photos / "narrow.png")
-    (eye,) = open_eyes(SMALL)
+    (prepared,) = open_eyes(SMALL)
     items = [
         Item(0, str(photos / "rocket/1.png"), mask=str(photos / "m.png"), boxes=((0, 24, 40, 48),)),
         Item(1, str(photos / "rocket/3.png"), mask=str(photos / "narrow.png")),
         Item(2, str(photos / "rocket/5.png"), mask=str(photos / "gone.png")),
     ]
-    tables = looked(items, eye)
+    tables = looked(items, prepared)
     found = tables["measures"].to_pylist()
     assert math.isnan(value(found, item=0, subject="saliency", measure="iou"))  # the mask is full
     reasons = [row["reason"] for row in tables["answers"].to_pylist()]
@@ -160,8 +159,8 @@ def test_names_are_kept_as_they_are_and_bytes_that_are_no_text_are_told(bad_phot
 
 
 def test_an_image_that_a_model_or_a_method_cannot_take_is_told_of_that_image(photos, tmp_path, monkeypatch) -> None:
-    (eye,) = open_eyes(SMALL)
-    calls = type(eye.vision.module).forward
+    (prepared,) = open_eyes(SMALL)
+    calls = type(prepared.vision.module).forward
 
     def forward(self, x):
         answer = calls(self, x)
@@ -169,16 +168,16 @@ def test_an_image_that_a_model_or_a_method_cannot_take_is_told_of_that_image(pho
             raise RuntimeError("out of memory\nfor two")
         return answer * float("nan") if float(x.mean()) > 1e-2 else answer
 
-    monkeypatch.setattr(type(eye.vision.module), "forward", forward)
+    monkeypatch.setattr(type(prepared.vision.module), "forward", forward)
     items = [Item(n, str(path)) for n, path in enumerate(sorted(photos.rglob("*.png")))]
-    answers = looked(items, eye)["answers"].to_pylist()
+    answers = looked(items, prepared)["answers"].to_pylist()
     assert {row["reason"] for row in answers} == {"", "the model's answer is no number"}
 
 
 def test_a_method_without_a_map_of_one_image_leaves_the_others(photos, monkeypatch) -> None:
     from attnviz.attribution import METHODS
 
-    (eye,) = open_eyes(SMALL)
+    (prepared,) = open_eyes(SMALL)
     plain = type(METHODS["saliency"]).__call__
 
     def call(self, vision, x, target, **options):
@@ -189,7 +188,7 @@ def test_a_method_without_a_map_of_one_image_leaves_the_others(photos, monkeypat
 
     monkeypatch.setattr(type(METHODS["saliency"]), "__call__", call)
     items = [Item(n, str(path)) for n, path in enumerate(sorted(photos.rglob("*.png")))]
-    tables = looked(items, eye)
+    tables = looked(items, prepared)
     found = [row for row in tables["measures"].to_pylist() if row["subject"] == "saliency" and row["measure"] == "gini"]
     without = {row["item"] for row in found if row["why"] == "saliency: 3 values are NaN" and math.isnan(row["value"])}
     assert 0 < len(without) < 6
@@ -262,7 +261,7 @@ def test_another_question_is_refused_with_the_keys_that_differ(photos, tmp_path)
 
 def test_mistakes_are_told_before_any_work_and_nothing_is_written(photos, tmp_path) -> None:
     out = str(tmp_path / "out")
-    for asked, error, message in (
+    for options, error, message in (
         (replace(SMALL, methods=("gradcan",)), UnknownNameError, "did you mean gradcam"),
         (replace(SMALL, metrics=("deletions",)), UnknownNameError, "deletion"),
         (replace(SMALL, sites="nowhere"), UnknownNameError, "nowhere"),
@@ -271,7 +270,7 @@ def test_mistakes_are_told_before_any_work_and_nothing_is_written(photos, tmp_pa
         (replace(SMALL, models=("tiny_model:plain",), methods=()), DataError, "nothing to report"),
     ):
         with pytest.raises(error, match=message):
-            run([str(photos)], out, asked)
+            run([str(photos)], out, options)
     assert not Path(out).exists()
     with pytest.raises(DataError, match="batch is at least 1, got 0"):
         replace(SMALL, batch=0)
@@ -363,7 +362,7 @@ def test_the_tables_are_read_by_pandas_and_duckdb(photos, tmp_path) -> None:
 def test_a_model_is_left_as_it_was_found(photos) -> None:
     from borrowed import state_of
 
-    (eye,) = open_eyes(replace(SMALL, metrics=("deletion",)))
-    before = state_of(eye.vision.module)
-    looked([Item(0, str(photos / "rocket" / "1.png"))], eye)
-    assert state_of(eye.vision.module) == before
+    (prepared,) = open_eyes(replace(SMALL, metrics=("deletion",)))
+    before = state_of(prepared.vision.module)
+    looked([Item(0, str(photos / "rocket" / "1.png"))], prepared)
+    assert state_of(prepared.vision.module) == before

@@ -13,7 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention as by_name
 from torch.overrides import TorchFunctionMode
 
 from attnviz.edits.intervention import intervene
-from attnviz.instrumentation.functional_patches import heard_by, standing
+from attnviz.instrumentation.functional_patches import intercept, patched
 from attnviz.recording import capture
 from attnviz.tracing import find_attention
 
@@ -65,7 +65,7 @@ class TestCalls:
         sites = find_attention(model, x)
         model[0].heard.clear()
         captured = records_of(model, x, sites)
-        assert [site.called for site in sites] == [True, True]
+        assert [site.patchable for site in sites] == [True, True]
         assert model[0].heard == [0]
         assert [r.site.module for r in captured.records] == ["0", "1"]
         assert not captured.unclaimed
@@ -77,7 +77,7 @@ class TestCalls:
         (site,) = find_attention(model, x)
         model.heard.clear()
         captured = records_of(model, x, [site])
-        assert not site.called
+        assert not site.patchable
         assert model.heard == [1]
         captured.records[0].verify()
 
@@ -89,7 +89,7 @@ class TestCalls:
 
         model, x = Both(), tokens()
         sites = find_attention(model, x)
-        assert [(site.position, site.called) for site in sites] == [(0, False), (1, False)]
+        assert [(site.position, site.patchable) for site in sites] == [(0, False), (1, False)]
         records = records_of(model, x, sites).records
         assert torch.allclose(records[1].y, F.scaled_dot_product_attention(records[0].y, x, x), atol=1e-6)
 
@@ -114,7 +114,7 @@ class TestCalls:
         model, x = Top().eval(), tokens()
         sites = [site for site in find_attention(model, x) if site.module == "b"]
         (record,) = records_of(model, x, sites).records
-        assert not sites[0].called
+        assert not sites[0].patchable
         record.verify()
 
     def test_a_call_that_no_mode_sees_marks_no_other(self):
@@ -126,7 +126,7 @@ class TestCalls:
 
         model, x = Hidden().eval(), tokens()
         sites = find_attention(model, torch.randn(2, 3, 5, 5), x)
-        assert not any(site.called for site in sites)
+        assert not any(site.patchable for site in sites)
         with torch.no_grad(), capture(model, sites) as captured:
             model(torch.randn(2, 3, 5, 5), x)
         assert len(captured.records) == len(sites)
@@ -176,13 +176,13 @@ class TestCalls:
 
     def test_what_somebody_else_put_there_meanwhile_stays(self, monkeypatch):
         monkeypatch.setattr(F, "scaled_dot_product_attention", F.scaled_dot_product_attention)  # to be put back
-        with standing():
+        with patched():
             F.scaled_dot_product_attention = max
         assert F.scaled_dot_product_attention is max
 
     def test_another_threads_calls_go_straight_on(self):
         seen, x = [], tokens()
-        with standing(), heard_by(lambda function, args, kwargs: seen.append("mine")):
+        with patched(), intercept(lambda function, args, kwargs: seen.append("mine")):
             F.scaled_dot_product_attention(x, x, x)
             thread = threading.Thread(target=lambda: seen.append(F.scaled_dot_product_attention(x, x, x).shape))
             thread.start()

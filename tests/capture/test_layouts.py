@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from attnviz.core.token_layout import NOWHERE, PADDING
+from attnviz.core.token_layout import NO_POSITION, PADDING
 from attnviz.recording import capture
 from attnviz.tracing import find_attention
 
@@ -57,7 +57,7 @@ def test_class_tokens_stand_nowhere_before_or_behind():
 
     assert (layout_of(first).queries.prefix, layout_of(first).queries.is_whole) == (1, True)
     places = layout_of(last).keys.places
-    assert places.tolist() == [[*range(36), NOWHERE]]
+    assert places.tolist() == [[*range(36), NO_POSITION]]
     assert layout_of(last).keys.prefix == 0
 
 

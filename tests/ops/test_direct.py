@@ -110,7 +110,7 @@ def test_both_ways_give_the_same_bits(mode):
         torch.rand(shape, generator=generator) for shape in ((1, 12, 2, 4), (1, 3, 2, 1, 2, 2), (1, 3, 2, 1, 2))
     )
     levels = torch.tensor([[3, 4]]), torch.tensor([0])
-    with mode() as listening:
+    with mode() as observing:
         got = (
             deform_conv2d(x, offset, weight, padding=1, mask=mask),
             deform_sample(x, offset, mask, 3, padding=1),
@@ -123,8 +123,8 @@ def test_both_ways_give_the_same_bits(mode):
         OPS.ms_deform_attn(value, *levels, at, share),
     )
     assert all(torch.equal(a, b) for a, b in zip(got, wanted, strict=True))
-    if listening is not None:
-        assert [name.split(".")[1] for name in listening.seen if name.startswith("attnviz")] == [
+    if observing is not None:
+        assert [name.split(".")[1] for name in observing.seen if name.startswith("attnviz")] == [
             "deform_conv2d",
             "deform_sample",
             "ms_deform_attn",

@@ -43,7 +43,7 @@ def test_a_site_a_head_and_a_query_are_chosen(browser, tmp_path, model, sites, h
     reader.choose(name)
     reader.tab.locator('.caption[data-side="a"] a').click()  # what else is known of the site
     details = reader.tab.eval_on_selector(".caption[data-side='a'] a", "e => e.getAttribute('href')")
-    box = f'{details} [data-exhibit="queries"]'
+    box = f'{details} [data-component="queries"]'
     reader.tab.wait_for_selector(f"{box}[data-ready=yes]")
     click(reader, box, 0.01, 0.99)
     assert reader.tab.text_content(f"{box} .now").startswith(f"Query: row {side}, column 1.")
@@ -63,7 +63,7 @@ def test_a_site_a_head_and_a_query_are_chosen(browser, tmp_path, model, sites, h
 
 def test_an_output_position_of_a_deformable_convolution_shows_what_it_reads(browser, tmp_path):
     reader = opened(browser, tmp_path, "dcn", "blocks.5.3*")
-    box = 'details[open] [data-exhibit="points"]'
+    box = 'details[open] [data-component="points"]'
     reader.tab.wait_for_selector(f"{box}[data-ready=yes]")
     click(reader, box, 0.5, 0.5)
     centre = reader.tab.text_content(f"{box} .now")

@@ -1,4 +1,4 @@
-"""Exhibits of plain numbers: a few named ones, and many that are sorted."""
+"""Components of plain numbers: a few named ones, and many that are sorted."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from attnviz.core.arrays import Array
-from attnviz.report.components.base import EXHIBITS
-from attnviz.report.core.component import Stage, Still
+from attnviz.report.components.base import COMPONENTS
+from attnviz.report.core.component import Backdrop, StaticImage
 from attnviz.report.core.formatting import number
 
 _WIDTH, _HEIGHT = 100, 40
 
 
-@EXHIBITS.register("bars")
+@COMPONENTS.register("bars")
 @dataclass(frozen=True, slots=True, eq=False)
 class Bars:
     """A few numbers, each with a name and a bar.
@@ -32,7 +32,7 @@ class Bars:
     names: tuple[str, ...]
     values: Array
 
-    def view(self, stage: Stage) -> dict[str, Any]:
+    def view(self, backdrop: Backdrop) -> dict[str, Any]:
         """Names, numbers and lengths."""
         shares = 100 * np.abs(self.values) / max(1.0, float(np.abs(self.values).max(initial=0.0)))
         return {
@@ -42,12 +42,12 @@ class Bars:
             ]
         }
 
-    def stills(self, stage: Stage) -> list[Still]:
+    def static_images(self, backdrop: Backdrop) -> list[StaticImage]:
         """None: the page shows them."""
         return []
 
 
-@EXHIBITS.register("profile")
+@COMPONENTS.register("profile")
 @dataclass(frozen=True, slots=True, eq=False)
 class Profile:
     """Many numbers without an order of their own, the largest first; several series keep the order of the first.
@@ -66,7 +66,7 @@ class Profile:
     values: Array
     unit: str
 
-    def view(self, stage: Stage) -> dict[str, Any]:
+    def view(self, backdrop: Backdrop) -> dict[str, Any]:
         """An outline for each series, in a box of 100 × 40."""
         order = np.argsort(-self.values[0], kind="stable")
         top = max(1.0, float(self.values.max(initial=0.0)))
@@ -77,7 +77,7 @@ class Profile:
         ]
         return {"rows": rows, "top": number(top), "low": number(low), "count": self.values.shape[1], "unit": self.unit}
 
-    def stills(self, stage: Stage) -> list[Still]:
+    def static_images(self, backdrop: Backdrop) -> list[StaticImage]:
         """None: the figure has a chart of its own."""
         return []
 

@@ -1,4 +1,4 @@
-"""An exhibit of frames side by side, each with its weight."""
+"""A component of frames side by side, each with its weight."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import cv2
 import numpy as np
 
 from attnviz.core.arrays import Array
-from attnviz.report.components.base import EXHIBITS
+from attnviz.report.components.base import COMPONENTS
 from attnviz.report.core.colours import jpeg_uri
-from attnviz.report.core.component import Stage, Still
+from attnviz.report.core.component import Backdrop, StaticImage
 from attnviz.report.core.formatting import number
 
 _FRAME_PX = 160
 
 
-@EXHIBITS.register("strip")
+@COMPONENTS.register("strip")
 @dataclass(frozen=True, slots=True, eq=False)
 class Strip:
     """The frames of a clip in the order of time, each with a number under it.
@@ -34,15 +34,15 @@ class Strip:
     values: Array
     uniform: float
 
-    def view(self, stage: Stage) -> dict[str, Any]:
+    def view(self, backdrop: Backdrop) -> dict[str, Any]:
         """A frame, its time and its bar; frames that are not at hand are left out."""
-        frames = stage.frames if stage.frames is not None and len(stage.frames) == len(self.values) else None
+        frames = backdrop.frames if backdrop.frames is not None and len(backdrop.frames) == len(self.values) else None
         top = max(float(self.values.max(initial=0.0)), 0.0 if np.isnan(self.uniform) else self.uniform, 1e-30)
         return {
             "items": [
                 {
                     "uri": None if frames is None else jpeg_uri(_small(frames[index]), 80),
-                    "name": _name(index, stage.seconds),
+                    "name": _name(index, backdrop.seconds),
                     "value": number(float(value)),
                     "share": f"{100 * float(value) / top:.1f}",
                     "best": index == int(self.values.argmax()),
@@ -52,14 +52,14 @@ class Strip:
             "uniform": None if np.isnan(self.uniform) else f"{100 * self.uniform / top:.1f}",
         }
 
-    def stills(self, stage: Stage) -> list[Still]:
+    def static_images(self, backdrop: Backdrop) -> list[StaticImage]:
         """Each frame, dimmed as far as its weight is below the largest."""
-        if stage.frames is None or len(stage.frames) != len(self.values):
+        if backdrop.frames is None or len(backdrop.frames) != len(self.values):
             return []
         shares = self.values / max(float(self.values.max(initial=0.0)), 1e-30)
         return [
-            Still(_name(index, stage.seconds), _barred(frame, float(share)), number(float(value)))
-            for index, (frame, share, value) in enumerate(zip(stage.frames, shares, self.values, strict=True))
+            StaticImage(_name(index, backdrop.seconds), _barred(frame, float(share)), number(float(value)))
+            for index, (frame, share, value) in enumerate(zip(backdrop.frames, shares, self.values, strict=True))
         ]
 
 

@@ -1,4 +1,4 @@
-"""Exhibits of small pictures: maps in colour, and views of the photograph itself."""
+"""Components of small pictures: maps in colour, and views of the photograph itself."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import cv2
 import numpy as np
 
 from attnviz.core.arrays import Array
-from attnviz.report.components.base import EXHIBITS
+from attnviz.report.components.base import COMPONENTS
 from attnviz.report.core.colours import jpeg_uri, map_uri, overlay
-from attnviz.report.core.component import Stage, Still
+from attnviz.report.core.component import Backdrop, StaticImage
 from attnviz.report.core.formatting import number
 from attnviz.report.core.map_view import MapView, colour_range
 
-STILL_PX = 448
+IMAGE_PX = 448
 _LAID_PX, _VIEW_PX = 168, 280
 
 
-@EXHIBITS.register("pictures")
+@COMPONENTS.register("pictures")
 @dataclass(frozen=True, slots=True, eq=False)
 class Pictures:
     """Small maps side by side, each with a colour scale of its own, whose ends stand under it.
@@ -46,9 +46,9 @@ class Pictures:
             for name, values in zip(self.names, self.values.astype(np.float32), strict=True)
         ]
 
-    def view(self, stage: Stage) -> dict[str, Any]:
+    def view(self, backdrop: Backdrop) -> dict[str, Any]:
         """An address, a name and the ends of the scale for each map."""
-        small = cv2.resize(stage.picture, (_LAID_PX, _LAID_PX), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(backdrop.picture, (_LAID_PX, _LAID_PX), interpolation=cv2.INTER_AREA)
         return {
             "over": self.over,
             "items": [
@@ -62,18 +62,18 @@ class Pictures:
             ],
         }
 
-    def stills(self, stage: Stage) -> list[Still]:
+    def static_images(self, backdrop: Backdrop) -> list[StaticImage]:
         """The maps that lie on the image plane."""
         if not (self.over and self.printed):
             return []
-        picture = cv2.resize(stage.picture, (STILL_PX, STILL_PX), interpolation=cv2.INTER_AREA)
+        picture = cv2.resize(backdrop.picture, (IMAGE_PX, IMAGE_PX), interpolation=cv2.INTER_AREA)
         return [
-            Still(one.name, overlay(picture, one, 0.6), f"{number(one.low)} … {number(one.high)}")
+            StaticImage(one.name, overlay(picture, one, 0.6), f"{number(one.low)} … {number(one.high)}")
             for one in self._maps()
         ]
 
 
-@EXHIBITS.register("views")
+@COMPONENTS.register("views")
 @dataclass(frozen=True, slots=True, eq=False)
 class Views:
     """Views of the photograph: resampled, or dimmed.
@@ -92,13 +92,13 @@ class Views:
     pixels: Array
     printed: bool = True
 
-    def view(self, stage: Stage) -> dict[str, Any]:
+    def view(self, backdrop: Backdrop) -> dict[str, Any]:
         """An address and a name for each."""
         small = (cv2.resize(one, (_VIEW_PX, _VIEW_PX), interpolation=cv2.INTER_AREA) for one in self.pixels)
         return {
             "items": [{"name": name, "uri": jpeg_uri(one)} for name, one in zip(self.names, small, strict=True)],
         }
 
-    def stills(self, stage: Stage) -> list[Still]:
+    def static_images(self, backdrop: Backdrop) -> list[StaticImage]:
         """All of them."""
-        return [Still(name, one) for name, one in zip(self.names, self.pixels, strict=True) if self.printed]
+        return [StaticImage(name, one) for name, one in zip(self.names, self.pixels, strict=True) if self.printed]

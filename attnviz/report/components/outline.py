@@ -1,4 +1,4 @@
-"""An exhibit of lines over the photograph: where a module reads from."""
+"""A component of lines over the photograph: where a module reads from."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import cv2
 import numpy as np
 
 from attnviz.core.arrays import Array
-from attnviz.report.components.base import EXHIBITS
-from attnviz.report.components.image_grid import STILL_PX
-from attnviz.report.core.component import Stage, Still
+from attnviz.report.components.base import COMPONENTS
+from attnviz.report.components.image_grid import IMAGE_PX
+from attnviz.report.core.component import Backdrop, StaticImage
 
 _EDGE, _MESH = (255, 196, 0), (255, 255, 255)
 _FRACTION = 16  # OpenCV draws at sixteenths of a pixel
 
 
-@EXHIBITS.register("outline")
+@COMPONENTS.register("outline")
 @dataclass(frozen=True, slots=True, eq=False)
 class Outline:
     """A closed outline and a mesh inside it, laid over the photograph.
@@ -34,7 +34,7 @@ class Outline:
     edge: Array
     mesh: Array
 
-    def view(self, stage: Stage) -> dict[str, Any]:
+    def view(self, backdrop: Backdrop) -> dict[str, Any]:
         """The lines as SVG points, the photograph being 1000 × 1000, and the smallest square box that holds all."""
         reach = np.concatenate([self.edge, [[0.0, 0.0], [1.0, 1.0]]])
         low, high = np.maximum(reach.min(0), -0.5), np.minimum(reach.max(0), 1.5)
@@ -47,14 +47,14 @@ class Outline:
             "outside": bool((self.edge < -1e-3).any() or (self.edge > 1 + 1e-3).any()),
         }
 
-    def stills(self, stage: Stage) -> list[Still]:
+    def static_images(self, backdrop: Backdrop) -> list[StaticImage]:
         """The lines drawn over the photograph; what is outside of it is cut off."""
-        picture = cv2.resize(stage.picture, (STILL_PX, STILL_PX), interpolation=cv2.INTER_AREA)
+        picture = cv2.resize(backdrop.picture, (IMAGE_PX, IMAGE_PX), interpolation=cv2.INTER_AREA)
         canvas = np.ascontiguousarray(picture * 0.75).astype(np.uint8)
         for lines, closed, colour, width in ((self.mesh, False, _MESH, 1), (self.edge[None], True, _EDGE, 3)):
-            fixed = [np.rint(np.clip(line, -8, 9) * STILL_PX * _FRACTION).astype(np.int32) for line in lines]
+            fixed = [np.rint(np.clip(line, -8, 9) * IMAGE_PX * _FRACTION).astype(np.int32) for line in lines]
             cv2.polylines(canvas, fixed, closed, colour, width, cv2.LINE_AA, 4)
-        return [Still(self.title, canvas)]
+        return [StaticImage(self.title, canvas)]
 
 
 def _points(line: Array) -> str:

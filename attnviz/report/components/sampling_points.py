@@ -1,4 +1,4 @@
-"""An exhibit to choose in: for each output position, the points that it reads, through one layer or several."""
+"""A component to choose in: for each output position, the points that it reads, through one layer or several."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 
 from attnviz.core.arrays import Array
-from attnviz.report.components.base import EXHIBITS
-from attnviz.report.components.image_grid import STILL_PX
+from attnviz.report.components.base import COMPONENTS
+from attnviz.report.components.image_grid import IMAGE_PX
 from attnviz.report.core.colours import jpeg_uri
-from attnviz.report.core.component import Stage, Still
+from attnviz.report.core.component import Backdrop, StaticImage
 from attnviz.report.core.packing import packed
 
 LOW, HIGH = -0.5, 1.5
@@ -49,7 +49,7 @@ class Level:
         return index
 
 
-@EXHIBITS.register("points")
+@COMPONENTS.register("points")
 @dataclass(frozen=True, slots=True, eq=False)
 class Points:
     """The points that an output position reads; and the points that those were computed from, layer by layer.
@@ -80,10 +80,10 @@ class Points:
             found.append((spots, weights))
         return found
 
-    def view(self, stage: Stage) -> dict[str, Any]:
+    def view(self, backdrop: Backdrop) -> dict[str, Any]:
         """Points in 16 bits from :data:`LOW` to :data:`HIGH`, weights in 8, and the centre's as a picture."""
         return {
-            "fallback": jpeg_uri(self._drawn(stage, (0.5, 0.5), _FIRST_PX), 85),
+            "fallback": jpeg_uri(self._drawn(backdrop, (0.5, 0.5), _FIRST_PX), 85),
             "low": LOW,
             "high": HIGH,
             "levels": [
@@ -98,21 +98,21 @@ class Points:
             ],
         }
 
-    def stills(self, stage: Stage) -> list[Still]:
+    def static_images(self, backdrop: Backdrop) -> list[StaticImage]:
         """Two output positions."""
         return [
-            Still(name, self._drawn(stage, spot, STILL_PX))
+            StaticImage(name, self._drawn(backdrop, spot, IMAGE_PX))
             for name, spot in (("read by the centre", (0.5, 0.5)), ("read by a corner", (0.2, 0.2)))
         ]
 
-    def _drawn(self, stage: Stage, spot: tuple[float, float], side: int) -> Array:
-        picture = cv2.resize(stage.picture, (side, side), interpolation=cv2.INTER_AREA)
+    def _drawn(self, backdrop: Backdrop, spot: tuple[float, float], side: int) -> Array:
+        picture = cv2.resize(backdrop.picture, (side, side), interpolation=cv2.INTER_AREA)
         canvas = np.ascontiguousarray(picture * 0.7).astype(np.uint8)
         levels = list(enumerate(self.chain(spot)))
         for depth, (points, weights) in levels[::-1]:
             for (x, y), weight in zip(points * side, weights, strict=True):
                 if weight > 0.02 and 0 <= x < side and 0 <= y < side:
-                    radius = max(1, round((4.2 - depth) * side / STILL_PX))
+                    radius = max(1, round((4.2 - depth) * side / IMAGE_PX))
                     cv2.circle(canvas, (int(x), int(y)), radius, _COLOURS[depth % 3], -1, cv2.LINE_AA)
         at = (round(spot[0] * side), round(spot[1] * side))
         return np.asarray(cv2.drawMarker(canvas, at, (255, 255, 255), cv2.MARKER_CROSS, side // 22, 3, cv2.LINE_AA))

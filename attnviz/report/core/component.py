@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, Protocol
 from attnviz.core.arrays import Array
 
 
-class Stage(NamedTuple):
-    """What an exhibit may be laid over.
+class Backdrop(NamedTuple):
+    """What a component may be laid over.
 
     Attributes:
         picture: The photograph, ``(S, S, 3)`` uint8.
@@ -21,8 +21,8 @@ class Stage(NamedTuple):
     seconds: tuple[float, ...] = ()
 
 
-class Still(NamedTuple):
-    """A picture of an exhibit, for a printed figure.
+class StaticImage(NamedTuple):
+    """A picture of a component, for a printed figure.
 
     Attributes:
         title: A few words over it.
@@ -35,7 +35,7 @@ class Still(NamedTuple):
     note: str = ""
 
 
-class Exhibit(Protocol):
+class Component(Protocol):
     """Something on display."""
 
     @property
@@ -48,10 +48,10 @@ class Exhibit(Protocol):
         """What is seen, and what was left out to keep the page small."""
         ...
 
-    def view(self, stage: Stage) -> dict[str, Any]:
-        """What the exhibit's template needs, beside title and caption."""
+    def view(self, backdrop: Backdrop) -> dict[str, Any]:
+        """What the component's template needs, beside title and caption."""
         ...
 
-    def stills(self, stage: Stage) -> list[Still]:
+    def static_images(self, backdrop: Backdrop) -> list[StaticImage]:
         """Pictures for a printed figure, the most telling first; none where a figure gains nothing."""
         ...

@@ -15,7 +15,7 @@ import numpy as np
 from attnviz.core.arrays import Array
 from attnviz.core.explanation_results import Prediction
 from attnviz.core.records import Kind, Score
-from attnviz.report.core.component import Exhibit, Stage
+from attnviz.report.core.component import Backdrop, Component
 from attnviz.report.core.map_view import MapView
 
 SCHEMA = "attnviz.explanation"
@@ -49,7 +49,7 @@ class SiteView:
         high: Largest value of ``g``.
         error: Largest difference between ``f(g, x)`` and what the model computed, relative to the largest output.
         g: ``g`` of this image without its batch axis; ``None`` above :data:`STORED_VALUES` values.
-        exhibits: What its kind of attention puts on display, see :mod:`attnviz.report.kinds`.
+        components: What its kind of attention puts on display, see :mod:`attnviz.report.kinds`.
     """
 
     name: str
@@ -65,7 +65,7 @@ class SiteView:
     high: float
     error: float
     g: Array | None
-    exhibits: tuple[Exhibit, ...] = ()
+    components: tuple[Component, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -197,7 +197,7 @@ def channel_gates(document: Document) -> tuple[SiteView, ...]:
     return tuple(site for site in document.sites if site.kind == Kind.CHANNEL.value and site.g is not None)
 
 
-def stage_of(document: Document) -> Stage:
-    """What a document's exhibits may be laid over."""
+def backdrop_of(document: Document) -> Backdrop:
+    """What a document's components may be laid over."""
     clip = document.clip
-    return Stage(document.picture) if clip is None else Stage(document.picture, clip.frames, clip.seconds)
+    return Backdrop(document.picture) if clip is None else Backdrop(document.picture, clip.frames, clip.seconds)

@@ -35,7 +35,7 @@ def _view(view: MapView, place: int, site: SiteView | None) -> dict[str, Any]:
         "gradient": gradient_css(view),
         "means": about.means,
         "not_means": about.not_means,
-        "more": f"site-{place}" if site is not None and site.exhibits else "",
+        "more": f"site-{place}" if site is not None and site.components else "",
         **scale_of(view),
     }
 

@@ -94,10 +94,10 @@ def surprises(run: Run, columns: Columns, answers: Answers) -> list[tuple[str, s
             found = [
                 Surprise(item, at, f"{title} {number(float(scores[at, item]))}") for item, at in _strongest(-known)
             ]
-            told = (
+            text = (
                 f"{'Lowest' if sign > 0 else 'Highest'} {title}, mean of all attributions, where p is {SURE} or more."
             )
-            lists.append(("Attributions that matter least", told, found))
+            lists.append(("Attributions that matter least", text, found))
             break
     return [one for one in lists if one[2]]
 

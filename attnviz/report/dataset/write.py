@@ -78,8 +78,8 @@ def _fill(run: Run, page: Path, scratch: Path) -> str:
         answers=answers,
         failed=overview.failed(answers),
         surprises=[
-            (title, told, list(overview.pictures(run, found)))
-            for title, told, found in overview.surprises(run, columns, answers)
+            (title, text, list(overview.pictures(run, found)))
+            for title, text, found in overview.surprises(run, columns, answers)
         ],
         agreement=list(overview.agreement(columns, run)),
         figures=figures,
@@ -108,8 +108,8 @@ def _figures(run: Run, columns: Columns, answers: Answers, page: Path) -> Iterat
 
 def _settings(run: Run) -> list[tuple[str, str]]:
     """What was asked, without what the rest of the page tells."""
-    told = {"schema", "version", "models", "names", "settings", "versions", "strict"}
-    settings = {key: value for key, value in run.plan.items() if key not in told and value not in (None, [], "")}
+    text = {"schema", "version", "models", "names", "settings", "versions", "strict"}
+    settings = {key: value for key, value in run.plan.items() if key not in text and value not in (None, [], "")}
     nested = {key: run.plan[key] for key in ("settings", "versions") if isinstance(run.plan.get(key), dict)}
     for part in nested.values():
         settings |= {key: value for key, value in part.items() if not isinstance(value, dict) and value is not None}

@@ -12,7 +12,7 @@ import torch
 from attnviz.core.records import Kind
 from attnviz.report.core.document import FRAME_PX, STORED_VALUES, ClipView, Document, FrameMaps, SiteView
 from attnviz.report.core.map_view import MapView, colour_range
-from attnviz.report.kinds import Scene, tell
+from attnviz.report.kinds import RenderContext, render_kind
 from attnviz.report.kinds.base import array, small
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def describe(explanation: Explanation) -> Document:
     maps = sorted((_map(heatmap) for heatmap in explanation.heatmaps), key=lambda view: view.kind != "attention")
     height, width = explanation.pixels.shape[:2]
     picture = explanation.pixels if explanation.photo is None else explanation.photo
-    scene = Scene(explanation.records, picture, (height, width))
+    context = RenderContext(explanation.records, picture, (height, width))
     return Document(
         image=explanation.image,
         model=explanation.model,
@@ -38,7 +38,7 @@ def describe(explanation: Explanation) -> Document:
         pixels=explanation.pixels,
         photo=explanation.photo,
         maps=tuple(maps),
-        sites=tuple(_site(record, scene) for record in explanation.records),
+        sites=tuple(_site(record, context) for record in explanation.records),
         scores=explanation.scores,
         notes=explanation.notes,
         settings=dict(explanation.settings),
@@ -69,7 +69,7 @@ def _map(heatmap: Heatmap) -> MapView:
     return MapView(heatmap.name, heatmap.kind, heatmap.method, heatmap.source, values, low, high, signed, clipped)
 
 
-def _site(record: Record, scene: Scene) -> SiteView:
+def _site(record: Record, context: RenderContext) -> SiteView:
     g, site = record.g.detach().float().cpu(), record.site
     error = record.verify()
     return SiteView(
@@ -86,5 +86,5 @@ def _site(record: Record, scene: Scene) -> SiteView:
         high=float(g.max()),
         error=error,
         g=g[0].numpy() if g[0].numel() <= STORED_VALUES else None,
-        exhibits=tell(record, scene),
+        components=render_kind(record, context),
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cv2
 import numpy as np
 
-from attnviz.report.components import Still
+from attnviz.report.components import StaticImage
 from attnviz.report.core import glossary
 from attnviz.report.core.colours import lookup, overlay
 from attnviz.report.core.document import Document, channel_gates
@@ -49,7 +49,7 @@ def draw(document: Document) -> Figure:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    content: list[tuple[str, Sequence[MapView | Still | None]]] = [*bands_of(document), *own_terms(document)]
+    content: list[tuple[str, Sequence[MapView | StaticImage | None]]] = [*bands_of(document), *own_terms(document)]
     bands = [(header, shown, _rows(len(shown))) for header, shown in content]
     charts = bool(channel_gates(document)) or len(document.maps) > 1
     height = 0.34 + sum(_HEADER + rows * (tile + _UNDER) for _, _, (rows, _, tile) in bands) + _CHARTS * charts
@@ -64,8 +64,8 @@ def draw(document: Document) -> Figure:
             for index, one in enumerate(shown):
                 row, column = divmod(index, columns)
                 place = (_EDGE + column * (tile + _GAP), top + _HEADER + row * (tile + _UNDER), tile)
-                if isinstance(one, Still):
-                    _still(sheet, place, one)
+                if isinstance(one, StaticImage):
+                    _static_image(sheet, place, one)
                 else:
                     _tile(sheet, place, document, one)
             top += _HEADER + rows * (tile + _UNDER)
@@ -131,14 +131,16 @@ def _tile(sheet: _Sheet, place: tuple[float, float, float], document: Document, 
     _colour_bar(sheet.box(left, top + side + 0.05, side, 0.055), view)
 
 
-def _still(sheet: _Sheet, place: tuple[float, float, float], still: Still) -> None:
+def _static_image(sheet: _Sheet, place: tuple[float, float, float], static_image: StaticImage) -> None:
     left, top, side = place
     axis = sheet.box(left, top, side, side)
-    axis.imshow(still.pixels, interpolation="antialiased")
+    axis.imshow(static_image.pixels, interpolation="antialiased")
     axis.set_axis_off()
-    axis.set_title(cut(still.title), pad=3)
-    if still.note:
-        axis.text(0.5, -0.03, still.note, transform=axis.transAxes, ha="center", va="top", fontsize=6, color="0.35")
+    axis.set_title(cut(static_image.title), pad=3)
+    if static_image.note:
+        axis.text(
+            0.5, -0.03, static_image.note, transform=axis.transAxes, ha="center", va="top", fontsize=6, color="0.35"
+        )
 
 
 def _colour_bar(axis: Axes, view: MapView) -> None:

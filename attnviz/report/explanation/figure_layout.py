@@ -7,15 +7,15 @@ from itertools import takewhile
 
 import numpy as np
 
-from attnviz.report.components import Still
+from attnviz.report.components import StaticImage
 from attnviz.report.core import glossary
 from attnviz.report.core.colours import overlay
-from attnviz.report.core.document import ClipView, Document, shows_bounded_gate, stage_of
+from attnviz.report.core.document import ClipView, Document, backdrop_of, shows_bounded_gate
 from attnviz.report.core.formatting import number
 from attnviz.report.core.map_view import MapView
 
 MOST_ATTENTION_MAPS = 16
-MOST_STILLS = 8
+MOST_IMAGES = 8
 
 
 def bands_of(document: Document) -> list[tuple[str, list[MapView | None]]]:
@@ -35,31 +35,35 @@ def bands_of(document: Document) -> list[tuple[str, list[MapView | None]]]:
     return bands
 
 
-def own_terms(document: Document) -> list[tuple[str, list[Still]]]:
+def own_terms(document: Document) -> list[tuple[str, list[StaticImage]]]:
     """For each kind that has more to show than maps: the pictures of its last site."""
     last = {site.kind: site for site in document.sites}
-    stage, bands = stage_of(document), []
+    backdrop, bands = backdrop_of(document), []
     for kind, site in last.items():
-        stills = [still for exhibit in site.exhibits for still in exhibit.stills(stage)][:MOST_STILLS]
-        if stills:
-            bands.append((f"{glossary.kind(kind).title.capitalize()} at {site.name}", stills))
+        static_images = [
+            static_image for component in site.components for static_image in component.static_images(backdrop)
+        ][:MOST_IMAGES]
+        if static_images:
+            bands.append((f"{glossary.kind(kind).title.capitalize()} at {site.name}", static_images))
     return bands + ([] if document.clip is None else _frames(document.clip))
 
 
-def _frames(clip: ClipView) -> list[tuple[str, list[Still]]]:
-    """The map that an animation shows, over each of up to :data:`MOST_STILLS` frames."""
+def _frames(clip: ClipView) -> list[tuple[str, list[StaticImage]]]:
+    """The map that an animation shows, over each of up to :data:`MOST_IMAGES` frames."""
     maps = clip.best()
     if maps is None:
         return []
-    chosen = np.unique(np.linspace(0, len(clip.frames) - 1, min(MOST_STILLS, len(clip.frames))).round().astype(int))
-    stills = []
+    chosen = np.unique(np.linspace(0, len(clip.frames) - 1, min(MOST_IMAGES, len(clip.frames))).round().astype(int))
+    static_images = []
     for frame in chosen:
         note = f"{clip.weights[frame]:.3f}" if clip.weights.size else ""
         pixels = overlay(clip.frames[frame], maps.of(int(frame)), 0.6)
-        stills.append(Still(f"{clip.seconds[frame]:.2f} s", pixels, note))
+        static_images.append(StaticImage(f"{clip.seconds[frame]:.2f} s", pixels, note))
     title = glossary.method(maps.name).title if maps.kind == "attribution" else maps.name
     under = f"; under each its {clip.weighs}" if clip.weights.size else ""
-    return [(f"Frame by frame: {title}, on one scale from {number(maps.low)} to {number(maps.high)}{under}", stills)]
+    return [
+        (f"Frame by frame: {title}, on one scale from {number(maps.low)} to {number(maps.high)}{under}", static_images)
+    ]
 
 
 def chosen(maps: tuple[MapView, ...]) -> list[MapView]:

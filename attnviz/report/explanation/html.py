@@ -9,11 +9,11 @@ from typing import Any
 import cv2
 
 from attnviz.core.records import Score
-from attnviz.report.components import Exhibit, Stage
+from attnviz.report.components import Backdrop, Component
 from attnviz.report.components.base import name_of
 from attnviz.report.core import glossary
 from attnviz.report.core.colours import OPACITY, data_uri, gradient_css, jpeg_uri, overlay
-from attnviz.report.core.document import ClipView, Document, SiteView, stage_of
+from attnviz.report.core.document import ClipView, Document, SiteView, backdrop_of
 from attnviz.report.core.formatting import number, scale_ends
 from attnviz.report.core.map_view import CLIP_PERCENTILE
 from attnviz.report.core.templating import template
@@ -132,19 +132,23 @@ def _cell(score: Score | None, digits: int = 2) -> dict[str, str]:
 
 def _kinds(document: Document) -> list[dict[str, Any]]:
     """Each kind of attention, in the order of the forward pass, with what its sites put on display."""
-    stage = stage_of(document)
+    backdrop = backdrop_of(document)
     kinds: dict[str, dict[str, Any]] = {}
     for place, site in enumerate(document.sites, 1):
-        if site.exhibits:
+        if site.components:
             kind = kinds.setdefault(site.kind, {"name": site.kind, "meaning": glossary.kind(site.kind), "sites": []})
-            shown = [_exhibit(exhibit, stage) for exhibit in site.exhibits]
-            kind["sites"].append({**_site(site, document), "id": f"site-{place}", "exhibits": shown})
+            shown = [_component(component, backdrop) for component in site.components]
+            kind["sites"].append({**_site(site, document), "id": f"site-{place}", "components": shown})
     return list(kinds.values())
 
 
-def _exhibit(exhibit: Exhibit, stage: Stage) -> dict[str, Any]:
-    facts = {"template": f"components/{name_of(exhibit)}.html.j2", "title": exhibit.title, "caption": exhibit.caption}
-    return facts | exhibit.view(stage)
+def _component(component: Component, backdrop: Backdrop) -> dict[str, Any]:
+    facts = {
+        "template": f"components/{name_of(component)}.html.j2",
+        "title": component.title,
+        "caption": component.caption,
+    }
+    return facts | component.view(backdrop)
 
 
 def _clip(clip: ClipView) -> dict[str, Any]:

@@ -21,10 +21,14 @@ from attnviz.core.arrays import Array
 from attnviz.core.explanation_results import Prediction
 from attnviz.core.records import Score
 from attnviz.errors import DataError
-from attnviz.report.components import EXHIBITS, Exhibit
+from attnviz.report.components import COMPONENTS, Component
 from attnviz.report.components.base import name_of
 from attnviz.report.core.document import SCHEMA, VERSION, ClipView, Document, FrameMaps, SiteView
 from attnviz.report.core.map_view import MapView
+
+_NAME = "exhibit"
+_WRITTEN_AS = {"components": "exhibits"}
+"""Keys of version 1 of the file that are no longer the names of the fields."""
 
 
 def dump(document: Document, *, arrays: bool = True) -> dict[str, Any]:
@@ -41,7 +45,9 @@ def dump(document: Document, *, arrays: bool = True) -> dict[str, Any]:
         if document.clip is not None:
             clip = {key: value for key, value in plain["clip"].items() if key not in {"frames", "maps"}}
             plain["clip"] = {**clip, "weights": document.clip.weights.tolist()}
-        plain["sites"] = [{k: v for k, v in site.items() if k not in {"g", "exhibits"}} for site in plain["sites"]]
+        plain["sites"] = [
+            {k: v for k, v in site.items() if k not in {"g", _WRITTEN_AS["components"]}} for site in plain["sites"]
+        ]
     return {"schema": SCHEMA, "version": VERSION, **plain}
 
 
@@ -94,16 +100,17 @@ def _clip(one: dict[str, Any]) -> ClipView:
 
 def _site(one: dict[str, Any]) -> SiteView:
     g = None if one["g"] is None else _array(one["g"])
-    exhibits = tuple(_exhibit(exhibit) for exhibit in one.get("exhibits", []))
-    return SiteView(**{**one, "shape": tuple(one["shape"]), "g": g, "exhibits": exhibits})
+    components = tuple(_component(component) for component in one.get(_WRITTEN_AS["components"], []))
+    one = {key: value for key, value in one.items() if key != _WRITTEN_AS["components"]}
+    return SiteView(**{**one, "shape": tuple(one["shape"]), "g": g, "components": components})
 
 
-def _exhibit(one: dict[str, Any]) -> Exhibit:
-    """An exhibit from its fields; a class that holds more than numbers, texts and arrays says how by ``restored``."""
-    kind = EXHIBITS[one["exhibit"]]
-    values = {key: _restored(value) for key, value in one.items() if key != "exhibit"}
-    exhibit: Exhibit = getattr(kind, "restored", kind)(**values)
-    return exhibit
+def _component(one: dict[str, Any]) -> Component:
+    """A component from its fields. A class with other fields than numbers, texts and arrays has ``restored``."""
+    kind = COMPONENTS[one[_NAME]]
+    values = {key: _restored(value) for key, value in one.items() if key != _NAME}
+    component: Component = getattr(kind, "restored", kind)(**values)
+    return component
 
 
 def _restored(value: Any) -> Any:
@@ -120,8 +127,10 @@ def _score(one: dict[str, Any]) -> Score:
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value):
-        named = {"exhibit": name_of(value)} if type(value) in EXHIBITS.entries().values() else {}  # type: ignore[arg-type]
-        return named | {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
+        named = {_NAME: name_of(value)} if type(value) in COMPONENTS.entries().values() else {}  # type: ignore[arg-type]
+        return named | {
+            _WRITTEN_AS.get(item.name, item.name): _plain(getattr(value, item.name)) for item in fields(value)
+        }
     if isinstance(value, np.ndarray):
         little = np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
         text = base64.b64encode(little.tobytes()).decode("ascii")

@@ -16,14 +16,14 @@ from attnviz.core.registry import Registry
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from attnviz.report.components import Exhibit
+    from attnviz.report.components import Component
 
 SMALL_PX = 28
 """Small pictures have at most this many values along a side: more is not seen at their size."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Scene:
+class RenderContext:
     """What is known beside the record.
 
     Attributes:
@@ -41,20 +41,20 @@ class Scene:
         return sum(one.site.kind is record.site.kind for one in self.records)
 
 
-Language = Callable[[Record, Scene], "Sequence[Exhibit]"]
+KindRenderer = Callable[[Record, RenderContext], "Sequence[Component]"]
 
-LANGUAGES: Registry[Language] = Registry("language of the report", home="attnviz.report.kinds")
-
-
-def language(kind: Kind) -> Callable[[Language], Language]:
-    """Decorator that enters the language of a kind in :data:`LANGUAGES`."""
-    return LANGUAGES.register(kind.value)
+KIND_RENDERERS: Registry[KindRenderer] = Registry("language of the report", home="attnviz.report.kinds")
 
 
-def tell(record: Record, scene: Scene) -> tuple[Exhibit, ...]:
+def kind_renderer(kind: Kind) -> Callable[[KindRenderer], KindRenderer]:
+    """Decorator that enters the language of a kind in :data:`KIND_RENDERERS`."""
+    return KIND_RENDERERS.register(kind.value)
+
+
+def render_kind(record: Record, context: RenderContext) -> tuple[Component, ...]:
     """What is put on display for one record; nothing for a kind whose language is not known."""
     kind = record.site.kind.value
-    return tuple(LANGUAGES[kind](record, scene)) if kind in LANGUAGES else ()
+    return tuple(KIND_RENDERERS[kind](record, context)) if kind in KIND_RENDERERS else ()
 
 
 def array(values: Tensor) -> Array:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from attnviz.core.records import Kind, Record
-from attnviz.report.components import Bars, Exhibit, Profile
-from attnviz.report.kinds.base import Scene, array, language
+from attnviz.report.components import Bars, Component, Profile
+from attnviz.report.kinds.base import RenderContext, array, kind_renderer
 
 
-@language(Kind.BRANCH)
-def branch(record: Record, scene: Scene) -> Sequence[Exhibit]:
+@kind_renderer(Kind.BRANCH)
+def branch(record: Record, context: RenderContext) -> Sequence[Component]:
     """The mean weight of each branch, then the weights of all channels, branch under branch."""
     weights = array(record.g[0])
     names = tuple(f"branch {index + 1}" for index in range(len(weights)))

@@ -8,16 +8,16 @@ import numpy as np
 
 from attnviz.core.arrays import Array
 from attnviz.core.records import Kind, Record
-from attnviz.report.components import Exhibit, Pictures, Profile
+from attnviz.report.components import Component, Pictures, Profile
 from attnviz.report.core.formatting import number
-from attnviz.report.kinds.base import Scene, array, feature_maps, language, small
+from attnviz.report.kinds.base import RenderContext, array, feature_maps, kind_renderer, small
 
 SHOWN = 6
 """Feature maps at either end."""
 
 
-@language(Kind.CHANNEL)
-def channel(record: Record, scene: Scene) -> Sequence[Exhibit]:
+@kind_renderer(Kind.CHANNEL)
+def channel(record: Record, context: RenderContext) -> Sequence[Component]:
     """The sorted gates, then the feature maps of the most and of the least open channels, before the gate."""
     gates = array(record.g[0])
     profile = Profile(

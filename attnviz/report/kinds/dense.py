@@ -9,15 +9,15 @@ import numpy as np
 
 from attnviz.core.arrays import Array
 from attnviz.core.records import Kind, Record
-from attnviz.report.components import Exhibit, Pictures
-from attnviz.report.kinds.base import SMALL_PX, Scene, array, language, small
+from attnviz.report.components import Component, Pictures
+from attnviz.report.kinds.base import SMALL_PX, RenderContext, array, kind_renderer, small
 
 GROUPS = 6
 _ROUNDS = (cv2.TERM_CRITERIA_MAX_ITER + cv2.TERM_CRITERIA_EPS, 50, 1e-6)
 
 
-@language(Kind.DENSE)
-def dense(record: Record, scene: Scene) -> Sequence[Exhibit]:
+@kind_renderer(Kind.DENSE)
+def dense(record: Record, context: RenderContext) -> Sequence[Component]:
     """The mean gate of each group of channels whose maps look alike, largest group first."""
     g = array(record.g[0])
     labels = groups(small(g).reshape(len(g), -1), GROUPS)

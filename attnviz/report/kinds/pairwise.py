@@ -9,8 +9,8 @@ import numpy as np
 
 from attnviz.core.arrays import Array
 from attnviz.core.records import Kind, Record
-from attnviz.report.components import Exhibit, Pictures, Queries
-from attnviz.report.kinds.base import SMALL_PX, Scene, array, language, small
+from attnviz.report.components import Component, Pictures, Queries
+from attnviz.report.kinds.base import SMALL_PX, RenderContext, array, kind_renderer, small
 
 PAGE_VALUES = 6_400_000
 """Numbers that all pairwise sites of a page share, one byte each before they are packed.
@@ -26,17 +26,17 @@ MOST_TOKENS = 4
 _MATRIX_PX = 96
 
 
-@language(Kind.PAIRWISE)
-def pairwise(record: Record, scene: Scene) -> Sequence[Exhibit]:
+@kind_renderer(Kind.PAIRWISE)
+def pairwise(record: Record, context: RenderContext) -> Sequence[Component]:
     """Queries to choose from; where it is not known where queries and keys stand, the matrix."""
     laid, layout = laid_keys(record), record.site.layout
     if laid is None or layout is None or layout.queries is None:
         return [_matrix(record)]
     received = laid[0].mean((0, 1))[None]
-    told = "What each place gives, mean over all queries and heads."
+    text = "What each place gives, mean over all queries and heads."
     return [
-        _queries(record, scene, *laid),
-        Pictures("What is looked at on the whole", told, ("mean over queries",), received, over=True),
+        _queries(record, context, *laid),
+        Pictures("What is looked at on the whole", text, ("mean over queries",), received, over=True),
     ]
 
 
@@ -104,9 +104,9 @@ def _offered(places: Array, grid: tuple[int, int, int], most: int) -> tuple[Arra
     return np.array(indices, int), np.array(spots, np.float32).reshape(-1, 2)
 
 
-def _queries(record: Record, scene: Scene, maps: Array, nowhere: Array) -> Queries:
+def _queries(record: Record, context: RenderContext, maps: Array, nowhere: Array) -> Queries:
     layout: Any = record.site.layout
-    room = PAGE_VALUES // scene.alike(record)
+    room = PAGE_VALUES // context.alike(record)
     places = maps.shape[2] * maps.shape[3]
     everywhere = layout.queries.places.numpy()
     grid = layout.queries.grid
@@ -138,30 +138,30 @@ def _name(number: int, spot: Array, grid: tuple[int, int, int], prefix: int) -> 
 
 def _caption(left: int, windows: int, heads: int, keys: tuple[int, int, int], shape: tuple[int, ...]) -> str:
     """What is seen, and what was left out."""
-    told = [
+    text = [
         "Choose a query: click on the photograph, or use the arrow keys. Bright places give most to it; each map has "
         "its own scale from 0."
     ]
     if windows > 1:
-        told.append(f"A query sees its own window alone, one of {windows}.")
+        text.append(f"A query sees its own window alone, one of {windows}.")
     if keys[0] > 1:
-        told.append(f"Queries are of the first frame; keys of all {keys[0]} frames are summed.")
+        text.append(f"Queries are of the first frame; keys of all {keys[0]} frames are summed.")
     if left > 0:
-        told.append(f"To keep the page small, {left} queries between those offered are left out.")
+        text.append(f"To keep the page small, {left} queries between those offered are left out.")
     if heads > 1:
-        told.append(f"The {heads} heads are shown by their mean.")
+        text.append(f"The {heads} heads are shown by their mean.")
     if tuple(keys[1:]) != tuple(shape):
-        told.append(f"Keys, {keys[1]} × {keys[2]}, are summed to {shape[0]} × {shape[1]}.")
-    told.append("Values are rounded to 256 steps on the page.")
-    return " ".join(told)
+        text.append(f"Keys, {keys[1]} × {keys[2]}, are summed to {shape[0]} × {shape[1]}.")
+    text.append("Values are rounded to 256 steps on the page.")
+    return " ".join(text)
 
 
 def _matrix(record: Record) -> Pictures:
     """Queries by keys, mean over heads, for a map whose places are not known."""
     g = array(record.g[0]).mean(0)
     size = f"{g.shape[0]} × {g.shape[1]}"
-    told = "Rows are queries, columns keys; mean over heads. Where they stand on the photograph is not known"
-    told += ", or they are no places but channels."
+    text = "Rows are queries, columns keys; mean over heads. Where they stand on the photograph is not known"
+    text += ", or they are no places but channels."
     if len(record.g) > 1:
-        told += f" The first of {len(record.g)} maps."
-    return Pictures("Queries by keys", told, (size,), small(g[None], _MATRIX_PX))
+        text += f" The first of {len(record.g)} maps."
+    return Pictures("Queries by keys", text, (size,), small(g[None], _MATRIX_PX))

@@ -8,15 +8,15 @@ import numpy as np
 
 from attnviz.core.arrays import Array
 from attnviz.core.records import Kind, Record
-from attnviz.report.components import Bars, Exhibit, Pictures, Profile
-from attnviz.report.kinds.base import Scene, array, language
+from attnviz.report.components import Bars, Component, Pictures, Profile
+from attnviz.report.kinds.base import RenderContext, array, kind_renderer
 from attnviz.report.kinds.pairwise import laid_keys
 
 MOST_HEADS = 6
 
 
-@language(Kind.POOLING)
-def pooling(record: Record, scene: Scene) -> Sequence[Exhibit]:
+@kind_renderer(Kind.POOLING)
+def pooling(record: Record, context: RenderContext) -> Sequence[Component]:
     """The weights on the photograph, head by head; where it is not known where they stand, sorted."""
     laid = laid_keys(record)
     weights = array(record.g[0])
@@ -30,12 +30,12 @@ def pooling(record: Record, scene: Scene) -> Sequence[Exhibit]:
     heads = tuple(f"head {index + 1}" for index in range(min(MOST_HEADS, len(maps))))
     names, shown = (("all positions",), maps) if len(maps) == 1 else (("mean over heads", *heads), _with_mean(maps))
     left = f" {len(maps) - MOST_HEADS} more heads are left out." if len(maps) > MOST_HEADS else ""
-    exhibits: list[Exhibit] = [
+    components: list[Component] = [
         Pictures("What makes up the context", f"The share that each place gives.{left}", names, shown, over=True)
     ]
     if lost.max() > 0:
-        exhibits.append(Bars("From tokens that stand nowhere", "Mean over heads.", ("share",), lost.mean()[None]))
-    return exhibits
+        components.append(Bars("From tokens that stand nowhere", "Mean over heads.", ("share",), lost.mean()[None]))
+    return components
 
 
 def _with_mean(maps: Array) -> Array:

@@ -13,8 +13,8 @@ from torch import Tensor
 from attnviz.core.arrays import Array
 from attnviz.core.records import Kind, Record
 from attnviz.ops import bilinear_splat
-from attnviz.report.components import Exhibit, Level, Outline, Pictures, Points, Views
-from attnviz.report.kinds.base import SMALL_PX, Scene, array, language, small
+from attnviz.report.components import Component, Level, Outline, Pictures, Points, Views
+from attnviz.report.kinds.base import SMALL_PX, RenderContext, array, kind_renderer, small
 
 DEPTH = 3
 """Layers that points are followed back through, as in the figure of the paper (Dai et al. 2017, figure 6)."""
@@ -23,29 +23,29 @@ _VIEW_PX, _MESH = 448, 8
 _ASPECT = 1.5
 
 
-@language(Kind.SAMPLING)
-def sampling(record: Record, scene: Scene) -> Sequence[Exhibit]:
+@kind_renderer(Kind.SAMPLING)
+def sampling(record: Record, context: RenderContext) -> Sequence[Component]:
     """One point for each output: the outline of what is read, and the view that results; several: the points.
 
     Then how much each place is read.
     """
-    reading = read(record, scene.size)
+    reading = read(record, context.size)
     if reading is None:
         return []
-    exhibits: list[Exhibit] = []
+    components: list[Component] = []
     if reading.is_plane and reading.points.shape[0] == 1:
-        exhibits += [_outline(reading), _resampled(reading, scene)]
+        components += [_outline(reading), _resampled(reading, context)]
     elif reading.is_plane:
-        exhibits.append(Points(*_told(record, scene), _chain(record, scene)))
-    told = "Every point leaves its weight on the four places around it (the adjoint of bilinear reading)."
+        components.append(Points(*_told(record, context), _chain(record, context)))
+    text = "Every point leaves its weight on the four places around it (the adjoint of bilinear reading)."
     if reading.points.shape[0] > 1:
-        told += " A border is reached by fewer points, whatever they follow."
+        text += " A border is reached by fewer points, whatever they follow."
     lost = reading.lost
     if lost > 0.005:
-        told += f" {lost:.0%} of the weight falls outside, where nothing is read."
+        text += f" {lost:.0%} of the weight falls outside, where nothing is read."
     density = small(array(reading.density)[None], 2 * SMALL_PX)
-    exhibits.append(Pictures("How much each place is read", told, ("read density",), density, over=True))
-    return exhibits
+    components.append(Pictures("How much each place is read", text, ("read density",), density, over=True))
+    return components
 
 
 class Reading(NamedTuple):
@@ -118,10 +118,10 @@ def _outline(reading: Reading) -> Outline:
     edge = np.concatenate([corners[0], corners[1:, -1], corners[-1, -2::-1], corners[-2:0:-1, 0]])
     mesh = np.concatenate([corners[1:-1], corners[:, 1:-1].swapaxes(0, 1)])
     spread = np.abs(edge - 0.5).max()
-    told = "The output is read from inside the outline: its upper left corner from the outline's."
+    text = "The output is read from inside the outline: its upper left corner from the outline's."
     if spread < 0.6 and np.abs(corners - _at_identity()).max() < 0.02:
-        told += " Here that is nearly the whole input as it is."
-    return Outline("Where it reads", told, edge.astype(np.float32), mesh.astype(np.float32))
+        text += " Here that is nearly the whole input as it is."
+    return Outline("Where it reads", text, edge.astype(np.float32), mesh.astype(np.float32))
 
 
 def _at_identity() -> Array:
@@ -143,38 +143,38 @@ def _at(grid: Array, rows: Array, columns: Array) -> Array:
     return laid
 
 
-def _resampled(reading: Reading, scene: Scene) -> Views:
+def _resampled(reading: Reading, context: RenderContext) -> Views:
     """The photograph read at the points: bilinear, grey outside."""
     grid = reading.shares[0]
     places = [(np.arange(_VIEW_PX) + 0.5) * n / _VIEW_PX - 0.5 for n in grid.shape[:2]]
     shares = _at(grid, places[0][:, None], places[1][None, :]).astype(np.float32)
-    height, width = scene.picture.shape[:2]
+    height, width = context.picture.shape[:2]
     view = cv2.remap(
-        scene.picture, shares[..., 0] * width - 0.5, shares[..., 1] * height - 0.5, cv2.INTER_LINEAR,
+        context.picture, shares[..., 0] * width - 0.5, shares[..., 1] * height - 0.5, cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT, borderValue=(128, 128, 128),
     )  # fmt: skip
-    told = (
+    text = (
         "The photograph read at the same points. Maps of layers after this one lie on this view, not on the photograph."
     )
-    return Views("What it sees then", told, ("resampled view",), np.asarray(view)[None])
+    return Views("What it sees then", text, ("resampled view",), np.asarray(view)[None])
 
 
-def _told(record: Record, scene: Scene) -> tuple[str, str]:
-    count = len(_before(record, scene))
-    told = "Choose an output position: click on the photograph, or use the arrow keys. Larger dots count more."
+def _told(record: Record, context: RenderContext) -> tuple[str, str]:
+    count = len(_before(record, context))
+    text = "Choose an output position: click on the photograph, or use the arrow keys. Larger dots count more."
     if count > 1:
-        told += (
+        text += (
             f" Yellow is read by this layer; each further colour by the layer before it, at the places just read: "
             f"{count} layers in all."
         )
-    return "What each output position reads", told
+    return "What each output position reads", text
 
 
-def _before(record: Record, scene: Scene) -> list[Record]:
+def _before(record: Record, context: RenderContext) -> list[Record]:
     """The record and those of the sampling sites before it that read several points for each output, nearest first."""
     chain: list[Record] = []
-    for one in scene.records:
-        reading = read(one, scene.size) if one.site.kind is Kind.SAMPLING else None
+    for one in context.records:
+        reading = read(one, context.size) if one.site.kind is Kind.SAMPLING else None
         if reading is not None and reading.is_plane and reading.points.shape[0] > 1:
             chain.append(one)
         if one is record:
@@ -182,10 +182,10 @@ def _before(record: Record, scene: Scene) -> list[Record]:
     return chain[::-1][:DEPTH]
 
 
-def _chain(record: Record, scene: Scene) -> tuple[Level, ...]:
+def _chain(record: Record, context: RenderContext) -> tuple[Level, ...]:
     levels = []
-    for one in _before(record, scene):
-        reading = read(one, scene.size)
+    for one in _before(record, context):
+        reading = read(one, context.size)
         if reading is not None:
             levels.append(_level(one.name, reading))
     return tuple(levels)

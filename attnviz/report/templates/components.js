@@ -178,11 +178,11 @@
     const start = async () => {
       if (!details.open || figure.dataset.ready) return;
       figure.dataset.ready = "soon";
-      await makers[figure.dataset.exhibit](figure);
+      await makers[figure.dataset.component](figure);
       figure.dataset.ready = "yes";
     };
     details.addEventListener("toggle", start);
     start();
   }
-  for (const picture of document.querySelectorAll(".exhibit .linked")) cursor.link(picture);
+  for (const picture of document.querySelectorAll(".component .linked")) cursor.link(picture);
 })();

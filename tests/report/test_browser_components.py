@@ -1,4 +1,4 @@
-"""Exhibits in a real browser: a query and an output position are chosen by pointer and by keyboard."""
+"""Components in a real browser: a query and an output position are chosen by pointer and by keyboard."""
 
 from dataclasses import replace
 
@@ -60,8 +60,8 @@ def address(explanation, tmp_path_factory):
     points = Points("What each output reads", "Choose.", (level("b"), level("a")))
     first, second, *rest = document.sites
     sites = (
-        replace(first, kind="pairwise", exhibits=(queries(),)),
-        replace(second, kind="sampling", exhibits=(points, outline)),
+        replace(first, kind="pairwise", components=(queries(),)),
+        replace(second, kind="sampling", components=(points, outline)),
         *rest,
     )
     html.write(replace(document, sites=sites, clip=clip()), path)
@@ -83,7 +83,7 @@ class Pad:
     """A photograph to choose on."""
 
     def __init__(self, reader, name):
-        self.reader, self.box = reader, f'[data-exhibit="{name}"]'
+        self.reader, self.box = reader, f'[data-component="{name}"]'
 
     @property
     def now(self):
@@ -179,29 +179,29 @@ def test_a_closed_site_is_unpacked_when_it_is_opened(reader):
     tab = reader.tab
     tab.evaluate("document.querySelectorAll('details.site').forEach(d => { d.open = false; })")
     tab.reload()
-    tab.eval_on_selector('[data-exhibit="queries"]', "e => { e.closest('details').open = true; }")
-    expect(tab.locator('[data-exhibit="queries"]')).to_have_attribute("data-ready", "yes")
+    tab.eval_on_selector('[data-component="queries"]', "e => { e.closest('details').open = true; }")
+    expect(tab.locator('[data-component="queries"]')).to_have_attribute("data-ready", "yes")
     assert Pad(reader, "queries").now.startswith("Query: class token")
 
 
 def test_an_outline_beyond_the_photograph_is_drawn_whole(reader):
-    box = reader.tab.get_attribute('[data-exhibit="outline"] svg', "viewBox")
+    box = reader.tab.get_attribute('[data-component="outline"] svg', "viewBox")
     left, top, side, _ = map(float, box.split())
     assert (left, left + side) == (0, 1200)
     assert top <= 0
-    assert "Where it leaves the photograph" in reader.tab.text_content('[data-exhibit="outline"]')
+    assert "Where it leaves the photograph" in reader.tab.text_content('[data-component="outline"]')
 
 
 @pytest.mark.parametrize("reader", [{"java_script_enabled": False}], indirect=True)
 def test_without_scripts_the_first_query_is_a_picture(reader):
-    assert reader.tab.is_visible('[data-exhibit="queries"] .fallback')
-    assert not reader.tab.is_visible('[data-exhibit="queries"] .pad')
+    assert reader.tab.is_visible('[data-component="queries"] .fallback')
+    assert not reader.tab.is_visible('[data-component="queries"] .pad')
 
 
 @pytest.mark.parametrize("reader", [{"viewport": {"width": 360, "height": 740}}], indirect=True)
 def test_on_a_phone_nothing_is_wider_than_the_screen(reader):
     assert reader.tab.evaluate("document.documentElement.scrollWidth") == 360
-    assert reader.tab.locator('[data-exhibit="queries"] .pad').bounding_box()["width"] > 280
+    assert reader.tab.locator('[data-component="queries"] .pad').bounding_box()["width"] > 280
 
 
 def test_every_control_has_an_accessible_name(reader):
@@ -227,13 +227,13 @@ def test_an_animation_can_be_stopped_and_stands_still_for_those_who_asked_for_ca
     assert kind() == ("data:image/jpeg" if moving else "data:image/gif")
 
 
-def test_axe_finds_nothing_in_exhibits(reader):
+def test_axe_finds_nothing_in_components(reader):
     reader.tab.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
     assert reader.faults() == []
 
 
-def test_pointing_at_an_exhibit_marks_the_same_place_on_the_maps(reader):
-    reader.tab.locator('[data-exhibit="queries"] .pad').hover(position={"x": 50, "y": 50})
+def test_pointing_at_an_component_marks_the_same_place_on_the_maps(reader):
+    reader.tab.locator('[data-component="queries"] .pad').hover(position={"x": 50, "y": 50})
     assert not reader.tab.eval_on_selector("#stage .mark", "e => e.hidden")
 
 

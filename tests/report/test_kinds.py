@@ -1,4 +1,4 @@
-"""Each kind of attention in its own words: from a record to exhibits, with numbers worked by hand."""
+"""Each kind of attention in its own words: from a record to components, with numbers worked by hand."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ from attnviz.recording import capture
 from attnviz.report import describe
 from attnviz.report.components import Bars, Outline, Pictures, Points, Profile, Queries, Strip, Views
 from attnviz.report.explanation import html, json_file
-from attnviz.report.kinds import Scene, tell
+from attnviz.report.kinds import RenderContext, render_kind
 from attnviz.report.kinds.dense import groups
 from attnviz.report.kinds.pairwise import PAGE_VALUES
 from attnviz.tracing import Gate, find_attention
@@ -35,7 +35,7 @@ def record(kind, g, x, use=None, layout=None, module="m"):
 
 
 def told(one: Record, others: Sequence[Record] = (), size=(64, 64)):
-    return tell(one, Scene((*others, one), PICTURE, size))
+    return render_kind(one, RenderContext((*others, one), PICTURE, size))
 
 
 class TestGates:
@@ -67,8 +67,8 @@ class TestGates:
         assert profile.unit == "places"
 
     def test_a_flat_mask_dims_nothing(self):
-        exhibits = told(record(Kind.SPATIAL, torch.full((1, 2, 2), 0.5), torch.rand(1, 3, 2, 2)))
-        assert not any(isinstance(one, Views) for one in exhibits)
+        components = told(record(Kind.SPATIAL, torch.full((1, 2, 2), 0.5), torch.rand(1, 3, 2, 2)))
+        assert not any(isinstance(one, Views) for one in components)
 
     def test_channels_of_a_dense_gate_are_grouped_by_pattern_and_not_by_size(self):
         left = np.float32([[1, 0], [1, 0]])
@@ -299,8 +299,8 @@ def test_every_network_is_told_and_comes_back_from_the_file(name, tmp_path):
     document = describe(explanation)
     assert document.sites
     for site in document.sites:
-        assert site.exhibits, site.kind
-        assert all(one.title and one.caption for one in site.exhibits)
+        assert site.components, site.kind
+        assert all(one.title and one.caption for one in site.components)
     json_file.write(document, tmp_path / "e.json")
     text = html.render(document)
     assert html.render(json_file.load(tmp_path / "e.json")) == text

@@ -18,6 +18,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from attnviz._compat import safe_softmax
 from attnviz.errors import CaptureError
 
 Index: TypeAlias = "int | slice | Tensor | list[int]"
@@ -58,7 +59,7 @@ class Scores:
     def rows(self, queries: Index = slice(None)) -> Tensor:
         """The rows of some queries: ``(N, heads, R, K)``, which sum to 1, and to 0 for a query that sees no key."""
         scores = self._scores(_several(queries, self.query.shape[-2], "queries"))
-        return canonical(scores.softmax(-1) if self.mask is None else torch._safe_softmax(scores, -1), self.heads)
+        return canonical(scores.softmax(-1) if self.mask is None else safe_softmax(scores, -1), self.heads)
 
     def log_sum_exp(self) -> Tensor:
         r""":math:`\ell_q` of every query: ``(N, heads, Q)``, from blocks of rows."""

@@ -36,7 +36,7 @@ def borrowed(model: nn.Module) -> Iterator[None]:
         undo.enter_context(torch.inference_mode(mode=False))
         undo.enter_context(torch.enable_grad())
         if any(path.endswith("_orig_mod") for path in paths):
-            undo.enter_context(torch.compiler.set_stance("force_eager"))  # hooks and flags are seen by eager code alone
+            undo.enter_context(torch.compiler.set_stance("force_eager"))  # hooks and flags act on eager code only
         try:
             for part in trained:
                 part.training = False

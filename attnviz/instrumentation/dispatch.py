@@ -6,17 +6,18 @@ every operation of such a module, and so looks at its name and at little else.
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections import defaultdict
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from attnviz._compat import function_mode_depth
 from attnviz.core.records import Site
 from attnviz.instrumentation.adapters import adapters
 from attnviz.instrumentation.forward_wrapper import Forward
@@ -96,7 +97,7 @@ class _Frame:
         if around is not None and not around.interesting <= hooked.interesting:
             self.interesting |= around.interesting
         self.is_active, self.has_mode = is_active, False
-        self.modes = torch._C._len_torch_function_stack()
+        self.modes = function_mode_depth()
 
     def count(self, name: str) -> int:
         """Which operation of that name this is."""
@@ -105,8 +106,18 @@ class _Frame:
         return position
 
 
-# Functions that an ear passes on unseen, for each set of names that it looks at: most of what it hears.
-_PASSED: defaultdict[frozenset[str], set[Callable[..., Any]]] = defaultdict(set)
+_MOST_FUNCTIONS = 1024
+
+
+@functools.lru_cache(maxsize=64)
+def _ignored_functions(_interesting: frozenset[str]) -> set[Callable[..., Any]]:
+    """Functions that an interceptor need not look up by name, for each set of names: most of what it receives."""
+    return set()
+
+
+def _is_reusable(func: Callable[..., Any]) -> bool:
+    """Whether a function can be remembered: it holds no tensors, as a closure or a bound method of a user can."""
+    return not isinstance(func, types.MethodType) and getattr(func, "__closure__", None) is None
 
 
 class OpInterceptor(TorchFunctionMode):
@@ -122,7 +133,7 @@ class OpInterceptor(TorchFunctionMode):
         super().__init__()
         self.frames: list[_Frame] = []
         self.is_disabled = self.is_on = self._is_patched = False
-        self._passed: set[Callable[..., Any]] = set()
+        self._ignored: set[Callable[..., Any]] = set()
 
     def run(
         self, module: nn.Module, hooked: HookedSites, forward: Forward, args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -132,7 +143,7 @@ class OpInterceptor(TorchFunctionMode):
         # Children were seen in eval mode: in training others may run.
         frame = _Frame(hooked, around, is_active=self.is_on or hooked.start is None or module.training)
         self.frames.append(frame)
-        self._passed = _PASSED[frame.interesting]
+        self._ignored = _ignored_functions(frame.interesting)
         try:
             if self.is_on:
                 return forward(*args, **kwargs)
@@ -147,7 +158,7 @@ class OpInterceptor(TorchFunctionMode):
                 self.is_on = False
                 self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             if around is not None:
-                self._passed = _PASSED[around.interesting]
+                self._ignored = _ignored_functions(around.interesting)
 
     def _run_patched(self, forward: Forward, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Hear calls that are stood in front of."""
@@ -171,7 +182,7 @@ class OpInterceptor(TorchFunctionMode):
             return
         awaited, counts = frame.hooked.start
         # A mode that the model began before and ends later would end ours in its place.
-        if awaited is child and torch._C._len_torch_function_stack() == frame.modes:
+        if awaited is child and function_mode_depth() == frame.modes:
             frame.counts.update((name, counts.get(name, 0)) for name in frame.counts)
             frame.is_active = True
             if not self.is_on:
@@ -186,13 +197,14 @@ class OpInterceptor(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        if func in self._passed or self.is_disabled:
+        if func in self._ignored or self.is_disabled:
             return func(*args, **kwargs) if kwargs else func(*args)
         return self._dispatch(name_of(func), func, args, kwargs or {})
 
     def _dispatch(self, name: str, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         if name not in self.frames[-1].interesting:
-            self._passed.add(func)
+            if len(self._ignored) < _MOST_FUNCTIONS and _is_reusable(func):
+                self._ignored.add(func)
             return func(*args, **kwargs)
         if self.is_on and name in adapters():  # what was stood in front of is no adapter's
             with self:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attnviz._compat import graph_task_id
 from attnviz.core.attention_scores import Scores
 from attnviz.core.records import Operand, Site
 
@@ -134,4 +135,4 @@ def _is_in_place(func: Callable[..., Any]) -> bool:
 
 def _in_backward() -> bool:
     """Whether a backward pass is running: what happens again for a checkpoint was seen before."""
-    return bool(torch._C._current_graph_task_id() != -1)
+    return graph_task_id() != -1

@@ -5,10 +5,10 @@ One set of operators, with kernels for CPUs (C++) and GPUs (Triton) and a refere
 """
 
 from attnviz.ops.functional import bilinear_splat, deform_conv2d, deform_sample, ms_deform_attn
+from attnviz.ops.kernel_status import kernels, self_test
 from attnviz.ops.modules import DeformConv2d, MSDeformAttn
 from attnviz.ops.native import use_kernel
 from attnviz.ops.replace import replace_deform_conv
-from attnviz.ops.self_test import kernels, self_test
 
 __all__ = [
     "DeformConv2d",

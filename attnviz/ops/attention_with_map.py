@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from attnviz._compat import safe_softmax
 from attnviz.ops import native
 from attnviz.ops.dispatcher_bypass import is_direct
 from attnviz.ops.geometry import remembered
@@ -50,7 +51,7 @@ def softmax_attention(
         # The product would copy keys that it gets transposed.
         key = key.contiguous() if query.shape[-2] < key.shape[-2] else key
         scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.mT
-        g = scores.softmax(-1) if mask is None else torch._safe_softmax(scores + mask, -1)
+        g = scores.softmax(-1) if mask is None else safe_softmax(scores + mask, -1)
         return g, g @ value
     call, of_g, of_y, steps = plan
     g = torch.empty(of_g, dtype=torch.float32, device="cpu")

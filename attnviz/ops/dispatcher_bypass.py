@@ -1,8 +1,8 @@
-"""Whether a call may go straight to the CPU's kernels, past PyTorch's dispatcher.
+"""Whether a call can go straight to the CPU kernels, past PyTorch's dispatcher.
 
 An operator that is registered from Python passes through Python twice on its way through the dispatcher, which takes
-longer than a small call's kernel. It is left out where nobody could tell: tensors of no special kind, and none of
-gradients, modes, transforms, autocast, tracing and profiling.
+longer than the kernel of a small call. The dispatcher is bypassed only where it would have no effect: for ordinary
+tensors, without gradients, modes, transforms, autocast, tracing and profiling.
 """
 
 import functools
@@ -10,43 +10,51 @@ import threading
 
 import torch
 from torch import Tensor
-from torch._C import _dispatch_keys as _keys
-from torch._C import _dispatch_tls_local_exclude_set as _excluded
-from torch._C import _dispatch_tls_local_include_set as _included
-from torch._C._autograd import _profiler_enabled as _is_profiled
 from torch.autograd import forward_ad
 from torch.overrides import has_torch_function
 
+from attnviz._compat import dispatch_keys, excluded_keys, included_keys, profiler_enabled
+
+_HAS_STATE = None not in {
+    dispatch_keys,
+    excluded_keys,
+    included_keys,
+    profiler_enabled,
+    vars(forward_ad).get("_current_level"),
+}
+
 
 def is_direct(*tensors: Tensor | None) -> bool:
-    """Whether the dispatcher would do nothing with a call on these tensors but pass it to the CPU's kernels."""
-    if torch.compiler.is_compiling():  # first, as the compiler sees into no question below
+    """Whether the dispatcher would only pass a call on these tensors to the CPU kernels."""
+    if torch.compiler.is_compiling() or not _HAS_STATE:  # first: the compiler cannot trace the rest
         return False
-    plain, undisturbed = _plain()
-    if (_included().raw_repr(), _excluded().raw_repr()) not in undisturbed:
+    ordinary, undisturbed = _ordinary_state()
+    if (included_keys().raw_repr(), excluded_keys().raw_repr()) not in undisturbed:  # type: ignore[misc]
         return False
-    if has_torch_function(tensors) or _is_profiled() or forward_ad._current_level >= 0:
+    if has_torch_function(tensors) or profiler_enabled() or forward_ad._current_level >= 0:  # type: ignore[misc]
         return False
     grad = torch.is_grad_enabled()
     for tensor in tensors:
-        if tensor is not None and ((grad and tensor.requires_grad) or _keys(tensor).raw_repr() not in plain):
+        if tensor is None:
+            continue
+        if (grad and tensor.requires_grad) or dispatch_keys(tensor).raw_repr() not in ordinary:  # type: ignore[misc]
             return False
     return True
 
 
 @functools.cache
-def _plain() -> tuple[set[int], set[tuple[int, int]]]:
-    """The keys of plain CPU tensors, and those that are always included and excluded, as a new thread has them."""
-    plain: set[int] = set()
+def _ordinary_state() -> tuple[set[int], set[tuple[int, int]]]:
+    """Key sets of ordinary CPU tensors, and those that a new thread always includes and excludes."""
+    ordinary: set[int] = set()
     undisturbed: set[tuple[int, int]] = set()
 
-    def look() -> None:
+    def collect() -> None:
         for inference in (False, True):
             with torch.inference_mode(inference):
-                plain.add(_keys(torch.empty(0, device="cpu")).raw_repr())
-                undisturbed.add((_included().raw_repr(), _excluded().raw_repr()))
+                ordinary.add(dispatch_keys(torch.empty(0, device="cpu")).raw_repr())  # type: ignore[misc]
+                undisturbed.add((included_keys().raw_repr(), excluded_keys().raw_repr()))  # type: ignore[misc]
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=collect)
     thread.start()
     thread.join()
-    return plain, undisturbed
+    return ordinary, undisturbed

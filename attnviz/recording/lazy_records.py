@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from attnviz._compat import is_functorch_wrapped
 from attnviz.core.attention_scores import Index, Scores
 from attnviz.core.records import Operand, Record, Site
 from attnviz.errors import CaptureError
@@ -106,7 +107,7 @@ def compact(x: Operand) -> Operand:
     """``x``, or a copy where a much larger piece of memory would be held for it."""
     if not isinstance(x, Tensor) or x.requires_grad or x.layout != torch.strided:
         return x
-    if torch._C._functorch.is_functorch_wrapped_tensor(x):
+    if is_functorch_wrapped(x):
         return x
     return x.clone() if x.untyped_storage().nbytes() > 2 * x.nbytes else x
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from torch import nn
-from torch.utils._python_dispatch import _disable_current_modes
 
+from attnviz._compat import without_dispatch_modes
 from attnviz.core.memory_budget import KEEPS, Keep
 from attnviz.core.model_state import as_inference
 from attnviz.core.records import Kind, Site
@@ -111,7 +111,7 @@ def sites_of(graph: Graph) -> Sites:
 def _layouts(graph: Graph, found: list[tuple[Node, Finding]]) -> list[Layout | None]:
     """The layout of each site; a model without pairwise or pooling attention is not followed at all."""
     # The indices are real numbers also where the model runs on tensors that are not.
-    with disabled(), _disable_current_modes():
+    with disabled(), without_dispatch_modes():
         has_tokens = any(finding.kind in {Kind.PAIRWISE, Kind.POOLING} for _, finding in found)
         places = PositionTracker(graph) if has_tokens else None
         return [site_layout(places, node, one, graph.images) if places else None for node, one in found]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from attnviz._compat import function_mode_depth
 from attnviz.core.records import ChildReturn
 from attnviz.instrumentation.adapters import adapters
 from attnviz.instrumentation.forward_wrapper import wrap_forward
@@ -128,7 +129,7 @@ class _Frame:
         self.counts: Counter[str] = Counter()
         self.starts_after: ChildReturn | None = None
         self._returned: set[str] = set()
-        self._modes = torch._C._len_torch_function_stack()
+        self._modes = function_mode_depth()
 
     def returned(self, module: str, *, is_child: bool) -> None:
         """A module has run inside this call, called by it or further in.
@@ -138,8 +139,8 @@ class _Frame:
         is_first = module not in self._returned
         self._returned.add(module)
         if is_child:
-            cache = is_first and torch._C._len_torch_function_stack() == self._modes
-            self.starts_after = ChildReturn(module, dict(self.counts)) if cache else None
+            is_known = is_first and self._modes is not None and function_mode_depth() == self._modes
+            self.starts_after = ChildReturn(module, dict(self.counts)) if is_known else None
 
 
 class Tracer(TorchFunctionMode):

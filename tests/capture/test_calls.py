@@ -251,7 +251,7 @@ class TestWaiting:
         (site,) = find_attention(model, x)
         model.heard.clear()
         (record,) = records_of(model, x, [site]).records
-        assert (site.after.child, site.position) == ("gate", 1)
+        assert (site.starts_after.child, site.position) == ("gate", 1)
         assert model.heard == [0, 1]
         assert torch.equal(record.y, 2 * x * record.g[:, :, None, None] / 2)
         record.verify(0)
@@ -267,7 +267,7 @@ class TestWaiting:
         torch.manual_seed(0)
         model, x = Twice().eval(), torch.randn(2, 8, 3, 3)
         sites = find_attention(model, x)
-        assert [site.after and site.after.child for site in sites] == ["gate", None]
+        assert [site.starts_after and site.starts_after.child for site in sites] == ["gate", None]
         model.heard.clear()
         records = records_of(model, x, sites).records
         assert model.heard == [1, 1]
@@ -292,7 +292,7 @@ class TestWaiting:
         torch.manual_seed(0)
         model, x = Modal().eval(), torch.randn(2, 8, 3, 3)
         (site,) = find_attention(model, x)
-        assert site.after is None
+        assert site.starts_after is None
         assert len(records_of(model, x, [site]).records) == 1
         assert modes() == 0
         model.modal = False
@@ -319,7 +319,7 @@ class TestWaiting:
         model, x = Further().eval(), tokens()
         sites = find_attention(model, x)
         (record,) = records_of(model, x, sites).records
-        assert sites[0].after is None
+        assert sites[0].starts_after is None
         assert torch.allclose(record.g.sum(-1), torch.ones(()))
 
     def test_a_module_that_takes_another_way_in_its_second_call_is_heard_in_both(self):
@@ -363,7 +363,7 @@ class TestWaiting:
         model, x = Careful().eval(), torch.randn(2, 8, 3, 3)
         model.fast = Fast()
         sites = find_attention(model, x)
-        assert sites[0].after.child == "fc"
+        assert sites[0].starts_after.child == "fc"
         assert len(records_of(model, x, sites).records) == 1
 
     def test_a_child_that_was_replaced_or_taken_away_is_not_waited_for(self):

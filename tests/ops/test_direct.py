@@ -93,7 +93,7 @@ def test_what_is_undisturbed_does_not_depend_on_who_asks_first():
     with FakeTensorMode():
         from attnviz.ops import dispatcher_bypass
 
-        dispatcher_bypass._plain.cache_clear()
+        dispatcher_bypass._ordinary_state.cache_clear()
         assert not is_direct(torch.rand(2))
     thread = threading.Thread(target=lambda: seen.append(is_direct(torch.rand(2))))
     thread.start()

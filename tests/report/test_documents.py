@@ -312,8 +312,8 @@ class TestPanel:
         boxes = [axis.get_tightbbox() for axis in drawn.axes] + [text.get_window_extent() for text in drawn.texts]
         assert len(boxes) > 20
         for box in boxes:
-            assert box.x0 >= figure.bbox.x0 - 1
-            assert box.x1 <= figure.bbox.x1 + 1
+            assert box.x0 >= drawn.bbox.x0 - 1
+            assert box.x1 <= drawn.bbox.x1 + 1
             assert box.y0 >= figure.bbox.y0 - 1
             assert box.y1 <= figure.bbox.y1 + 1
 

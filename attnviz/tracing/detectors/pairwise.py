@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attnviz._compat import any_requires_grad
 from attnviz.core.attention_scores import Scores, canonical
 from attnviz.core.records import Kind, Operand
 from attnviz.instrumentation.operations import TRANSPARENT
@@ -134,7 +135,7 @@ class FusedAttention:
             query.shape[:-2] == key.shape[:-2] == value.shape[:-2] and (mask is None or mask.ndim < 3)
         ):
             return None
-        if torch.is_grad_enabled() and torch._C._any_requires_grad(query, key, value, mask):
+        if torch.is_grad_enabled() and any_requires_grad(query, key, value, mask):
             return None
         if mask is not None and mask.dtype == torch.bool:
             mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, -torch.inf)

@@ -19,7 +19,8 @@ from attnviz.core.comparison_results import Cell, Comparison, Metric, Row, Shown
 from attnviz.core.intervals import bootstrap
 from attnviz.errors import AttributionError, CaptureError, DataError, TargetError
 from attnviz.heatmaps import project, together
-from attnviz.metrics.agreement import COMPARISON, centre_prior, with_baselines
+from attnviz.metrics.agreement import AGREEMENT
+from attnviz.metrics.agreement_baselines import centre_prior, with_baselines
 from attnviz.metrics.faithfulness import FAITHFULNESS
 from attnviz.metrics.localisation import LOCALISATION
 from attnviz.metrics.perturbation_curves import ClassProbe, deletion_curve, insertion_curve
@@ -133,7 +134,7 @@ def compare(
     rows.sort(key=lambda row: row.kind == "baseline")
     agreement, beside = _agreement(maps, seed)
     names = tuple(row.name for row in rows if row.kind != "baseline")
-    alike = tuple(measure for measure in agreement if COMPARISON[measure].higher_is == "less alike")
+    alike = tuple(measure for measure in agreement if AGREEMENT[measure].higher_is == "less alike")
     return Comparison(
         images=tuple(images),
         targets=targets,
@@ -231,9 +232,9 @@ def _rated(
     cells = {}
     for column in columns:
         if column.name in LOCALISATION:
-            found = LOCALISATION[column.name](values, subject.masks)  # type: ignore[arg-type]  # checked before
+            found = LOCALISATION[column.name](values, subject.masks)
         else:
-            found = FAITHFULNESS[column.name](probe, values)  # type: ignore[arg-type]  # these ask a model
+            found = FAITHFULNESS[column.name](probe, values)
         interval = bootstrap(found)
         cells[column.name] = Cell(interval.value, interval.low, interval.high, interval.n)
     inserted, deleted = insertion_curve(probe, values), deletion_curve(probe, values)
@@ -259,7 +260,7 @@ def _agreement(
     left = torch.cat([small[i] for i, _ in pairs])
     right = torch.cat([small[j] for _, j in pairs])
     for name in SHOWN_AGREEMENT:
-        values = COMPARISON[name](left, right).reshape(len(pairs), -1).nanmean(dim=1).tolist()
+        values = AGREEMENT[name](left, right).reshape(len(pairs), -1).nanmean(dim=1).tolist()
         table = [[float("nan")] * len(maps) for _ in maps]
         for (i, j), value in zip(pairs, values, strict=True):
             table[i][j] = table[j][i] = value

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from scipy.stats import rankdata
@@ -28,15 +28,14 @@ from attnviz.analyses.attention_rows import (
 )
 from attnviz.core.records import Kind, Record
 from attnviz.errors import UnknownNameError
-from attnviz.metrics.concentration import CONCENTRATION, effective_rank
-from attnviz.metrics.fused_sparsity import fused_sparsity
+from attnviz.metrics.concentration import effective_rank
 from attnviz.metrics.head_similarity import cosine, hsic, jensen_shannon
-from attnviz.metrics.sparsity import SPARSITY
+from attnviz.metrics.sorted_maps import SortedMaps
+from attnviz.metrics.sparsity import SPARSITY, quick_measures
 from attnviz.metrics.streaming import Extremes, Histogram, Moments, Quantiles
 from attnviz.tracing import Gate
 
 RANK = "effective_rank"
-DEFAULT_MEASURES = ("gini", "hoyer", "normalised_entropy", "near_zero_share", "top_mass")
 CURVE_POINTS = 51
 STRENGTHS = torch.linspace(0, 1, 51)
 """Edges of the histogram of strengths, relative to the strongest of those that compete."""
@@ -57,7 +56,7 @@ class MeasureSelection:
         UnknownNameError: no such measure.
     """
 
-    measures: tuple[str, ...] = DEFAULT_MEASURES
+    measures: tuple[str, ...] = field(default_factory=lambda: default_measures())  # noqa: PLW0108  # defined below
     activations: bool = False
 
     def __post_init__(self) -> None:
@@ -66,9 +65,14 @@ class MeasureSelection:
                 raise UnknownNameError("sparsity measure", name, known_measures())
 
 
+def default_measures() -> tuple[str, ...]:
+    """The measures of ``g`` that a study computes unless others are selected."""
+    return (*(measure.name for measure in quick_measures()), "top_mass")
+
+
 def known_measures() -> tuple[str, ...]:
     """The names of all measures of ``g``."""
-    return (*SPARSITY, *CONCENTRATION, RANK)
+    return (*SPARSITY, RANK)
 
 
 class SparsityCollector:
@@ -125,8 +129,8 @@ def of_activation(name: str, part: str, values: Tensor, images: int, selection: 
     v = spread(values.detach().reshape(images, -1))
     if v.shape[1] < 2:
         return {}
-    flat = {**SPARSITY.entries(), **CONCENTRATION.entries()}
-    return {(name, f"{part}.{key}"): scalar(flat[key](v)) for key in selection.measures if key in flat}
+    maps = SortedMaps(v)
+    return {(name, f"{part}.{key}"): scalar(SPARSITY[key].of_sorted(maps)) for key in selection.measures if key != RANK}
 
 
 def spread(v: Tensor, most: int = VALUES) -> Tensor:
@@ -146,16 +150,14 @@ def _of_groups(groups: Tensor, selection: MeasureSelection) -> dict[str, Accumul
     images, count, n = groups.shape
     if n < 2 or not count:
         return {}
-    flat = {**SPARSITY.entries(), **CONCENTRATION.entries()}
     rows = groups.reshape(-1, n)
+    maps = SortedMaps(rows)
     found: dict[str, Accumulator] = {}
-    soon = fused_sparsity(rows)
     for key in selection.measures:
-        if key in flat:
-            values = soon.measures[key]() if key in soon.measures else flat[key](rows)
-            found[f"g.{key}"] = scalar(values.reshape(images, count).nanmean(1))
-    found["lorenz"] = Moments.of(soon.lorenz(CURVE_POINTS).reshape(images, count, -1).nanmean(1).cpu())
-    found["strengths"] = Histogram.of(soon.strengths.cpu(), STRENGTHS)
+        if key != RANK:
+            found[f"g.{key}"] = scalar(SPARSITY[key].of_sorted(maps).reshape(images, count).nanmean(1))
+    found["lorenz"] = Moments.of(maps.lorenz(CURVE_POINTS).reshape(images, count, -1).nanmean(1).cpu())
+    found["strengths"] = Histogram.of(maps.strengths.cpu(), STRENGTHS)
     found["values"] = Quantiles.of(rows.cpu())
     return found
 

@@ -12,17 +12,17 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from attnviz.analyses.attention_rows import groups_of
-from attnviz.analyses.sparsity_collector import DEFAULT_MEASURES
+from attnviz.analyses.sparsity_collector import default_measures
 from attnviz.attribution import METHODS
 from attnviz.batch.prepared_model import PreparedModel, run_batch
 from attnviz.explanation.scores import COMPARED_PX
 from attnviz.heatmaps import project, together
-from attnviz.metrics.agreement import AGREEMENT
+from attnviz.metrics.agreement import AGREEMENT, agreement_of_pairs
 from attnviz.metrics.faithfulness import FAITHFULNESS
-from attnviz.metrics.fused_sparsity import fused_sparsity
 from attnviz.metrics.localisation import LOCALISATION
-from attnviz.metrics.pairwise_agreement import WINDOW, of_pairs, pairs_of
+from attnviz.metrics.pairwise_agreement import pairs_of
 from attnviz.metrics.perturbation_curves import ClassProbe
+from attnviz.metrics.sorted_maps import SortedMaps
 from attnviz.metrics.sparsity import SPARSITY
 
 if TYPE_CHECKING:
@@ -187,9 +187,9 @@ def _of_site(record: Record, images: int) -> Iterator[MeasureColumn]:
     groups = groups_of(record, images)
     if groups is None or groups.shape[0] != images or groups.shape[2] < 2 or not groups.shape[1]:
         return
-    measures = fused_sparsity(groups.reshape(-1, groups.shape[2])).measures
-    for name in DEFAULT_MEASURES:
-        values = measures[name]().reshape(images, -1).nanmean(1).cpu()
+    maps = SortedMaps(groups.reshape(-1, groups.shape[2]))
+    for name in default_measures():
+        values = SPARSITY[name].of_sorted(maps).reshape(images, -1).nanmean(1).cpu()
         yield MeasureColumn("site", record.name, "g", name, values, _ZERO)
 
 
@@ -214,7 +214,7 @@ def _of_maps(
     for one, weak in zip(maps, strength, strict=True):
         rows = weak.flatten(1)
         if rows.shape[1] > 1:
-            add(one, "gini", SPARSITY["gini"], fused_sparsity(rows).measures["gini"])
+            add(one, "gini", SPARSITY["gini"], lambda rows=rows: SPARSITY["gini"](rows))  # type: ignore[misc]
         for name in prepared.options.metrics if probe is not None else ():
             test = FAITHFULNESS[name]
             add(one, name, test, lambda test=test, one=one: test(probe, one.values))  # type: ignore[misc]
@@ -227,13 +227,13 @@ def _of_maps(
 
 def _of_pairs(maps: Sequence[Map], strength: Sequence[Tensor]) -> list[MeasureColumn]:
     """How alike every two maps are, by strength, as ``attnviz explain`` measures it."""
-    if len(maps) < 2 or min(strength[0].shape[1:]) < WINDOW:
+    if len(maps) < 2:
         return []
-    found = of_pairs(torch.stack(list(strength), dim=1))
+    found = agreement_of_pairs(torch.stack(list(strength), dim=1))
     numbers = []
     for column, (i, j) in enumerate(pairs_of(len(maps))):
         whys = {**maps[j].missing, **maps[i].missing}
-        for name in AGREEMENT:
-            values, why = found[name][:, column], AGREEMENT[name].nan_when
-            numbers.append(MeasureColumn("pair", maps[i].name, maps[j].name, name, values, why, whys))
+        for name, values in found.items():
+            why = AGREEMENT[name].nan_when
+            numbers.append(MeasureColumn("pair", maps[i].name, maps[j].name, name, values[:, column], why, whys))
     return numbers

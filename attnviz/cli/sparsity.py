@@ -82,11 +82,11 @@ def command(
     paths = photographs(images)
     check(out, formats, overwrite=overwrite)
 
-    from attnviz.analyses.sparsity_collector import DEFAULT_MEASURES, MeasureSelection, known_measures
+    from attnviz.analyses.sparsity_collector import MeasureSelection, default_measures, known_measures
     from attnviz.analyses.sparsity_study import StudyConfig
     from attnviz.core.sparsity_results import SparsityStudy
 
-    names = known_measures() if measures == ("all",) else measures or DEFAULT_MEASURES
+    names = known_measures() if measures == ("all",) else measures or default_measures()
     config = StudyConfig(MeasureSelection(tuple(names), activations), sites, causal, seed=seed)
     with bar(shown=not quiet) as on_progress:
         found = [

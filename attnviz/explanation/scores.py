@@ -21,18 +21,18 @@ def agreement(maps: Sequence[Heatmap]) -> list[Score]:
     import torch
     from torch.nn.functional import adaptive_avg_pool2d
 
-    from attnviz.metrics.agreement import AGREEMENT
-    from attnviz.metrics.pairwise_agreement import of_pairs, pairs_of
+    from attnviz.metrics.agreement import AGREEMENT, agreement_of_pairs
+    from attnviz.metrics.pairwise_agreement import pairs_of
 
     pairs = pairs_of(len(maps))
     if not pairs:
         return []
     small = torch.cat([_shrunk(heatmap.values.float().abs(), adaptive_avg_pool2d) for heatmap in maps]).cpu()
-    found = of_pairs(small[None])
+    found = agreement_of_pairs(small[None])
     scores = []
-    for name in AGREEMENT:
+    for name, values in found.items():
         measure = AGREEMENT[name]
-        for (i, j), value in zip(pairs, found[name][0].tolist(), strict=True):
+        for (i, j), value in zip(pairs, values[0].tolist(), strict=True):
             why = measure.nan_when if math.isnan(value) else ""
             subject = (maps[i].name, maps[j].name)
             scores.append(Score(name, subject, value, measure.higher_is, measure.low, measure.high, why))
@@ -46,15 +46,17 @@ def _shrunk(values: Tensor, pool: Callable[[Tensor, tuple[int, int]], Tensor]) -
 
 def sparsity(records: Iterable[Record]) -> list[Score]:
     """Every measure of ``g`` and of the activations before and after, for every site."""
-    from attnviz.metrics.sparsity import SPARSITY
+    from attnviz.metrics.sorted_maps import SortedMaps
+    from attnviz.metrics.sparsity import quick_measures
 
     scores = []
     for record in records:
         x = record.x if not isinstance(record.x, tuple) else record.x[-1]
         for part, values in (("g", record.g), ("x", x), ("y", record.y)):
-            for name in SPARSITY:
-                measure = SPARSITY[name]
-                value = float(measure(values.detach().float().cpu())[0]) if values[0].numel() > 1 else math.nan
+            maps = SortedMaps(values.detach().float().cpu()) if values[0].numel() > 1 else None
+            for measure in quick_measures():
+                name = measure.name
+                value = math.nan if maps is None else float(measure.of_sorted(maps)[0])
                 why = measure.nan_when if math.isnan(value) else ""
                 subject = (record.name, part)
                 scores.append(Score(name, subject, value, measure.higher_is, measure.low, measure.high, why))

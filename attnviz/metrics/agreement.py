@@ -1,37 +1,56 @@
-"""Do two maps say the same? Pure functions of two batches of maps.
+"""Agreement of two maps: pure functions of two batches of maps.
 
-All ask about pattern, not about amount: scaling a map by a positive number changes nothing. Two maps may agree because
-both are right, or because both favour the middle of the image.
+All compare patterns, not amounts: scaling a map by a positive number changes nothing. Two maps can agree because both
+are right, or because both favour the centre of the image.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from attnviz.core.registry import Registry
-from attnviz.metrics.pairwise_agreement import TOP, WINDOW, ranks, structure, top, unit_range, windows
+from attnviz.metrics.pairwise_agreement import (
+    TOP,
+    WINDOW,
+    Pairs,
+    PreparedMaps,
+    pairs_of,
+    spearman_of_pairs,
+    ssim_of_pairs,
+    topk_iou_of_pairs,
+)
 from attnviz.metrics.registry import Measure, measure
 
-AGREEMENT: Registry[Measure] = Registry("agreement measure", home="attnviz.metrics.agreement")
-"""The quick ones, which every explanation of one image has."""
+AGREEMENT: Registry[Measure] = Registry("agreement measure", home="attnviz.metrics", group="attnviz.agreement")
+"""All measures of two maps. The quick ones are part of every explanation."""
 
-COMPARISON: Registry[Measure] = Registry("agreement measure", home="attnviz.metrics.agreement")
-"""All of them."""
-
-_NAN = "one of the maps is constant, or not finite"
+NAN_WHEN = "one of the maps is constant, or not finite"
 
 
-@measure(AGREEMENT, higher_is="more alike", low=-1.0, high=1.0, nan_when=_NAN)
+@measure(
+    AGREEMENT,
+    title="Spearman correlation",
+    means=(
+        "Whether two maps rank the positions alike, by strength: 1 the same order, 0 unrelated, −1 reversed. Scale "
+        "does not matter; of a map with both signs the absolute values count."
+    ),
+    not_means="That either map is right, since both can follow the contrast of the image; or that signs agree.",
+    higher_is="more alike",
+    low=-1.0,
+    high=1.0,
+    nan_when=NAN_WHEN,
+    pairs=spearman_of_pairs,
+)
 def spearman(a: Tensor, b: Tensor) -> Tensor:
-    r"""Spearman's rank correlation of the pixels of two maps: whether they order the places alike.
+    r"""Spearman's rank correlation of the pixels of two maps.
 
     .. math:: \rho = \mathrm{corr}(R(a), R(b))
 
-    ``R`` ranks the pixels of a map; equal values share the mean of their ranks.
+    ``R`` ranks the pixels of a map; equal values get the mean of their ranks.
 
     Args:
         a: Maps, ``(N, H, W)``, any sign.
@@ -49,21 +68,32 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
     >>> spearman(a, torch.tensor([[[1.0, 2.0], [4.0, 3.0]]]))
     tensor([0.8000], dtype=torch.float64)
     """
-    a, b = _pair(a, b)
-    x, y = (ranks(m) for m in (a, b))
-    rho: Tensor = (x * y).sum(dim=1) / (x.norm(dim=1) * y.norm(dim=1))
-    return rho.clamp(-1.0, 1.0).masked_fill(_undefined(a, b), math.nan)
+    return _of_two(spearman_of_pairs, a, b)
 
 
-@measure(AGREEMENT, higher_is="more alike", low=-1.0, high=1.0, nan_when=_NAN)
+@measure(
+    AGREEMENT,
+    title="SSIM",
+    means=(
+        "Whether the strengths of two maps, each scaled to [0, 1], have the same local structure: 1 identical, about "
+        "0 unrelated."
+    ),
+    not_means="That they agree on what matters most: two maps that are flat almost everywhere are similar already.",
+    higher_is="more alike",
+    low=-1.0,
+    high=1.0,
+    nan_when=NAN_WHEN,
+    pairs=ssim_of_pairs,
+    min_side=WINDOW,
+)
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    r"""Mean structural similarity of two maps: whether they look alike in every neighbourhood.
+    r"""Mean structural similarity of two maps.
 
     .. math::
         \frac{(2 \mu_a \mu_b + c_1)(2 \sigma_{ab} + c_2)}{(\mu_a^2 + \mu_b^2 + c_1)(\sigma_a^2 + \sigma_b^2 + c_2)},
         \quad c_1 = 0.01^2, c_2 = 0.03^2
 
-    Each map is first put between 0 and 1 by its own smallest and largest value, so that the data range is 1. Means and
+    Each map is first scaled to [0, 1] by its own smallest and largest value, so that the data range is 1. Means and
     variances are taken in Gaussian windows of 11 × 11 pixels with a standard deviation of 1.5 that lie inside the map,
     and the result is averaged over the windows. A flat zero background, which many maps have, counts as agreement.
 
@@ -84,29 +114,36 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     >>> ssim(a, a), ssim(a, 1 - a).round(decimals=2)
     (tensor([1.], dtype=torch.float64), tensor([-0.2700], dtype=torch.float64))
     """
-    size = a.shape[1:]
-    a, b = _pair(a, b)
-    if min(size) < WINDOW:
-        raise ValueError(f"ssim looks at windows of {WINDOW} × {WINDOW} pixels, got maps of {size[0]} × {size[1]}")
-    x, y = (unit_range(m).reshape(-1, 1, *size) for m in (a, b))
-    index = structure(*windows(torch.cat([x, y, x * x, y * y, x * y])).chunk(5))
-    return index.mean(dim=(1, 2, 3)).clamp(-1.0, 1.0).masked_fill(_undefined(a, b), math.nan)
+    return _of_two(ssim_of_pairs, a, b)
 
 
-@measure(AGREEMENT, higher_is="more alike", low=0.0, high=1.0, nan_when=_NAN)
+@measure(
+    AGREEMENT,
+    title="Overlap of the top 20 %",
+    means=(
+        "Intersection over union of the 20 % strongest positions of each map: 1 the same positions, about 0.11 by "
+        "chance, 0 none in common."
+    ),
+    not_means="That the object was found. It compares two maps with each other, never with the object.",
+    higher_is="more alike",
+    low=0.0,
+    high=1.0,
+    nan_when=NAN_WHEN,
+    pairs=topk_iou_of_pairs,
+)
 def topk_iou(a: Tensor, b: Tensor, *, share: float = TOP) -> Tensor:
     r"""Overlap of the strongest pixels of two maps: their intersection over their union.
 
     .. math:: \sum_i \min(t_i, u_i) / \sum_i \max(t_i, u_i)
 
     ``t`` and ``u`` are 1 for the ``k`` largest pixels of each map, largest with sign, and 0 for the rest. Pixels that
-    tie for the last places share them evenly, so that ``t`` always sums to ``k`` and no order of pixels is preferred.
+    tie for the last ranks share them equally, so that ``t`` always sums to ``k`` whatever the order of pixels.
     Two random maps reach about ``share / (2 - share)``: 0.11 for a fifth.
 
     Args:
         a: Maps, ``(N, H, W)``, any sign.
         b: Maps of the same shape.
-        share: Which part of the pixels is the top; ``k`` is that part, rounded, and at least 1.
+        share: Share of the pixels that is the top; ``k`` is the rounded number of pixels, at least 1.
 
     Returns:
         ``(N,)`` in [0, 1], float64; NaN where a map is constant, which has no top, or is not finite.
@@ -119,257 +156,68 @@ def topk_iou(a: Tensor, b: Tensor, *, share: float = TOP) -> Tensor:
     tensor([0.3333], dtype=torch.float64)
     """
     if not 0 < share <= 1:
-        raise ValueError(f"a share is above 0 and at most 1, got {share}")
-    a, b = _pair(a, b)
-    t, u = (top(m, max(1, round(share * m.shape[1]))) for m in (a, b))
-    iou = torch.minimum(t, u).sum(dim=1) / torch.maximum(t, u).sum(dim=1)
-    return iou.masked_fill(_undefined(a, b), math.nan)
+        raise ValueError(f"wanted a share in (0, 1], got {share}")
+    return _of_two(lambda maps, pairs: topk_iou_of_pairs(maps, pairs, share), a, b)
 
 
-@measure(COMPARISON, higher_is="more alike", low=-1.0, high=1.0, nan_when=_NAN)
-def pearson(a: Tensor, b: Tensor) -> Tensor:
-    r"""Pearson's correlation of the pixels of two maps: whether they rise and fall together.
-
-    .. math:: \frac{\sum_i (a_i - \bar a)(b_i - \bar b)}{\lVert a - \bar a \rVert \lVert b - \bar b \rVert}
+def agreement_of_pairs(maps: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
+    """Measures of every two maps of each image.
 
     Args:
-        a: Maps, ``(N, H, W)``, any sign.
-        b: Maps of the same shape.
+        maps: ``(N, M, H, W)``: ``M`` maps of each image, any sign.
+        names: Measures in :data:`AGREEMENT`; by default the quick ones that maps of this size allow.
 
     Returns:
-        ``(N,)`` in [-1, 1], float64; NaN where a map is constant or not finite.
+        ``(N, P)`` float64 for each measure, in the order of :func:`~attnviz.metrics.pairwise_agreement.pairs_of`: the
+        values of the measure for the pair.
 
     Raises:
-        ValueError: the shapes differ, or are not ``(N, H, W)``.
-
-    >>> pearson(torch.tensor([[[1.0, 2.0, 3.0]]]), torch.tensor([[[1.0, 2.0, 6.0]]])).round(decimals=4)
-    tensor([0.9449], dtype=torch.float64)
+        UnknownNameError: no such measure.
+        ValueError: ``maps`` does not have four axes.
     """
-    a, b = _pair(a, b)
-    x, y = (_within_range(m) for m in (a, b))
-    x, y = (m - m.mean(dim=1, keepdim=True) for m in (x, y))
-    r: Tensor = (x * y).sum(dim=1) / (x.norm(dim=1) * y.norm(dim=1))
-    return r.clamp(-1.0, 1.0).masked_fill(_undefined(a, b), math.nan)
+    if maps.ndim != 4:
+        raise ValueError(f"wanted maps (N, M, H, W), got {tuple(maps.shape)}")
+    measures = [AGREEMENT[name] for name in names] if names is not None else quick_measures(min(maps.shape[2:]))
+    pairs, prepared = pairs_of(maps.shape[1]), PreparedMaps(maps)
+    empty = prepared.flat.new_zeros(len(maps), len(pairs))
+    return {one.name: _measure_pairs(one, maps, prepared, pairs) if empty.numel() else empty for one in measures}
 
 
-@measure(COMPARISON, higher_is="more alike", low=-1.0, high=1.0, nan_when=_NAN)
-def cosine(a: Tensor, b: Tensor) -> Tensor:
-    r"""Cosine of the angle between two maps: as Pearson's, but 0 keeps its meaning.
-
-    .. math:: \frac{\sum_i a_i b_i}{\lVert a \rVert \lVert b \rVert}
-
-    Two maps without negative values are never below 0, and often high by having the same flat ground.
-
-    Args:
-        a: Maps, ``(N, H, W)``, any sign.
-        b: Maps of the same shape.
-
-    Returns:
-        ``(N,)`` in [-1, 1], float64; NaN where a map is constant or not finite.
-
-    Raises:
-        ValueError: the shapes differ, or are not ``(N, H, W)``.
-
-    >>> cosine(torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[1.0, 2.0]]])).round(decimals=4)
-    tensor([0.4472], dtype=torch.float64)
-    """
-    a, b = _pair(a, b)
-    x, y = (_within_range(m) for m in (a, b))
-    angle: Tensor = (x * y).sum(dim=1) / (x.norm(dim=1) * y.norm(dim=1))
-    return angle.clamp(-1.0, 1.0).masked_fill(_undefined(a, b), math.nan)
+def quick_measures(side: int) -> list[Measure]:
+    """The measures of every explanation that maps of ``side`` pixels allow, sorted by name."""
+    measures = (AGREEMENT[name] for name in AGREEMENT)
+    return [one for one in measures if one.quick and one.min_side <= side]
 
 
-@measure(COMPARISON, higher_is="less alike", low=0.0, high=1.0, nan_when=_NAN)
-def jensen_shannon(a: Tensor, b: Tensor) -> Tensor:
-    r"""Jensen-Shannon distance of two maps as distributions over the places: how well one could tell them apart.
-
-    .. math:: \sqrt{\tfrac{1}{2} KL(p \| m) + \tfrac{1}{2} KL(q \| m)}, \quad m = \tfrac{1}{2}(p + q)
-
-    ``p`` and ``q`` are the sizes of the maps' values, each divided by their sum; logarithms are to base 2. It does not
-    know which places are neighbours.
-
-    Args:
-        a: Maps, ``(N, H, W)``; of a negative value the size counts.
-        b: Maps of the same shape.
-
-    Returns:
-        ``(N,)`` in [0, 1], float64: 0 the same, 1 no place in common; NaN where a map is constant or not finite.
-
-    Raises:
-        ValueError: the shapes differ, or are not ``(N, H, W)``.
-
-    Source: Lin, IEEE Transactions on Information Theory 37 (1991); the root, which is a metric, Endres and Schindelin,
-    49 (2003).
-
-    >>> jensen_shannon(torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[0.0, 3.0]]]))
-    tensor([1.], dtype=torch.float64)
-    """
-    a, b = _pair(a, b)
-    p, q = (_mass(m) for m in (a, b))
-    m = (p + q) / 2
-    divergence = (torch.special.xlogy(p, p) + torch.special.xlogy(q, q)) / 2 - torch.special.xlogy(m, m)
-    distance: Tensor = (divergence.sum(dim=1) / math.log(2)).clamp(0.0, 1.0).sqrt()
-    return distance.masked_fill(_undefined(a, b), math.nan)
+def _measure_pairs(one: Measure, maps: Tensor, prepared: PreparedMaps, pairs: Pairs) -> Tensor:
+    left, right = ([pair[side] for pair in pairs] for side in (0, 1))
+    if one.pairs is None:
+        return torch.stack([one(maps[:, i], maps[:, j]).double() for i, j in pairs], dim=1)
+    values: Tensor = one.pairs(prepared, pairs)
+    return values.masked_fill(prepared.undefined[:, left] | prepared.undefined[:, right], math.nan)
 
 
-@measure(COMPARISON, higher_is="less alike", low=0.0, high=1.0, nan_when=_NAN)
-def earth_movers(a: Tensor, b: Tensor) -> Tensor:
-    r"""Earth mover's distance: how far the mass of one map must be moved, on average, to make the other.
-
-    .. math:: \frac{1}{h + w - 2} \min_\gamma \sum_{ij} \gamma_{ij} (|y_i - y_j| + |x_i - x_j|)
-
-    The masses are the sizes of the maps' values, averaged to at most 16 × 16 places and divided by their sum; distances
-    are city-block, relative to that between opposite corners. The least flow on the grid is found exactly, by linear
-    programming.
-
-    Args:
-        a: Maps, ``(N, H, W)``; of a negative value the size counts.
-        b: Maps of the same shape.
-
-    Returns:
-        ``(N,)`` in [0, 1], float64: 0 the same, 1 all mass in opposite corners; NaN where a map is constant or not
-        finite.
-
-    Raises:
-        ValueError: the shapes differ, or are not ``(N, H, W)``.
-
-    Source: Rubner et al., IJCV 40 (2000); flow on the grid after Ling and Okada, PAMI 29 (2007).
-
-    >>> earth_movers(torch.tensor([[[1.0, 0.0, 0.0]]]), torch.tensor([[[0.0, 1.0, 0.0]]]))
-    tensor([0.5000], dtype=torch.float64)
-    """
-    size = a.shape[1:]
-    a, b = _pair(a, b)
-    bad = _undefined(a, b)
-    grid = (min(size[0], _FLOW_SIDE), min(size[1], _FLOW_SIDE))
-    p, q = (_mass(F.adaptive_avg_pool2d(_mass(m).reshape(-1, 1, *size), grid).flatten(1)) for m in (a, b))
-    values = [math.nan if odd else _least_flow(d, grid) for d, odd in zip(p - q, bad.tolist(), strict=True)]
-    return torch.tensor(values, dtype=torch.float64, device=a.device) / max(sum(grid) - 2, 1)
+def _of_two(of_pairs: Callable[[PreparedMaps, Pairs], Tensor], a: Tensor, b: Tensor) -> Tensor:
+    """A measure of pairs, of the two maps of each image."""
+    check_pair(a, b)
+    maps = PreparedMaps(torch.stack([a, b], dim=1))
+    return of_pairs(maps, [(0, 1)])[:, 0].masked_fill(maps.undefined.any(dim=1), math.nan)
 
 
-@measure(COMPARISON, higher_is="less alike", low=0.0, high=1.0, nan_when=_NAN)
-def centre_distance(a: Tensor, b: Tensor) -> Tensor:
-    r"""Distance of the centres of mass of two maps, relative to the diagonal.
-
-    .. math:: \frac{\lVert \bar r(a) - \bar r(b) \rVert}{\sqrt{(H - 1)^2 + (W - 1)^2}}
-
-    Args:
-        a: Maps, ``(N, H, W)``; of a negative value the size counts.
-        b: Maps of the same shape.
-
-    Returns:
-        ``(N,)`` in [0, 1], float64; NaN where a map is constant or not finite.
-
-    Raises:
-        ValueError: the shapes differ, or are not ``(N, H, W)``.
-
-    >>> centre_distance(torch.tensor([[[1.0, 0.0, 0.0]]]), torch.tensor([[[0.0, 1.0, 1.0]]]))
-    tensor([0.7500], dtype=torch.float64)
-    """
-    size = a.shape
-    a, b = _pair(a, b)
-    height, width = size[1:]
-    ys, xs = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    places = torch.stack([ys.flatten(), xs.flatten()], dim=1).to(a)
-    apart: Tensor = (_mass(a) @ places - _mass(b) @ places).norm(dim=1)
-    diagonal = max(math.hypot(height - 1, width - 1), 1e-12)
-    return (apart / diagonal).clamp(0.0, 1.0).masked_fill(_undefined(a, b), math.nan)
-
-
-_FLOW_SIDE = 16
-
-
-def _within_range(flat: Tensor) -> Tensor:
-    """Each row divided by its largest size, so that squares neither vanish nor overflow."""
-    return flat / flat.abs().amax(dim=1, keepdim=True)
-
-
-def _mass(flat: Tensor) -> Tensor:
-    """Sizes of the values, divided by their sum."""
-    sizes = _within_range(flat).abs()
-    return sizes / sizes.sum(dim=1, keepdim=True)
-
-
-def _least_flow(difference: Tensor, grid: tuple[int, int]) -> float:
-    """The least flow between neighbours of a grid that evens out a difference of masses: exact, by HiGHS."""
-    import numpy as np
-    from scipy.optimize import linprog
-    from scipy.sparse import csr_array
-
-    number = np.arange(grid[0] * grid[1]).reshape(grid)
-    tails = np.concatenate([number[:, :-1].ravel(), number[:-1].ravel()])
-    heads = np.concatenate([number[:, 1:].ravel(), number[1:].ravel()])
-    if len(tails) == 0:
-        return 0.0
-    tails, heads = np.concatenate([tails, heads]), np.concatenate([heads, tails])
-    edges = np.arange(len(tails))
-    ends = (np.concatenate([tails, heads]), np.concatenate([edges, edges]))
-    flow = csr_array((np.repeat([1.0, -1.0], len(edges)), ends), shape=(number.size, len(edges)))
-    supply = difference.cpu().numpy()
-    solved = linprog(np.ones(len(edges)), A_eq=flow, b_eq=supply - supply.mean(), method="highs")
-    return float(solved.fun)
-
-
-def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Both maps as ``(N, H * W)`` float64, checked."""
-    if a.ndim != 3 or a.shape != b.shape or 0 in a.shape[1:]:
-        raise ValueError(f"wanted two (N, H, W) maps of one shape, got {tuple(a.shape)} and {tuple(b.shape)}")
+    check_pair(a, b)
     x, y = (m.detach().flatten(1).double().contiguous() for m in (a, b))
     return x, y
 
 
-def _undefined(a: Tensor, b: Tensor) -> Tensor:
+def check_pair(a: Tensor, b: Tensor) -> None:
+    """Raise :class:`ValueError` unless two batches of maps are ``(N, H, W)`` of one shape."""
+    if a.ndim != 3 or a.shape != b.shape or 0 in a.shape[1:]:
+        raise ValueError(f"wanted two (N, H, W) maps of one shape, got {tuple(a.shape)} and {tuple(b.shape)}")
+
+
+def undefined_pair(a: Tensor, b: Tensor) -> Tensor:
+    """Images in which one of two maps ``(N, n)`` is constant or not finite, ``(N,)`` bool."""
     odd = [(m.amax(dim=1) == m.amin(dim=1)) | ~m.isfinite().all(dim=1) for m in (a, b)]
     return odd[0] | odd[1]
-
-
-def centre_prior(size: tuple[int, int], spread: float = 0.25) -> Tensor:
-    r"""A map that knows only where the middle is, :math:`\exp(-\tfrac{1}{2}((y / \sigma H)^2 + (x / \sigma W)^2))`.
-
-    Args:
-        size: ``(H, W)``.
-        spread: ``sigma``, as a share of the side.
-
-    Returns:
-        ``(H, W)`` float64, 1 at most.
-    """
-    ys, xs = (((torch.arange(n, dtype=torch.float64) + 0.5) / n - 0.5) / spread for n in size)
-    return torch.exp(-0.5 * (ys[:, None] ** 2 + xs[None] ** 2))
-
-
-def with_baselines(name: str, a: Tensor, b: Tensor, *, draws: int = 8, seed: int = 0) -> dict[str, Tensor]:
-    """A measure of two batches of maps, beside what says nothing about them: the middle, and chance.
-
-    Args:
-        name: A measure in :data:`COMPARISON`.
-        a: Maps, ``(N, H, W)``.
-        b: Maps of the same shape.
-        draws: How many moved copies chance is taken from.
-        seed: Of the moves.
-
-    Returns:
-        ``(N,)`` each: ``"value"``; ``"centre"``, the mean of what each map has with :func:`centre_prior`;
-        ``"random"``, the mean of what ``a`` has with ``b`` rolled and mirrored at random, which keeps the texture of
-        ``b`` and forgets where it was.
-
-    Raises:
-        UnknownNameError: no such measure.
-        ValueError: the shapes differ, or are not ``(N, H, W)``.
-    """
-    function = COMPARISON[name]
-    value = function(a, b)
-    prior = centre_prior((a.shape[1], a.shape[2])).to(a.device).expand(len(a), -1, -1)
-    centre = (function(a, prior) + function(b, prior)) / 2
-    generator = torch.Generator().manual_seed(seed)
-    moved = [function(a, _moved(b, generator)) for _ in range(draws)]
-    return {"value": value, "centre": centre, "random": torch.stack(moved).mean(dim=0)}
-
-
-def _moved(maps: Tensor, generator: torch.Generator) -> Tensor:
-    shifts = [int(torch.randint(n, (), generator=generator)) for n in maps.shape[1:]]
-    mirrored = [axis for axis in (1, 2) if bool(torch.randint(2, (), generator=generator))]
-    return maps.roll(shifts, dims=(1, 2)).flip(mirrored) if mirrored else maps.roll(shifts, dims=(1, 2))
-
-
-for _name, _measure in AGREEMENT.entries().items():
-    COMPARISON.register(_name)(_measure)

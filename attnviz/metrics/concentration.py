@@ -1,7 +1,6 @@
-"""How strongly is a map concentrated? More pure functions of one batch of maps, beside those of ``sparsity``.
+"""More measures of how concentrated a map is, for studies; those of every explanation are in ``sparsity``.
 
-:mod:`attnviz.metrics.sparsity` holds the four numbers of every explanation. These are for studies: what share the
-strongest entries hold, how many entries there effectively are, and the numbers that neuroscience uses.
+The share that the strongest entries hold, the effective number of entries, and the measures used in neuroscience.
 """
 
 from __future__ import annotations
@@ -11,25 +10,36 @@ import math
 import torch
 from torch import Tensor
 
-from attnviz.core.registry import Registry
-from attnviz.core.sorting import rising
-from attnviz.metrics.registry import Measure, measure
-from attnviz.metrics.sparsity import strengths
-
-CONCENTRATION: Registry[Measure] = Registry("concentration measure", home="attnviz.metrics.concentration")
+from attnviz.metrics.registry import measure
+from attnviz.metrics.sorted_maps import SortedMaps, sorted_maps, strengths
+from attnviz.metrics.sparsity import SPARSITY
 
 _ZERO = "every value is zero, or one is not finite"
 
 
-@measure(CONCENTRATION, higher_is="sparser", low=0.0, high=1.0, nan_when=_ZERO)
-def top_mass(g: Tensor, *, p: float = 0.1) -> Tensor:
-    r"""Share of a map's strength that its strongest 10 % of entries hold: 0.1 where all are equal, towards 1.
+@measure(
+    SPARSITY,
+    title="Mass of the top tenth",
+    means=(
+        "Share of the strength that the strongest tenth of the entries holds: 0.1 if all are equal, 1 if they hold "
+        "everything."
+    ),
+    not_means="That the other entries can be removed without harm.",
+    higher_is="sparser",
+    low=0.0,
+    high=1.0,
+    nan_when=_ZERO,
+    quick=False,
+    takes_sorted=True,
+)
+def top_mass(g: Tensor | SortedMaps, *, p: float = 0.1) -> Tensor:
+    r"""Share of a map's strength that its strongest 10 % of entries hold: 0.1 if all are equal, at most 1.
 
     .. math:: \frac{1}{\|g\|_1} \Big( \sum_{k=1}^{\lfloor pn \rfloor} |g|_{[k]}
         + (pn - \lfloor pn \rfloor)\, |g|_{[\lfloor pn \rfloor + 1]} \Big)
 
-    ``|g|_[k]`` is the k-th largest. Where ``pn`` is no whole number, the next entry counts in part, so that this is the
-    Lorenz curve read from its top, and maps of different sizes can be compared.
+    ``|g|_[k]`` is the k-th largest. If ``pn`` is not an integer, the next entry counts in part, so that this is the
+    Lorenz curve from its upper end, and maps of different sizes can be compared.
 
     Args:
         g: Maps, ``(N, ...)``, any sign, ``n`` >= 2 values each.
@@ -48,23 +58,32 @@ def top_mass(g: Tensor, *, p: float = 0.1) -> Tensor:
     """
     if not 0 < p <= 1:
         raise ValueError(f"a share is above 0 and at most 1, got {p}")
-    v = strengths(g)
-    wanted = p * v.shape[1]
+    maps = sorted_maps(g)
+    wanted, n = p * maps.n, maps.n
     whole = math.floor(wanted)
-    top = v.topk(min(whole + 1, v.shape[1]), dim=1).values
-    mass = top[:, :whole].sum(dim=1)
-    if whole < v.shape[1]:
-        mass = mass + (wanted - whole) * top[:, whole]
-    return (mass / v.sum(dim=1)).clamp(0.0, 1.0)
+    mass = maps.total
+    if whole < n:
+        mass = mass - maps.cumulative[:, n - whole - 1] + (wanted - whole) * maps.strengths[:, n - whole - 1]
+    return (mass / maps.total).clamp(0.0, 1.0)
 
 
-@measure(CONCENTRATION, higher_is="more spread out", low=0.0, high=1.0, nan_when=_ZERO)
+@measure(
+    SPARSITY,
+    title="Participation ratio",
+    means="Effective share of the entries over which the energy is spread: 1 if all are equal, 1/n for a single entry.",
+    not_means="A count of non-zero entries.",
+    higher_is="more spread out",
+    low=0.0,
+    high=1.0,
+    nan_when=_ZERO,
+    quick=False,
+)
 def participation_ratio(g: Tensor) -> Tensor:
-    r"""Share of a map's entries among which its energy is effectively spread: 1 where all are equal, ``1/n`` for one.
+    r"""Effective share of a map's entries over which its energy is spread: 1 if all are equal, ``1/n`` for one.
 
     .. math:: \frac{1}{n} \frac{(\sum_i g_i^2)^2}{\sum_i g_i^4}
 
-    Levelling two weak entries may lower it, since it looks at energies, whose sum such a gift does not keep.
+    Making two weak entries equal can lower it, since that does not preserve the sum of energies.
 
     Args:
         g: Maps, ``(N, ...)``, any sign, ``n`` >= 2 values each.
@@ -85,9 +104,22 @@ def participation_ratio(g: Tensor) -> Tensor:
     return share.clamp(max=1.0)
 
 
-@measure(CONCENTRATION, higher_is="sparser", low=0.0, high=1.0, nan_when=_ZERO)
+@measure(
+    SPARSITY,
+    title="Population sparsity",
+    means=(
+        "Sparsity of the entries of one image after Treves and Rolls: 0 if all are equally strong, 1 if a single one "
+        "is active."
+    ),
+    not_means="How often an entry is active over images: that is lifetime sparsity.",
+    higher_is="sparser",
+    low=0.0,
+    high=1.0,
+    nan_when=_ZERO,
+    quick=False,
+)
 def population_sparsity(g: Tensor) -> Tensor:
-    r"""Treves and Rolls' sparsity of one image's entries: 0 where all are equally strong, 1 where one alone is active.
+    r"""Treves-Rolls sparsity of one image's entries: 0 if all are equally strong, 1 if only one is active.
 
     .. math:: \frac{1 - a}{1 - 1/n}, \quad a = \frac{(\sum_i |g_i| / n)^2}{\sum_i g_i^2 / n}
 
@@ -101,7 +133,7 @@ def population_sparsity(g: Tensor) -> Tensor:
         ValueError: fewer than 2 values per map.
 
     Source: ``a`` is of Treves and Rolls, Network 2 (1991); scaled to [0, 1] as by Vinje and Gallant, Science 287
-    (2000). Where we differ: firing rates have no sign, so absolute values stand for them.
+    (2000). Difference to the papers: firing rates have no sign, so absolute values are used.
 
     >>> population_sparsity(torch.tensor([[1.0, 0.0, 0.0, 0.0], [3.0, -3.0, 0.0, 0.0], [2.0, 2.0, 2.0, 2.0]]))
     tensor([1.0000, 0.6667, 0.0000], dtype=torch.float64)
@@ -110,19 +142,23 @@ def population_sparsity(g: Tensor) -> Tensor:
 
 
 @measure(
-    CONCENTRATION,
+    SPARSITY,
+    title="Excess kurtosis",
+    means="How heavy the tails of the values are: 0 for a Gaussian, positive if few values are far from the mean.",
+    not_means="Distance from zero: adding a constant changes nothing.",
     higher_is="heavier tails",
     low=-2.0,
     high=math.inf,
     nan_when="all values are equal, or one is not finite",
+    quick=False,
 )
 def kurtosis(g: Tensor) -> Tensor:
-    r"""Excess kurtosis of each map's values: 0 for a Gaussian, above it where few values are far from the mean.
+    r"""Excess kurtosis of each map's values: 0 for a Gaussian, positive if few values are far from the mean.
 
     .. math:: \frac{\frac{1}{n} \sum_i (g_i - \bar g)^4}{(\frac{1}{n} \sum_i (g_i - \bar g)^2)^2} - 3
 
-    Signs count. It asks about deviations from the mean, not from zero, and adding a constant changes nothing: a gate
-    that is closed but at one place has the kurtosis of one that is open but at one place.
+    Signs count. It describes deviations from the mean, not from zero, and adding a constant changes nothing: a gate
+    that is closed except at one position has the kurtosis of one that is open except at one position.
 
     Args:
         g: Maps, ``(N, ...)``, any sign, ``n`` >= 2 values each.
@@ -146,9 +182,19 @@ def kurtosis(g: Tensor) -> Tensor:
     return value.masked_fill(constant, math.nan)
 
 
-@measure(CONCENTRATION, higher_is="more spread out", low=1.0, high=math.inf, nan_when=_ZERO)
+@measure(
+    SPARSITY,
+    title="Entries above 1 %",
+    means="Number of entries above 1 % of the largest.",
+    not_means="A share: it grows with the size of the map.",
+    higher_is="more spread out",
+    low=1.0,
+    high=math.inf,
+    nan_when=_ZERO,
+    quick=False,
+)
 def l0(g: Tensor, *, threshold: float = 0.01) -> Tensor:
-    r"""How many entries of a map are more than next to nothing: above 1 % of its strongest.
+    r"""Number of entries of a map above 1 % of its largest.
 
     .. math:: |\{ i : |g_i| > t \max_j |g_j| \}|
 
@@ -177,15 +223,15 @@ def l0(g: Tensor, *, threshold: float = 0.01) -> Tensor:
 
 
 def lifetime_sparsity(responses: Tensor) -> Tensor:
-    r"""Treves and Rolls' sparsity of each unit over images: 0 where it answers all alike, 1 where it answers one alone.
+    r"""Treves-Rolls sparsity of each unit over images: 0 if it responds to all equally, 1 if it responds to one only.
 
-    The same formula as :func:`population_sparsity`, along the other axis: the ``M`` images take the place of entries.
+    The formula of :func:`population_sparsity` along the other axis: over ``M`` images instead of entries.
 
     Args:
         responses: ``(M, ...)``, one unit per entry, ``M`` >= 2 images, any sign.
 
     Returns:
-        The shape of one image's responses, in [0, 1], float64; NaN for a unit that never answers, or has a value that
+        The shape of one image's responses, in [0, 1], float64; NaN for a unit that never responds, or has a value that
         is not finite.
 
     Raises:
@@ -206,14 +252,14 @@ def lifetime_sparsity(responses: Tensor) -> Tensor:
 
 
 def effective_rank(matrices: Tensor) -> Tensor:
-    r"""Effective rank of attention matrices: 1 where all queries attend alike, ``min(Q, K)`` where no two overlap.
+    r"""Effective rank of attention matrices: 1 if all queries attend equally, ``min(Q, K)`` if no two overlap.
 
     .. math:: \exp\Big(-\sum_i p_i \log p_i\Big), \quad p_i = \sigma_i / \sum_j \sigma_j
 
     ``σ`` are the singular values of a matrix.
 
     Args:
-        matrices: ``(N, ..., Q, K)``: one image's heads are averaged.
+        matrices: ``(N, ..., Q, K)``; the mean over the axes between is taken.
 
     Returns:
         ``(N,)`` in [1, min(Q, K)], float64; NaN where a matrix is zero, or holds a value that is not finite.
@@ -238,12 +284,12 @@ def effective_rank(matrices: Tensor) -> Tensor:
     return mean
 
 
-def lorenz(g: Tensor, points: int = 101) -> Tensor:
+def lorenz(g: Tensor | SortedMaps, points: int = 101) -> Tensor:
     r"""Lorenz curve of each map: the share of its strength that its weakest entries hold.
 
     Args:
         g: Maps, ``(N, ...)``, any sign, ``n`` >= 2 values each.
-        points: At how many evenly spaced shares of the entries, from 0 to 1, the curve is read.
+        points: Number of evenly spaced shares of the entries, from 0 to 1, at which the curve is evaluated.
 
     Returns:
         ``(N, points)`` rising from 0 to 1, float64; between entries the curve is a straight line. NaN for an all-zero
@@ -261,11 +307,7 @@ def lorenz(g: Tensor, points: int = 101) -> Tensor:
     """
     if points < 2:
         raise ValueError(f"a curve has 2 points or more, got {points}")
-    v = rising(strengths(g))
-    held = torch.nn.functional.pad(v.cumsum(dim=1), (1, 0)) / v.sum(dim=1, keepdim=True)
-    at = torch.linspace(0, v.shape[1], points, dtype=v.dtype, device=v.device)
-    below = at.floor().clamp(max=v.shape[1] - 1).long()
-    return held[:, below].lerp(held[:, below + 1], (at - below).expand(v.shape[0], -1))
+    return sorted_maps(g).lorenz(points)
 
 
 def _treves_rolls(v: Tensor, dim: int) -> Tensor:

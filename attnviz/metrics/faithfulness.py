@@ -49,7 +49,7 @@ __all__ = [
     "sufficiency",
 ]
 
-FAITHFULNESS: Registry[Measure] = Registry("faithfulness test", home="attnviz.metrics.faithfulness")
+FAITHFULNESS: Registry[Measure] = Registry("faithfulness test", home="attnviz.metrics", group="attnviz.faithfulness")
 
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)
 ROAD_SHARES = (0.2, 0.4, 0.6, 0.8)
@@ -57,7 +57,19 @@ _NAN = "the map is constant, or not finite"
 _NAN_DROP = "the map is constant, or not finite, or the probability is 0"
 
 
-@measure(FAITHFULNESS, higher_is="better", low=0.0, high=1.0, nan_when=_NAN)
+@measure(
+    FAITHFULNESS,
+    title="Insertion",
+    means=(
+        "Mean probability of the class while the strongest pixels of the map are inserted into a blurred image. "
+        "Higher is better."
+    ),
+    not_means="That it is the only good map; a confident prediction has a high value whatever the map.",
+    higher_is="better",
+    low=0.0,
+    high=1.0,
+    nan_when=_NAN,
+)
 def insertion(probe: ClassProbe, maps: Tensor, *, steps: int = STEPS) -> Tensor:
     r"""Insertion: mean probability while the map's strongest pixels appear first in a blurred image.
 
@@ -76,7 +88,16 @@ def insertion(probe: ClassProbe, maps: Tensor, *, steps: int = STEPS) -> Tensor:
     return insertion_curve(probe, maps, steps=steps).area.masked_fill(undefined(maps), math.nan)
 
 
-@measure(FAITHFULNESS, higher_is="worse", low=0.0, high=1.0, nan_when=_NAN)
+@measure(
+    FAITHFULNESS,
+    title="Deletion",
+    means="Mean probability of the class while the strongest pixels of the map are deleted first. Lower is better.",
+    not_means="Importance only: deleted pixels are outside the training distribution and can mislead the model.",
+    higher_is="worse",
+    low=0.0,
+    high=1.0,
+    nan_when=_NAN,
+)
 def deletion(probe: ClassProbe, maps: Tensor, *, steps: int = STEPS, baseline: float = 0.0) -> Tensor:
     r"""Deletion: mean probability while the map's strongest pixels are taken out first.
 
@@ -105,7 +126,16 @@ def _through(probe: ClassProbe, maps: Tensor) -> Tensor:
     return probe.probabilities(len(maps), lambda rows: probe.x[rows] * masks[rows], probe.targets)
 
 
-@measure(FAITHFULNESS, higher_is="worse", low=0.0, high=1.0, nan_when=_NAN_DROP)
+@measure(
+    FAITHFULNESS,
+    title="Average drop",
+    means="Share of the probability that is lost when the image is multiplied by its map. Lower is better.",
+    not_means="That the map is small: one that shows everything loses nothing.",
+    higher_is="worse",
+    low=0.0,
+    high=1.0,
+    nan_when=_NAN_DROP,
+)
 def average_drop(probe: ClassProbe, maps: Tensor) -> Tensor:
     r"""Average drop: which share of the probability is lost when the image is seen through its map.
 
@@ -127,7 +157,16 @@ def average_drop(probe: ClassProbe, maps: Tensor) -> Tensor:
     return drop.masked_fill(undefined(maps) | (plain == 0), math.nan)
 
 
-@measure(FAITHFULNESS, higher_is="better", low=0.0, high=1.0, nan_when=_NAN)
+@measure(
+    FAITHFULNESS,
+    title="Increase of confidence",
+    means="How often the prediction is more probable when the image is multiplied by its map. Higher is better.",
+    not_means="How much it gains.",
+    higher_is="better",
+    low=0.0,
+    high=1.0,
+    nan_when=_NAN,
+)
 def average_increase(probe: ClassProbe, maps: Tensor) -> Tensor:
     r"""Increase of confidence: whether the image seen through its map is answered with more probability.
 
@@ -161,7 +200,16 @@ def _parts(probe: ClassProbe, maps: Tensor, shares: Sequence[float], *, keep: bo
     return probe.probabilities(len(maps) * len(shares), make, targets).reshape(len(maps), len(shares)).double()
 
 
-@measure(FAITHFULNESS, higher_is="worse", low=-1.0, high=1.0, nan_when=_NAN)
+@measure(
+    FAITHFULNESS,
+    title="Sufficiency",
+    means="Probability that is lost when only the strongest pixels are kept. Lower is better.",
+    not_means="That these pixels are needed.",
+    higher_is="worse",
+    low=-1.0,
+    high=1.0,
+    nan_when=_NAN,
+)
 def sufficiency(probe: ClassProbe, maps: Tensor, *, shares: Sequence[float] = SHARES, baseline: float = 0.0) -> Tensor:
     r"""Sufficiency: how much probability is lost when only the map's strongest pixels are left.
 
@@ -182,7 +230,16 @@ def sufficiency(probe: ClassProbe, maps: Tensor, *, shares: Sequence[float] = SH
     return (probe.plain.double() - left).masked_fill(undefined(maps), math.nan)
 
 
-@measure(FAITHFULNESS, higher_is="better", low=-1.0, high=1.0, nan_when=_NAN)
+@measure(
+    FAITHFULNESS,
+    title="Comprehensiveness",
+    means="Probability that is lost with the strongest pixels. Higher is better.",
+    not_means="That the remaining pixels would not suffice: one prediction can have two sufficient reasons.",
+    higher_is="better",
+    low=-1.0,
+    high=1.0,
+    nan_when=_NAN,
+)
 def comprehensiveness(
     probe: ClassProbe, maps: Tensor, *, shares: Sequence[float] = SHARES, baseline: float = 0.0
 ) -> Tensor:
@@ -205,7 +262,19 @@ def comprehensiveness(
     return (probe.plain.double() - left).masked_fill(undefined(maps), math.nan)
 
 
-@measure(FAITHFULNESS, higher_is="better", low=-0.5, high=0.5, nan_when=_NAN)
+@measure(
+    FAITHFULNESS,
+    title="ROAD",
+    means=(
+        "Half the difference between removing the strongest and removing the weakest pixels, with removed pixels "
+        "imputed from their neighbours. Higher is better; above 0 the map is better than its reverse."
+    ),
+    not_means="A loss of probability: it compares two orders of removal.",
+    higher_is="better",
+    low=-0.5,
+    high=0.5,
+    nan_when=_NAN,
+)
 def road(probe: ClassProbe, maps: Tensor, *, shares: Sequence[float] = ROAD_SHARES, noise: float = 0.01) -> Tensor:
     r"""ROAD: half the probability that is lost more by removing the strongest pixels than by removing the weakest.
 
@@ -245,7 +314,19 @@ def road(probe: ClassProbe, maps: Tensor, *, shares: Sequence[float] = ROAD_SHAR
     return ((values[:, 1] - values[:, 0]) / 2).masked_fill(undefined(maps), math.nan)
 
 
-@measure(FAITHFULNESS, higher_is="worse", low=0.0, high=math.inf, nan_when=_NAN)
+@measure(
+    FAITHFULNESS,
+    title="Infidelity",
+    means=(
+        "How badly the map predicts the effect of small random changes on the logit, in squared logits. Lower is "
+        "better."
+    ),
+    not_means="A number that can be compared between models or images: it grows with the gradients of the model.",
+    higher_is="worse",
+    low=0.0,
+    high=math.inf,
+    nan_when=_NAN,
+)
 def infidelity(probe: ClassProbe, maps: Tensor, *, samples: int = 16, noise: float = 0.2, seed: int = 0) -> Tensor:
     r"""Infidelity: how badly the map predicts what small random changes do to the logit.
 

@@ -16,12 +16,21 @@ from attnviz.core.registry import Registry
 from attnviz.core.sorting import rising
 from attnviz.metrics.registry import Measure, measure
 
-LOCALISATION: Registry[Measure] = Registry("localisation measure", home="attnviz.metrics.localisation")
+LOCALISATION: Registry[Measure] = Registry("localisation measure", home="attnviz.metrics", group="attnviz.localisation")
 
 _NAN = "the mask is empty or full, or the map is not finite"
 
 
-@measure(LOCALISATION, higher_is="better", low=0.0, high=1.0, nan_when="never")
+@measure(
+    LOCALISATION,
+    title="Pointing game",
+    means="Whether the maximum of the map is on the object.",
+    not_means="That the rest of the map is.",
+    higher_is="better",
+    low=0.0,
+    high=1.0,
+    nan_when="never",
+)
 def pointing(maps: Tensor, masks: Tensor) -> Tensor:
     """Whether each map's maximum lies on the object: the pointing game.
 
@@ -43,7 +52,19 @@ def pointing(maps: Tensor, masks: Tensor) -> Tensor:
     return (masks.flatten(1).gather(1, best)[:, 0] & points).float()
 
 
-@measure(LOCALISATION, higher_is="better", low=0.0, high=1.0, nan_when="no value is positive, or the map is not finite")
+@measure(
+    LOCALISATION,
+    title="Energy on the object",
+    means=(
+        "Share of the positive values of the map that is on the object; by chance the share of the image that the"
+        " object covers."
+    ),
+    not_means="That the model uses it.",
+    higher_is="better",
+    low=0.0,
+    high=1.0,
+    nan_when="no value is positive, or the map is not finite",
+)
 def energy(maps: Tensor, masks: Tensor) -> Tensor:
     r"""Share of a map's positive values that lies on the object.
 
@@ -72,7 +93,16 @@ def energy(maps: Tensor, masks: Tensor) -> Tensor:
     return ((positive * m).sum(dim=1) / positive.sum(dim=1)).masked_fill(~a.isfinite().all(dim=1), math.nan)
 
 
-@measure(LOCALISATION, higher_is="better", low=0.0, high=1.0, nan_when=_NAN)
+@measure(
+    LOCALISATION,
+    title="IoU with the object",
+    means="Intersection over union of the object and as many of the strongest positions as the object covers.",
+    not_means=("That the map has the outline of the object: only as many positions as the object covers are compared."),
+    higher_is="better",
+    low=0.0,
+    high=1.0,
+    nan_when=_NAN,
+)
 def iou(maps: Tensor, masks: Tensor) -> Tensor:
     r"""Overlap of the object and as many strongest places as the object has: intersection over union.
 
@@ -100,7 +130,19 @@ def iou(maps: Tensor, masks: Tensor) -> Tensor:
     return (shared / (2 * size - shared)).masked_fill(_undefined(a, m), math.nan)
 
 
-@measure(LOCALISATION, higher_is="better", low=0.0, high=1.0, nan_when=_NAN)
+@measure(
+    LOCALISATION,
+    title="AUC",
+    means=(
+        "Probability that a position on the object has a larger value than one outside: area under the ROC curve,"
+        " 0.5 by chance."
+    ),
+    not_means="That the strongest position is on the object.",
+    higher_is="better",
+    low=0.0,
+    high=1.0,
+    nan_when=_NAN,
+)
 def auc(maps: Tensor, masks: Tensor) -> Tensor:
     r"""Probability that a place of the object is stronger than one beside it: the area under the ROC curve.
 

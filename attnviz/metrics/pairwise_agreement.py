@@ -1,14 +1,15 @@
-"""Every two maps of each image: as the measures of agreement, but what is asked of one map is computed once.
+"""Agreement of every two maps of each image, where what depends on one map is computed once.
 
-Of ``M`` maps there are ``M (M - 1) / 2`` pairs. Ranking a map, putting it between 0 and 1, and finding its strongest
-pixels takes most of the time, and is the same in every pair.
+``M`` maps have ``M (M - 1) / 2`` pairs. Ranking a map, scaling it to [0, 1] and finding its strongest pixels takes most
+of the time and is the same in every pair.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,16 +18,19 @@ from torch.nn import functional as F
 from attnviz.core.sorting import order_of
 
 WINDOW = 11
-"""Side of the windows in which structure is compared."""
+"""Side of the windows of structural similarity, in pixels."""
 
 TOP = 0.2
-"""Share of the pixels that are a map's top."""
+"""Share of the pixels that are the top of a map."""
 
-_AT_ONCE = 1 << 23  # values of all pairs that are compared together: 64 MB in double precision
+BLOCK_VALUES = 1 << 23
+"""Values of all pairs that are compared at a time: 64 MB in double precision."""
+
+Pairs: TypeAlias = Sequence[tuple[int, int]]
 
 
 def pairs_of(count: int) -> list[tuple[int, int]]:
-    """Every two of ``count`` maps, in the order in which :func:`of_pairs` gives them.
+    """Every two of ``count`` maps.
 
     >>> pairs_of(3)
     [(0, 1), (0, 2), (1, 2)]
@@ -34,82 +38,80 @@ def pairs_of(count: int) -> list[tuple[int, int]]:
     return list(itertools.combinations(range(count), 2))
 
 
-def of_pairs(maps: Tensor) -> dict[str, Tensor]:
-    """The quick measures of agreement of every two maps of each image.
+class PreparedMaps:
+    """Maps of some images with what measures of agreement need of each, computed when it is first needed.
 
     Args:
-        maps: ``(N, M, H, W)``: ``M`` maps of each image, any sign, at least 11 × 11.
-
-    Returns:
-        ``spearman``, ``ssim`` and ``topk_iou``, each ``(N, P)`` float64 in the order of :func:`pairs_of`: what the
-        measures of these names in :data:`~attnviz.metrics.agreement.AGREEMENT` give for the pair, NaN likewise.
-
-    Raises:
-        ValueError: not four axes, or maps smaller than a window.
+        maps: ``(N, M, H, W)``: ``M`` maps of each image, any sign.
+        block: Number of values of all pairs that are compared at a time.
     """
-    if maps.ndim != 4 or min(maps.shape[2:]) < WINDOW:
-        raise ValueError(f"wanted maps (N, M, H, W) of {WINDOW} × {WINDOW} pixels or more, got {tuple(maps.shape)}")
-    images, count = maps.shape[:2]
-    pairs = pairs_of(count)
-    flat = maps.detach().flatten(2).double()
-    undefined = (flat.amax(2) == flat.amin(2)) | ~flat.sum(2).isfinite()
-    left, right = ([pair[side] for pair in pairs] for side in (0, 1))
-    if not pairs or not images:
-        return {name: flat.new_zeros(images, len(pairs)) for name in MEASURES}
-    found = {name: measure(flat, (maps.shape[2], maps.shape[3]), pairs) for name, measure in MEASURES.items()}
-    odd = undefined[:, left] | undefined[:, right]
-    return {name: values.masked_fill(odd, math.nan) for name, values in found.items()}
+
+    def __init__(self, maps: Tensor, block: int = BLOCK_VALUES) -> None:
+        self.size = (maps.shape[2], maps.shape[3])
+        self.flat = maps.detach().flatten(2).double()
+        self._block = block
+
+    @cached_property
+    def undefined(self) -> Tensor:
+        """Which maps are constant or not finite, ``(N, M)``."""
+        return (self.flat.amax(2) == self.flat.amin(2)) | ~self.flat.isfinite().all(2)
+
+    @cached_property
+    def unit_ranks(self) -> Tensor:
+        """Centred ranks of the pixels, with norm 1: ``(N, M, H * W)``."""
+        ranked = ranks(self.flat.flatten(0, 1)).unflatten(0, self.flat.shape[:2])
+        return ranked / ranked.norm(dim=2, keepdim=True)
+
+    @cached_property
+    def scaled(self) -> Tensor:
+        """The maps scaled to [0, 1], ``(N, M, H, W)``."""
+        return unit_range(self.flat.flatten(0, 1)).unflatten(0, self.flat.shape[:2]).unflatten(2, self.size)
+
+    def in_blocks(self, of: Callable[[Tensor, Tensor], Tensor], pairs: Pairs) -> Tensor:
+        """``of(left, right)`` of a few pairs at a time, given the indices of their maps, so that memory is bounded."""
+        indices = torch.tensor(list(pairs), dtype=torch.int64, device=self.flat.device).reshape(-1, 2)
+        step = max(1, self._block // max(1, self.flat.shape[0] * self.flat.shape[2]))
+        parts = [of(part[:, 0], part[:, 1]) for part in indices.split(step)]
+        return torch.cat(parts, dim=1)
 
 
-def _spearman(flat: Tensor, _size: tuple[int, int], pairs: Sequence[tuple[int, int]]) -> Tensor:
-    ranked = ranks(flat.flatten(0, 1)).unflatten(0, flat.shape[:2])
-    unit = ranked / ranked.norm(dim=2, keepdim=True)
+def spearman_of_pairs(maps: PreparedMaps, pairs: Pairs) -> Tensor:
+    """Rank correlation of pairs of maps, ``(N, P)``."""
     left, right = zip(*pairs, strict=True)
-    rho: Tensor = (unit @ unit.mT)[:, left, right]
+    rho: Tensor = (maps.unit_ranks @ maps.unit_ranks.mT)[:, left, right]
     return rho.clamp(-1.0, 1.0)
 
 
-def _ssim(flat: Tensor, size: tuple[int, int], pairs: Sequence[tuple[int, int]]) -> Tensor:
-    maps = unit_range(flat.flatten(0, 1)).unflatten(0, flat.shape[:2]).unflatten(2, size)
-    both = torch.stack([maps, maps * maps])
-    means, squares = windows(both.reshape(-1, 1, *size)).unflatten(0, (2, *flat.shape[:2]))[:, :, :, 0]
+def ssim_of_pairs(maps: PreparedMaps, pairs: Pairs) -> Tensor:
+    """Mean structural similarity of pairs of maps, ``(N, P)``."""
+    scaled, size = maps.scaled, maps.size
+    if min(size) < WINDOW:
+        raise ValueError(f"ssim needs maps of {WINDOW} × {WINDOW} pixels or more, got {size[0]} × {size[1]}")
+    both = torch.stack([scaled, scaled * scaled])
+    means, squares = windows(both.reshape(-1, 1, *size)).unflatten(0, (2, *scaled.shape[:2]))[:, :, :, 0]
 
-    def of(part: list[tuple[int, int]]) -> Tensor:
-        left, right = (list(side) for side in zip(*part, strict=True))
-        products = (maps[:, left] * maps[:, right]).reshape(-1, 1, *size)
-        cross = windows(products).unflatten(0, (len(flat), len(part)))[:, :, 0]
+    def of(left: Tensor, right: Tensor) -> Tensor:
+        products = (scaled[:, left] * scaled[:, right]).reshape(-1, 1, *size)
+        cross = windows(products).unflatten(0, (len(scaled), len(left)))[:, :, 0]
         return structure(means[:, left], means[:, right], squares[:, left], squares[:, right], cross).mean(dim=(2, 3))
 
-    return _in_parts(of, pairs, flat).clamp(-1.0, 1.0)
+    return maps.in_blocks(of, pairs).clamp(-1.0, 1.0)
 
 
-def _topk_iou(flat: Tensor, _size: tuple[int, int], pairs: Sequence[tuple[int, int]]) -> Tensor:
-    k = max(1, round(TOP * flat.shape[2]))
-    members = top(flat.flatten(0, 1), k).unflatten(0, flat.shape[:2])
+def topk_iou_of_pairs(maps: PreparedMaps, pairs: Pairs, share: float = TOP) -> Tensor:
+    """Overlap of the strongest pixels of pairs of maps, ``(N, P)``."""
+    k = max(1, round(share * maps.flat.shape[2]))
+    members = top(maps.flat.flatten(0, 1), k).unflatten(0, maps.flat.shape[:2])
 
-    def of(part: list[tuple[int, int]]) -> Tensor:
-        left, right = (list(side) for side in zip(*part, strict=True))
+    def of(left: Tensor, right: Tensor) -> Tensor:
         shared = torch.minimum(members[:, left], members[:, right]).sum(dim=2)
         return shared / (2 * k - shared)
 
-    return _in_parts(of, pairs, flat)
-
-
-def _in_parts(of: Callable[[list[tuple[int, int]]], Tensor], pairs: Sequence[tuple[int, int]], flat: Tensor) -> Tensor:
-    """Pairs a few at a time, so that many maps take no more memory than few."""
-    step = max(1, _AT_ONCE // max(1, flat.shape[0] * flat.shape[2]))
-    return torch.cat([of(list(pairs[i : i + step])) for i in range(0, len(pairs), step)], dim=1)
-
-
-MEASURES: Mapping[str, Callable[[Tensor, tuple[int, int], Sequence[tuple[int, int]]], Tensor]] = {
-    "spearman": _spearman,
-    "ssim": _ssim,
-    "topk_iou": _topk_iou,
-}
+    return maps.in_blocks(of, pairs)
 
 
 def ranks(flat: Tensor) -> Tensor:
-    """Ranks of each row ``(N, n)``, centred on 0, float64; equal values share the mean of their ranks.
+    """Ranks of each row ``(N, n)``, centred at 0, float64; equal values get the mean of their ranks.
 
     >>> ranks(torch.tensor([[5.0, 7.0, 5.0, 1.0]]))
     tensor([[ 0.0000,  1.5000,  0.0000, -1.5000]], dtype=torch.float64)
@@ -119,15 +121,15 @@ def ranks(flat: Tensor) -> Tensor:
     count = flat.shape[1]
     changes = values[:, 1:] != values[:, :-1]
     ends = torch.ones_like(values[:, :1], dtype=torch.bool)
-    places = torch.arange(count, device=flat.device).expand_as(values)
-    first = torch.where(torch.cat([ends, changes], 1), places, 0).cummax(1).values
-    last = torch.where(torch.cat([changes, ends], 1), places, count).flip(1).cummin(1).values.flip(1)
+    positions = torch.arange(count, device=flat.device).expand_as(values)
+    first = torch.where(torch.cat([ends, changes], 1), positions, 0).cummax(1).values
+    last = torch.where(torch.cat([changes, ends], 1), positions, count).flip(1).cummin(1).values.flip(1)
     shared = (first + last - (count - 1)).double() / 2
     return torch.empty_like(shared).scatter_(1, order, shared)
 
 
 def unit_range(flat: Tensor) -> Tensor:
-    """Each row put between 0 and 1 by its own smallest and largest value."""
+    """Each row scaled to [0, 1] by its own smallest and largest value."""
     low = flat.amin(dim=1, keepdim=True)
     return (flat - low) / (flat.amax(dim=1, keepdim=True) - low)
 
@@ -137,13 +139,13 @@ def windows(images: Tensor) -> Tensor:
     offsets = torch.arange(WINDOW, dtype=images.dtype, device=images.device) - WINDOW // 2
     weights = torch.exp(-0.5 * (offsets / 1.5) ** 2)
     weights = weights / weights.sum()
-    # As two products with band matrices, which take a fraction of the time of convolutions in double precision.
+    # Two products with band matrices take a fraction of the time of a convolution in double precision.
     down, across = (_bands(weights, side) for side in images.shape[2:])
     return down @ images @ across.mT
 
 
 def _bands(weights: Tensor, side: int) -> Tensor:
-    """``(side - len(weights) + 1, side)``: the weights in each row, one place further in each."""
+    """``(side - len(weights) + 1, side)``: the weights in each row, shifted by one from row to row."""
     rows = side - len(weights) + 1
     bands = F.pad(weights.expand(rows, -1), (0, rows)).flatten()
     return bands[: rows * side].view(rows, side)
@@ -153,12 +155,12 @@ def structure(mean_x: Tensor, mean_y: Tensor, xx: Tensor, yy: Tensor, xy: Tensor
     """Structural similarity in each window, from the means there of two maps, of their squares and of their product."""
     var_x, var_y, covariance = xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
     c1, c2 = 0.01**2, 0.03**2
-    alike = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
-    return alike / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
+    numerator = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    return numerator / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
 
 
 def top(flat: Tensor, k: int) -> Tensor:
-    """Membership of each pixel in the ``k`` largest of its row: 1, 0, or an even share among those that tie."""
+    """Membership of each pixel in the ``k`` largest of its row: 1, 0, or an equal share among ties."""
     last = flat.topk(k, dim=1).values[:, -1:]
     above, tied = flat > last, flat == last
     left = k - above.sum(dim=1, keepdim=True)

@@ -1,53 +1,101 @@
-"""What a measure is: a pure function of maps to one number each, and the facts that make the number readable."""
+"""What a measure is: a pure function of maps to one number per image, and the facts that are needed to interpret it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
+from attnviz.core.glossary import Meaning, define
 from attnviz.core.registry import Registry
+from attnviz.metrics.sorted_maps import SortedMaps
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A pure function of maps ``(N, ...)`` to numbers ``(N,)``, with what its numbers mean.
+    """A pure function of maps ``(N, ...)`` to numbers ``(N,)``.
 
     Attributes:
-        name: Its name in its registry.
+        name: Name in the registry.
         function: The function.
+        meaning: Title, what the number says and what it does not.
         higher_is: What a larger value means, in a word or two.
         low: Smallest possible value.
         high: Largest possible value.
-        nan_when: When the value is NaN, as a reader wants to be told.
+        nan_when: When the value is NaN.
+        quick: Whether every explanation and report computes it; the others are computed by studies on request.
+        takes_sorted: Whether the function also takes :class:`~attnviz.metrics.sorted_maps.SortedMaps`, so that several
+            measures share one sort.
+        pairs: For a measure of agreement: a function of prepared maps and a list of pairs, so that what depends on one
+            map is computed once. By default ``function`` is called for each pair.
+        min_side: Smallest height and width of the maps, in pixels.
     """
 
     name: str
     function: Callable[..., Tensor]
+    meaning: Meaning
     higher_is: str
     low: float
     high: float
     nan_when: str
+    quick: bool = True
+    takes_sorted: bool = False
+    pairs: Callable[..., Tensor] | None = None
+    min_side: int = 1
 
     @property
     def summary(self) -> str:
-        """One line that says what the measure is."""
+        """First line of the docstring."""
         return (self.function.__doc__ or "").strip().splitlines()[0]
 
-    def __call__(self, *maps: Tensor) -> Tensor:
+    def __call__(self, *maps: Any) -> Tensor:
         """The measure of ``maps``, ``(N,)``."""
         return self.function(*maps)
 
+    def of_sorted(self, maps: SortedMaps) -> Tensor:
+        """The measure of maps that may have been sorted already."""
+        return self.function(maps if self.takes_sorted else maps.maps)
+
 
 def measure(
-    registry: Registry[Measure], *, higher_is: str, low: float, high: float, nan_when: str
+    registry: Registry[Measure],
+    *,
+    title: str,
+    means: str,
+    not_means: str,
+    higher_is: str,
+    low: float,
+    high: float,
+    nan_when: str,
+    quick: bool = True,
+    takes_sorted: bool = False,
+    pairs: Callable[..., Tensor] | None = None,
+    min_side: int = 1,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
-    """Decorator that enters a function in a registry, by its name and with its facts; the function stays as it is."""
+    """Return a decorator that registers a function under its name; see :class:`Measure` for the arguments.
+
+    Args:
+        registry: For example :data:`~attnviz.metrics.sparsity.SPARSITY`.
+        title: Display name.
+        means: What the number says: the text of reports, tables and the reference.
+        not_means: What it does not say.
+        higher_is: What a larger value means.
+        low: Smallest possible value.
+        high: Largest possible value.
+        nan_when: When the value is NaN.
+        quick: Whether every explanation and report computes it.
+        takes_sorted: Whether the function also takes sorted maps.
+        pairs: A faster form for many pairs of maps.
+        min_side: Smallest height and width of the maps, in pixels.
+    """
 
     def enter(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        name = function.__name__
-        registry.register(name)(Measure(name, function, higher_is, low, high, nan_when))
+        name, meaning = function.__name__, Meaning(title, means, not_means)
+        facts = (meaning, higher_is, low, high, nan_when, quick, takes_sorted, pairs, min_side)
+        registry.register(name)(Measure(name, function, *facts))
+        define("measure", name, meaning)
         return function
 
     return enter

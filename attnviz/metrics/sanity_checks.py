@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from attnviz.core.model_state import seeded
-from attnviz.metrics.agreement import COMPARISON
+from attnviz.metrics.agreement import AGREEMENT
 
 Explain: TypeAlias = Callable[[nn.Module, Tensor], Tensor]
 """From a model and images ``(N, C, H, W)`` to maps ``(N, H, W)``."""
@@ -52,7 +52,7 @@ def cascade(
         x: Images ``(N, C, H, W)``.
         explain: What gives the map.
         stages: At how many points, evenly spread over the modules with parameters, a map is made.
-        measure: A measure in :data:`~attnviz.metrics.agreement.COMPARISON`.
+        measure: A measure in :data:`~attnviz.metrics.agreement.AGREEMENT`.
         seed: Of the random parameters.
 
     Returns:
@@ -78,7 +78,7 @@ def cascade(
         for number, path in enumerate(paths):
             _randomise(modules[path])
             if number in stops:
-                found.append(Randomised(path, COMPARISON[measure](plain, explain(private, x).abs())))
+                found.append(Randomised(path, AGREEMENT[measure](plain, explain(private, x).abs())))
     return found
 
 
@@ -122,7 +122,7 @@ def independence_from_target(maps: Tensor, of_others: Sequence[Tensor], *, measu
     Args:
         maps: ``(N, H, W)`` of the class that was asked about.
         of_others: The same for other classes.
-        measure: A measure in :data:`~attnviz.metrics.agreement.COMPARISON`.
+        measure: A measure in :data:`~attnviz.metrics.agreement.AGREEMENT`.
 
     Returns:
         ``(N,)``: the mean agreement, by strength; NaN where a map is constant.
@@ -134,7 +134,7 @@ def independence_from_target(maps: Tensor, of_others: Sequence[Tensor], *, measu
     """
     if not of_others:
         raise ValueError("wanted maps of at least one other class")
-    return torch.stack([COMPARISON[measure](maps.abs(), other.abs()) for other in of_others]).mean(dim=0)
+    return torch.stack([AGREEMENT[measure](maps.abs(), other.abs()) for other in of_others]).mean(dim=0)
 
 
 def max_sensitivity(

@@ -1,7 +1,7 @@
-"""How few values of a map carry it? Pure functions of one batch of maps.
+"""Sparsity: the share of a map's values that carries it.
 
-All look at absolute values, so that a strong negative value counts as strong. None changes when a map is scaled or its
-values are reordered. A map that *looks* sparse need not be *needed* sparsely: that takes an intervention.
+All measures use absolute values, so that a large negative value counts as strong. Scaling a map or reordering its
+values changes nothing. A map that *looks* sparse need not be *needed* sparsely; that takes an intervention.
 """
 
 from __future__ import annotations
@@ -12,22 +12,41 @@ import torch
 from torch import Tensor
 
 from attnviz.core.registry import Registry
-from attnviz.core.sorting import rising
 from attnviz.metrics.registry import Measure, measure
+from attnviz.metrics.sorted_maps import SortedMaps, sorted_maps
 
-SPARSITY: Registry[Measure] = Registry("sparsity measure", home="attnviz.metrics.sparsity")
+SPARSITY: Registry[Measure] = Registry("sparsity measure", home="attnviz.metrics", group="attnviz.sparsity")
+"""All measures of one map. The quick ones are part of every explanation."""
+
+
+def quick_measures() -> list[Measure]:
+    """The measures of every explanation, sorted by name."""
+    return [SPARSITY[name] for name in SPARSITY if SPARSITY[name].quick]
+
 
 _NAN = "every value is zero, or one is not finite"
 
 
-@measure(SPARSITY, higher_is="sparser", low=0.0, high=1.0, nan_when=_NAN)
-def hoyer(g: Tensor) -> Tensor:
-    r"""Hoyer's sparsity of each map: 0 where all values are equally strong, 1 where only one is not zero.
+@measure(
+    SPARSITY,
+    title="Hoyer",
+    means=(
+        "Sparsity from the ratio of the L1 to the L2 norm: 0 if all entries have the same size, 1 for a single entry."
+    ),
+    not_means="That the zeros are at sensible positions, or that pruning them is harmless.",
+    higher_is="sparser",
+    low=0.0,
+    high=1.0,
+    nan_when=_NAN,
+    takes_sorted=True,
+)
+def hoyer(g: Tensor | SortedMaps) -> Tensor:
+    r"""Hoyer sparsity of each map: 0 if all values are equally strong, 1 if only one is not zero.
 
     .. math:: (\sqrt{n} - \|g\|_1 / \|g\|_2) / (\sqrt{n} - 1)
 
     Args:
-        g: Maps, ``(N, ...)``, any sign, ``n`` >= 2 values each.
+        g: Maps, ``(N, ...)``, any sign, ``n`` >= 2 values each; or the same, sorted.
 
     Returns:
         ``(N,)`` in [0, 1], float64; NaN for an all-zero map, which has no direction, or a value that is not finite.
@@ -40,23 +59,33 @@ def hoyer(g: Tensor) -> Tensor:
     >>> hoyer(torch.tensor([[3.0, 0.0, 0.0, 0.0], [3.0, 4.0, 0.0, 0.0], [2.0, -2.0, 2.0, 2.0]]))
     tensor([1.0000, 0.6000, 0.0000], dtype=torch.float64)
     """
-    v = strengths(g)
-    root = math.sqrt(v.shape[1])
-    sparsity: Tensor = (root - v.sum(dim=1) / v.norm(dim=1)) / (root - 1)
+    maps = sorted_maps(g)
+    root = math.sqrt(maps.n)
+    sparsity: Tensor = (root - maps.total / maps.strengths.norm(dim=1)) / (root - 1)
     return sparsity.clamp(0.0, 1.0)
 
 
-@measure(SPARSITY, higher_is="sparser", low=0.0, high=1.0, nan_when=_NAN)
-def gini(g: Tensor) -> Tensor:
-    r"""Gini index of each map's strengths: 0 where all are equal, ``1 - 1/n`` where only one is not zero.
+@measure(
+    SPARSITY,
+    title="Gini",
+    means="Inequality of the sizes of the entries: 0 if all are equal, close to 1 if a few hold everything.",
+    not_means="A share of zeros: a map without any zero can have a high Gini index.",
+    higher_is="sparser",
+    low=0.0,
+    high=1.0,
+    nan_when=_NAN,
+    takes_sorted=True,
+)
+def gini(g: Tensor | SortedMaps) -> Tensor:
+    r"""Gini index of each map's strengths: 0 if all are equal, ``1 - 1/n`` if only one is not zero.
 
     .. math:: 1 - 2 \sum_{k=1}^{n} \frac{|g|_{(k)}}{\|g\|_1} \frac{n - k + 1/2}{n}
 
-    ``|g|_(k)`` is the k-th smallest. Of the measures here it alone has all six properties that Hurley and Rickard
-    ask of sparsity; it can be compared between maps of different sizes.
+    ``|g|_(k)`` is the k-th smallest. It is the only measure here with all six properties that Hurley and Rickard
+    require of a sparsity measure, and it can be compared between maps of different sizes.
 
     Args:
-        g: Maps, ``(N, ...)``, any sign, ``n`` >= 2 values each.
+        g: Maps, ``(N, ...)``, any sign, ``n`` >= 2 values each; or the same, sorted.
 
     Returns:
         ``(N,)`` in [0, 1 - 1/n], float64; NaN for an all-zero map, which has no shares, or a value that is not finite.
@@ -69,22 +98,35 @@ def gini(g: Tensor) -> Tensor:
     >>> gini(torch.tensor([[0.0, 0.0, 0.0, 5.0], [1.0, 2.0, 3.0, 4.0], [2.0, -2.0, 2.0, 2.0]]))
     tensor([0.7500, 0.2500, 0.0000], dtype=torch.float64)
     """
-    v = rising(strengths(g))
-    n = v.shape[1]
+    maps = sorted_maps(g)
+    v, n = maps.strengths, maps.n
     ranks = torch.arange(1, n + 1, dtype=v.dtype, device=v.device)
-    return (1 - 2 * (v * (n - ranks + 0.5)).sum(dim=1) / (v.sum(dim=1) * n)).clamp(0.0, 1.0)
+    return (1 - 2 * (v @ (n - ranks + 0.5)) / (maps.total * n)).clamp(0.0, 1.0)
 
 
-@measure(SPARSITY, higher_is="more spread out", low=0.0, high=1.0, nan_when=_NAN)
-def normalised_entropy(g: Tensor) -> Tensor:
-    r"""Entropy of each map's shares, relative to a flat map's: 1 where all are equal, 0 where only one is not zero.
+@measure(
+    SPARSITY,
+    title="Entropy",
+    means=(
+        "How evenly the sizes of the entries are spread, relative to the maximum: 1 for a flat map, 0 for a single "
+        "entry."
+    ),
+    not_means="Uncertainty of the model about its prediction.",
+    higher_is="more spread out",
+    low=0.0,
+    high=1.0,
+    nan_when=_NAN,
+    takes_sorted=True,
+)
+def normalised_entropy(g: Tensor | SortedMaps) -> Tensor:
+    r"""Entropy of each map's shares, relative to a flat map's: 1 if all are equal, 0 if only one is not zero.
 
     .. math:: -\frac{1}{\log n} \sum_i p_i \log p_i, \quad p_i = |g_i| / \|g\|_1
 
     Higher is *less* sparse.
 
     Args:
-        g: Maps, ``(N, ...)``, any sign, ``n`` >= 2 values each.
+        g: Maps, ``(N, ...)``, any sign, ``n`` >= 2 values each; or the same, sorted.
 
     Returns:
         ``(N,)`` in [0, 1], float64; NaN for an all-zero map, which has no shares, or a value that is not finite.
@@ -97,22 +139,32 @@ def normalised_entropy(g: Tensor) -> Tensor:
     >>> normalised_entropy(torch.tensor([[1.0, 1.0, 0.0, 0.0], [1.0, -1.0, 1.0, 1.0]]))
     tensor([0.5000, 1.0000], dtype=torch.float64)
     """
-    v = strengths(g)
-    p = v / v.sum(dim=1, keepdim=True)
-    entropy: Tensor = torch.special.entr(p).sum(dim=1)
-    return (entropy / math.log(v.shape[1])).clamp(0.0, 1.0)
+    maps = sorted_maps(g)
+    entropy: Tensor = torch.special.entr(maps.strengths / maps.total[:, None]).sum(dim=1)
+    return (entropy / math.log(maps.n)).clamp(0.0, 1.0)
 
 
-@measure(SPARSITY, higher_is="sparser", low=0.0, high=1.0, nan_when=_NAN)
-def near_zero_share(g: Tensor, *, threshold: float = 0.01) -> Tensor:
-    r"""Share of the values that are next to nothing: at most 1 % of the map's strongest value.
+@measure(
+    SPARSITY,
+    title="Near zero",
+    means="Share of the entries that are at most 1 % of the largest.",
+    not_means="Computation saved: the model computes these entries all the same.",
+    higher_is="sparser",
+    low=0.0,
+    high=1.0,
+    nan_when=_NAN,
+    takes_sorted=True,
+)
+def near_zero_share(g: Tensor | SortedMaps, *, threshold: float = 0.01) -> Tensor:
+    r"""Share of the values that are close to zero: at most 1 % of the map's largest.
 
     .. math:: \frac{1}{n} |\{ i : |g_i| \le t \max_j |g_j| \}|
 
-    One outlier can push all else below the threshold; moving strength from a strong value to a weak one can raise it.
+    One outlier can push everything else below the threshold. Moving strength from a strong to a weak value can raise
+    the share.
 
     Args:
-        g: Maps, ``(N, ...)``, any sign, ``n`` >= 2 values each.
+        g: Maps, ``(N, ...)``, any sign, ``n`` >= 2 values each; or the same, sorted.
         threshold: ``t``, relative to the strongest value of the map.
 
     Returns:
@@ -128,17 +180,5 @@ def near_zero_share(g: Tensor, *, threshold: float = 0.01) -> Tensor:
     """
     if not 0 <= threshold < 1:
         raise ValueError(f"a threshold is at least 0 and below 1, got {threshold}")
-    v = strengths(g)
-    return (v <= threshold).double().mean(dim=1).masked_fill(v.isnan().any(dim=1), math.nan)
-
-
-def strengths(g: Tensor) -> Tensor:
-    """Absolute values of each map, ``(N, n)`` float64, relative to the strongest; NaN throughout where undefined.
-
-    Dividing first keeps squares of very large and very small values inside floating point.
-    """
-    v = g.detach().flatten(1).double().abs() if g.ndim > 1 else g[:, None]
-    if v.shape[1] < 2:
-        raise ValueError(f"sparsity is of maps (N, ...) with 2 values or more each, got shape {tuple(g.shape)}")
-    strongest = v.amax(dim=1, keepdim=True)
-    return torch.where(strongest.isfinite(), v / strongest, math.nan)
+    maps = sorted_maps(g)
+    return (maps.strengths <= threshold).double().mean(dim=1).masked_fill(maps.total.isnan(), math.nan)

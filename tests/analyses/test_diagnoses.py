@@ -16,10 +16,10 @@ from attnviz.core.records import Record
 from attnviz.errors import UnknownNameError
 from attnviz.metrics.agreement import spearman
 from attnviz.metrics.attention_sinks import blocks_of, high_norm, norms_of_blocks, sinks, token_norms
-from attnviz.metrics.concentration import CONCENTRATION, lorenz
-from attnviz.metrics.fused_sparsity import fused_sparsity
+from attnviz.metrics.concentration import lorenz
 from attnviz.metrics.gate_diagnostics import dead, input_share, never_used, saturated
 from attnviz.metrics.head_similarity import cka, clusters, cosine, hsic, jensen_shannon
+from attnviz.metrics.sorted_maps import SortedMaps
 from attnviz.metrics.sparsity import SPARSITY
 from attnviz.metrics.streaming import Extremes, Moments
 
@@ -259,14 +259,15 @@ def test_on_a_network_in_which_exactly_three_channels_pass_five_are_dead_and_nev
     assert input_share(tally[site, "units"]) == pytest.approx(0, abs=1e-9)
 
 
-def test_what_is_computed_quickly_is_what_the_measures_give() -> None:
+def test_measures_of_maps_that_were_sorted_before_are_the_same() -> None:
     maps = torch.cat([rows(6, 37), -rows(2, 37, seed=1), torch.zeros(1, 37), torch.full((1, 37), math.nan)])
     maps[0, :20] = 0
-    torch.testing.assert_close(fused_sparsity(maps).lorenz(11), lorenz(maps, 11), equal_nan=True)
-    for name in fused_sparsity(maps).measures:
-        measure = {**SPARSITY.entries(), **CONCENTRATION.entries()}[name]
-        for part in (maps, maps[:, :10], maps[:, :2]):
-            torch.testing.assert_close(fused_sparsity(part).measures[name](), measure(part), equal_nan=True, msg=name)
+    torch.testing.assert_close(SortedMaps(maps).lorenz(11), lorenz(maps, 11), equal_nan=True)
+    for part in (maps, maps[:, :10], maps[:, :2]):
+        prepared = SortedMaps(part)
+        for name in SPARSITY:
+            measure = SPARSITY[name]
+            torch.testing.assert_close(measure.of_sorted(prepared), measure(part), equal_nan=True, msg=name)
 
 
 def test_rank_correlation_is_that_of_every_pair() -> None:

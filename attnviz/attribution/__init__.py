@@ -1,8 +1,7 @@
 """Heatmaps that explain a target class, through Captum's ``Attribution`` interface.
 
-A new method is one function. It returns a :class:`~attnviz.attribution.registry.Plan`, which holds Captum's object
-and says how its result becomes a map, and ``@method("name")`` enters it in :data:`METHODS`. Nothing else here changes.
-Captum is imported when a method is first used.
+A new method is one file with one function that returns a :class:`PreparedAttribution`: Captum's object, and how its
+result becomes a map. ``@method("name", ...)`` registers it in :data:`METHODS`. Captum is imported on first use.
 """
 
 from attnviz.attribution.attention import attention_slopes, gradient_rollout, legrad
@@ -22,7 +21,7 @@ from attnviz.attribution.propagation import (
     lrp,
     vargrad,
 )
-from attnviz.attribution.registry import METHODS, Method, Plan, attribute, method
+from attnviz.attribution.registry import METHODS, Method, PreparedAttribution, attribute, method
 from attnviz.attribution.targets import Logits
 
 __all__ = [
@@ -31,7 +30,7 @@ __all__ = [
     "Layer",
     "Logits",
     "Method",
-    "Plan",
+    "PreparedAttribution",
     "ablationcam",
     "attention_slopes",
     "attribute",

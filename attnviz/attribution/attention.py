@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from attnviz.attribution.registry import Plan, method, passes_at_once
+from attnviz.attribution.registry import PreparedAttribution, method, passes_at_once
 from attnviz.attribution.targets import Logits
 from attnviz.core.records import Kind, Record, Site
 from attnviz.errors import AttributionError, CaptureError
@@ -17,8 +17,13 @@ from attnviz.tracing import find_attention
 ROLLED = "attention of all layers together"
 
 
-@method("gradient_rollout")
-def gradient_rollout(logits: Logits, x: Tensor, *, query: int = 0) -> Plan:
+@method(
+    "gradient_rollout",
+    title="Gradient rollout",
+    means="How much of what supports the target class reaches the class token through the attention of all layers.",
+    not_means="Everything that the prediction rests on: values, MLPs and normalisation are left out.",
+)
+def gradient_rollout(logits: Logits, x: Tensor, *, query: int = 0) -> PreparedAttribution:
     r"""Gradient-weighted rollout: how much of what speaks for the class reaches a token, through all layers.
 
     .. math:: R_l = R_{l-1} + \bar A_l R_{l-1}, \quad \bar A_l = \tfrac{1}{h} \sum_h (G_l \odot A_l)^+, \quad R_0 = I
@@ -47,11 +52,16 @@ def gradient_rollout(logits: Logits, x: Tensor, *, query: int = 0) -> Plan:
         row = relevance[:, query] if tokens.prefix else relevance.mean(dim=1)
         return tokens.lay(row[:, None], empty=0.0)[:, 0]
 
-    return _plan(logits, x, explain)
+    return _prepare(logits, x, explain)
 
 
-@method("legrad")
-def legrad(logits: Logits, x: Tensor) -> Plan:
+@method(
+    "legrad",
+    title="LeGrad",
+    means="Where the score of the target would rise if the position received more attention, over all layers.",
+    not_means="What the model attends to: it is a gradient, and can be high where there is little attention.",
+)
+def legrad(logits: Logits, x: Tensor) -> PreparedAttribution:
     r"""LeGrad: how the logit would rise with the attention that a place receives, over all layers.
 
     .. math:: M = \frac{1}{L} \sum_l \frac{1}{h Q} \sum_{h, q} (G_l)^+_{h q \cdot}
@@ -82,7 +92,7 @@ def legrad(logits: Logits, x: Tensor) -> Plan:
         ]
         return torch.stack(resized).mean(0)[:, 0]
 
-    return _plan(logits, x, explain)
+    return _prepare(logits, x, explain)
 
 
 def attention_slopes(
@@ -115,7 +125,9 @@ def attention_slopes(
     return records, [slope for slope in slopes if slope is not None]
 
 
-def _plan(logits: Logits, x: Tensor, explain: Callable[[Sequence[Record], Sequence[Tensor]], Tensor]) -> Plan:
+def _prepare(
+    logits: Logits, x: Tensor, explain: Callable[[Sequence[Record], Sequence[Tensor]], Tensor]
+) -> PreparedAttribution:
     from attnviz.attribution.captum_wrappers import ImageAttribution
 
     sites = [site for site in find_attention(logits.module, x[:1]) if site.kind is Kind.PAIRWISE]
@@ -128,7 +140,7 @@ def _plan(logits: Logits, x: Tensor, explain: Callable[[Sequence[Record], Sequen
         except CaptureError as error:
             raise AttributionError(str(error)) from error
 
-    return Plan(
+    return PreparedAttribution(
         attribution=ImageAttribution(logits, explained, gradients=True),
         reduce=lambda values: values[:, 0],
         source=ROLLED,

@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 
 from attnviz.attribution.layers import Layer, find_layer
-from attnviz.attribution.registry import Plan, method, passes_at_once
+from attnviz.attribution.registry import PreparedAttribution, method, passes_at_once
 from attnviz.attribution.targets import Logits
 from attnviz.errors import AttributionError
 
 
-def _plan(
+def _prepare(
     logits: Logits, x: Tensor, layer: str | Layer | None, formula: Callable[[Tensor, Tensor], Tensor], *, relu: bool
-) -> Plan:
+) -> PreparedAttribution:
     from attnviz.attribution.captum_wrappers import of_slopes
 
     found = find_layer(logits, x, layer)
-    return Plan(
+    return PreparedAttribution(
         attribution=of_slopes(logits, found, lambda a, g: formula(a, g).clamp_min(0) if relu else formula(a, g)),
         reduce=lambda values: values[:, 0],
         source=found.path,
@@ -32,8 +32,16 @@ def _plan(
     )
 
 
-@method("gradcam")
-def gradcam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bool = True) -> Plan:
+@method(
+    "gradcam",
+    title="Grad-CAM",
+    means=(
+        "Where the last feature maps support the target class: channels weighted by the gradient of the class, "
+        "positive part."
+    ),
+    not_means="Fine detail: it is as coarse as those feature maps, and upsampled.",
+)
+def gradcam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bool = True) -> PreparedAttribution:
     r"""Grad-CAM: a layer's features, each channel weighted by its mean slope.
 
     .. math:: L = \mathrm{ReLU}(\sum_k \alpha_k A^k), \quad \alpha_k = \frac{1}{hw} \sum_{ij} G^k_{ij}
@@ -54,7 +62,7 @@ def gradcam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu
 
     Source: Selvaraju et al., ICCV 2017, equations 1 and 2; upsampled bilinearly.
     """
-    return _plan(logits, x, layer, gradcam_formula, relu=relu)
+    return _prepare(logits, x, layer, gradcam_formula, relu=relu)
 
 
 def gradcam_formula(a: Tensor, g: Tensor) -> Tensor:
@@ -62,8 +70,15 @@ def gradcam_formula(a: Tensor, g: Tensor) -> Tensor:
     return _weighted(a, g.mean(dim=(2, 3)))
 
 
-@method("gradcam++")
-def gradcam_plus_plus(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bool = True) -> Plan:
+@method(
+    "gradcam++",
+    title="Grad-CAM++",
+    means="As Grad-CAM, with positions weighted so that several or small objects count as much as one large one.",
+    not_means="A count of objects, or fine detail.",
+)
+def gradcam_plus_plus(
+    logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bool = True
+) -> PreparedAttribution:
     r"""Grad-CAM++: positive slopes only, each place weighted so that small objects count as much as large ones.
 
     .. math:: L = \mathrm{ReLU}(\sum_k w_k A^k), \quad w_k = \sum_{ij} \alpha^k_{ij} \mathrm{ReLU}(G^k_{ij}), \quad
@@ -85,7 +100,7 @@ def gradcam_plus_plus(logits: Logits, x: Tensor, *, layer: str | Layer | None = 
     Source: Chattopadhyay et al., WACV 2018, equations 5, 19 and 21. pytorch-grad-cam adds 1e-6 to the denominator,
     which matters where slopes are about 1e-3 or smaller.
     """
-    return _plan(logits, x, layer, gradcam_plus_plus_formula, relu=relu)
+    return _prepare(logits, x, layer, gradcam_plus_plus_formula, relu=relu)
 
 
 def gradcam_plus_plus_formula(a: Tensor, g: Tensor) -> Tensor:
@@ -95,8 +110,15 @@ def gradcam_plus_plus_formula(a: Tensor, g: Tensor) -> Tensor:
     return _weighted(a, (alpha * g.clamp_min(0)).sum(dim=(2, 3)))
 
 
-@method("hirescam")
-def hirescam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bool = True) -> Plan:
+@method(
+    "hirescam",
+    title="HiResCAM",
+    means=(
+        "Features times the gradient of the class, position by position: only positions that the score used are shown."
+    ),
+    not_means="Fine detail: it is as coarse as the feature maps.",
+)
+def hirescam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bool = True) -> PreparedAttribution:
     r"""HiResCAM: features times slopes at each place, so that a place is shown only where the model used it.
 
     .. math:: L = \mathrm{ReLU}(\sum_k G^k \odot A^k)
@@ -113,11 +135,16 @@ def hirescam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, rel
     Source: Draelos and Carin, 2020 (arXiv 2011.08891), equation 4. Equal to Grad-CAM where slopes are the same at all
     places, as before global average pooling.
     """
-    return _plan(logits, x, layer, lambda a, g: (a * g).sum(dim=1), relu=relu)
+    return _prepare(logits, x, layer, lambda a, g: (a * g).sum(dim=1), relu=relu)
 
 
-@method("xgradcam")
-def xgradcam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bool = True) -> Plan:
+@method(
+    "xgradcam",
+    title="XGrad-CAM",
+    means=("Where the last feature maps support the class, each channel weighted by its gradient where it is active."),
+    not_means="Fine detail: it is as coarse as the feature maps.",
+)
+def xgradcam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bool = True) -> PreparedAttribution:
     r"""XGrad-CAM: a layer's features, each channel weighted by its slopes where the channel is active.
 
     .. math:: L = \mathrm{ReLU}(\sum_k w_k A^k), \quad w_k = \sum_{ij} \frac{A^k_{ij}}{\sum_{ab} A^k_{ab}} G^k_{ij}
@@ -135,7 +162,7 @@ def xgradcam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, rel
 
     Source: Fu et al., BMVC 2020, equation 7.
     """
-    return _plan(logits, x, layer, xgradcam_formula, relu=relu)
+    return _prepare(logits, x, layer, xgradcam_formula, relu=relu)
 
 
 def xgradcam_formula(a: Tensor, g: Tensor) -> Tensor:
@@ -144,8 +171,15 @@ def xgradcam_formula(a: Tensor, g: Tensor) -> Tensor:
     return _weighted(a, torch.where(total == 0, 0, (a * g).sum(dim=(2, 3)) / total))
 
 
-@method("layercam")
-def layercam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None) -> Plan:
+@method(
+    "layercam",
+    title="Layer-CAM",
+    means=(
+        "Features times the positive gradient of the class, position by position; also suited to earlier, finer layers."
+    ),
+    not_means="Evidence against the class: negative gradients are left out.",
+)
+def layercam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None) -> PreparedAttribution:
     r"""Layer-CAM: features times positive slopes at each place; also fit for layers that are not the last.
 
     .. math:: L = \mathrm{ReLU}(\sum_k \mathrm{ReLU}(G^k) \odot A^k)
@@ -160,11 +194,16 @@ def layercam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None) -> 
 
     Source: Jiang et al., IEEE TIP 30 (2021), equations 6 and 7.
     """
-    return _plan(logits, x, layer, lambda a, g: (a * g.clamp_min(0)).sum(dim=1), relu=True)
+    return _prepare(logits, x, layer, lambda a, g: (a * g.clamp_min(0)).sum(dim=1), relu=True)
 
 
-@method("cam")
-def cam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bool = False) -> Plan:
+@method(
+    "cam",
+    title="CAM",
+    means="Where the last feature maps contain what the weights of the class respond to.",
+    not_means="Fine detail: it is as coarse as those feature maps.",
+)
+def cam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bool = False) -> PreparedAttribution:
     r"""CAM: a layer's features, weighted as the classifier weighs their means.
 
     .. math:: L = \sum_k w_k A^k, \quad s = b + \sum_k w_k \frac{1}{hw} \sum_{ij} A^k_{ij}
@@ -200,7 +239,7 @@ def cam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bo
         values = _weighted(a, g.sum(dim=(2, 3)))
         return values.clamp_min(0) if relu else values
 
-    return Plan(
+    return PreparedAttribution(
         attribution=LayerAttribution(logits, found, explain),
         reduce=lambda values: values[:, 0],
         source=found.path,
@@ -209,8 +248,15 @@ def cam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bo
     )
 
 
-@method("eigencam")
-def eigencam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, centred: bool = False) -> Plan:
+@method(
+    "eigencam",
+    title="Eigen-CAM",
+    means="The first principal component of the feature maps of a layer.",
+    not_means="Anything about the class: it is the same for every target.",
+)
+def eigencam(
+    logits: Logits, x: Tensor, *, layer: str | Layer | None = None, centred: bool = False
+) -> PreparedAttribution:
     r"""Eigen-CAM: what most of a layer's features have in common; it knows no class.
 
     .. math:: L = \mathrm{ReLU}(A^\top v), \quad A = U \Sigma V^\top
@@ -238,7 +284,7 @@ def eigencam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, cen
     def explain(images: Tensor, _targets: Tensor) -> Tensor:
         return first_component(features(logits, found, images)[0], centred=centred).clamp_min(0)
 
-    return Plan(
+    return PreparedAttribution(
         attribution=LayerAttribution(logits, found, explain),
         reduce=lambda values: values[:, 0],
         source=found.path,

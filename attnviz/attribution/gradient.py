@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from attnviz.attribution.registry import HasModule, Plan, check_count, method, passes_at_once
+from attnviz.attribution.registry import HasModule, PreparedAttribution, check_count, method, passes_at_once
 from attnviz.attribution.targets import Logits, as_targets
 from attnviz.core.model_state import borrowed, seeded
 from attnviz.core.records import Heatmap
@@ -18,8 +18,13 @@ def _strongest_channel(values: Tensor) -> Tensor:
     return values.abs().amax(dim=1)
 
 
-@method("saliency")
-def saliency(logits: Logits, x: Tensor) -> Plan:
+@method(
+    "saliency",
+    title="Saliency",
+    means="Where the smallest change of a pixel changes the score of the target most: absolute gradient.",
+    not_means="Which pixels the prediction rests on. It is a local slope, noisy, and often follows edges.",
+)
+def saliency(logits: Logits, x: Tensor) -> PreparedAttribution:
     r"""Saliency: how much the logit changes when a pixel changes a little.
 
     .. math:: M_{ij} = \max_c | \partial s / \partial x_{cij} |
@@ -30,7 +35,7 @@ def saliency(logits: Logits, x: Tensor) -> Plan:
     """
     from captum.attr import Saliency
 
-    return Plan(
+    return PreparedAttribution(
         attribution=Saliency(logits),
         reduce=_strongest_channel,
         images_at_once=passes_at_once(x),
@@ -38,10 +43,18 @@ def saliency(logits: Logits, x: Tensor) -> Plan:
     )
 
 
-@method("integrated_gradients")
+@method(
+    "integrated_gradients",
+    title="Integrated Gradients",
+    means=(
+        "How much each pixel adds to the score of the target on a straight path from a baseline to the image; "
+        "negative values count against the target."
+    ),
+    not_means="Independent of the baseline: pixels that equal the baseline get nothing, however much they matter.",
+)
 def integrated_gradients(
     logits: Logits, x: Tensor, *, steps: int = 16, baseline: float | Tensor = 0.0, batch_size: int | None = None
-) -> Plan:
+) -> PreparedAttribution:
     r"""Integrated Gradients: each pixel's share of the logit's rise from a blank image.
 
     .. math:: M_{ij} = \sum_c (x - x')_{cij} \int_0^1 \partial s(x' + \alpha (x - x')) / \partial x_{cij} \, d\alpha
@@ -67,17 +80,22 @@ def integrated_gradients(
     check_count("integrated_gradients", steps=steps, batch_size=batch_size)
     _check_baseline(x, baseline)
     at_once = passes_at_once(x) if batch_size is None else batch_size
-    return Plan(
+    return PreparedAttribution(
         attribution=IntegratedGradients(logits),
         reduce=lambda values: values.sum(dim=1),
         arguments=lambda _images: {"n_steps": steps, "baselines": baseline, "internal_batch_size": at_once},
     )
 
 
-@method("smoothgrad")
+@method(
+    "smoothgrad",
+    title="SmoothGrad",
+    means="The gradient averaged over noisy copies of the image: saliency with its noise smoothed away.",
+    not_means="An explanation of exactly this image: it describes its noisy neighbourhood.",
+)
 def smoothgrad(
     logits: Logits, x: Tensor, *, samples: int = 12, noise: float = 0.15, batch_size: int | None = None
-) -> Plan:
+) -> PreparedAttribution:
     r"""SmoothGrad: saliency of the mean gradient around the image, which drops what is only noise.
 
     .. math:: M_{ij} = \max_c | \frac{1}{n} \sum_{k=1}^n \partial s(x + \epsilon_k) / \partial x_{cij} |, \quad
@@ -102,7 +120,7 @@ def smoothgrad(
     if not noise >= 0:
         raise AttributionError(f"smoothgrad: noise is a share of the image's range, at least 0; got {noise}")
     at_once = passes_at_once(x) if batch_size is None else batch_size
-    return Plan(
+    return PreparedAttribution(
         attribution=NoiseTunnel(Saliency(logits)),
         reduce=_strongest_channel,
         arguments=lambda images: {

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from attnviz.attribution.layer_activations import answers_to, features
 from attnviz.attribution.layers import Layer, find_layer
-from attnviz.attribution.registry import Plan, check_count, method, passes_at_once
+from attnviz.attribution.registry import PreparedAttribution, check_count, method, passes_at_once
 from attnviz.attribution.targets import Logits
 from attnviz.errors import AttributionError
 
@@ -19,8 +19,15 @@ _LAYER_VALUES = 1 << 24
 """Values of a layer's output that run together where only what comes after it is run: 64 MiB in single precision."""
 
 
-@method("scorecam")
-def scorecam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, batch_size: int | None = None) -> Plan:
+@method(
+    "scorecam",
+    title="Score-CAM",
+    means="Feature maps weighted by the probability of the class when only what each of them covers is kept.",
+    not_means="A map free of masking artefacts: masked images are outside the training distribution.",
+)
+def scorecam(
+    logits: Logits, x: Tensor, *, layer: str | Layer | None = None, batch_size: int | None = None
+) -> PreparedAttribution:
     r"""Score-CAM: a layer's features, each channel weighted by the answer to the image seen through it alone.
 
     .. math:: L = \mathrm{ReLU}(\sum_k \alpha_k A^k), \quad
@@ -56,7 +63,7 @@ def scorecam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, bat
             maps.append(torch.einsum("c,nchw->nhw", scores.softmax(0).to(a.dtype), a).clamp_min(0))
         return torch.cat(maps)
 
-    return Plan(
+    return PreparedAttribution(
         attribution=LayerAttribution(logits, found, explain),
         reduce=lambda values: values[:, 0],
         source=found.path,
@@ -82,10 +89,15 @@ def _scores_through(logits: Logits, image: Tensor, channels: Tensor, target: int
     return scores
 
 
-@method("ablationcam")
+@method(
+    "ablationcam",
+    title="Ablation-CAM",
+    means="Feature maps weighted by how far the score falls when each is set to zero.",
+    not_means="The joint effect of several channels: each is removed on its own.",
+)
 def ablationcam(
     logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bool = True, batch_size: int | None = None
-) -> Plan:
+) -> PreparedAttribution:
     r"""Ablation-CAM: a layer's features, each channel weighted by how much the logit drops without it.
 
     .. math:: L = \mathrm{ReLU}(\sum_k w_k A^k), \quad w_k = \frac{s - s_k}{s}
@@ -123,7 +135,7 @@ def ablationcam(
             maps.append(values.clamp_min(0) if relu else values)
         return torch.cat(maps)
 
-    return Plan(
+    return PreparedAttribution(
         attribution=LayerAttribution(logits, found, explain),
         reduce=lambda values: values[:, 0],
         source=found.path,
@@ -145,7 +157,12 @@ def _without_channels(layer: Layer) -> Callable[[Tensor, int, int], Tensor]:
     return change
 
 
-@method("rise")
+@method(
+    "rise",
+    title="RISE",
+    means="Mean probability of the class while a position is left uncovered by random masks.",
+    not_means="Fine detail: it is as coarse as the masks, and noisy with few of them.",
+)
 def rise(
     logits: Logits,
     x: Tensor,
@@ -154,7 +171,7 @@ def rise(
     cells: int = 7,
     keep: float = 0.5,
     batch_size: int | None = None,
-) -> Plan:
+) -> PreparedAttribution:
     r"""RISE: the mean of random masks, each weighted by the probability of the class in the image seen through it.
 
     .. math:: M_{ij} = \frac{1}{p\,n} \sum_{k=1}^n P(c \mid x \odot m_k) \, m_{k, ij}
@@ -193,7 +210,7 @@ def rise(
                 total[n] += torch.einsum("m,mhw->hw", seen.to(masks.dtype), masks)
         return total / (keep * samples)
 
-    return Plan(
+    return PreparedAttribution(
         attribution=ImageAttribution(logits, explain),
         reduce=lambda values: values[:, 0],
         images_at_once=passes_at_once(x),

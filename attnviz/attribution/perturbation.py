@@ -10,12 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnviz.attribution.registry import Plan, check_count, method, passes_at_once
+from attnviz.attribution.registry import PreparedAttribution, check_count, method, passes_at_once
 from attnviz.attribution.targets import Logits
 from attnviz.errors import AttributionError
 
 
-@method("occlusion")
+@method(
+    "occlusion",
+    title="Occlusion",
+    means="How far the score falls when a patch is covered.",
+    not_means="The joint effect of patches; and a covered patch is outside the training distribution.",
+)
 def occlusion(
     logits: Logits,
     x: Tensor,
@@ -24,7 +29,7 @@ def occlusion(
     stride: int | None = None,
     baseline: float = 0.0,
     batch_size: int | None = None,
-) -> Plan:
+) -> PreparedAttribution:
     r"""Occlusion: how much the logit drops when a square patch is covered, averaged over the patches on a pixel.
 
     .. math:: M_{ij} = \frac{1}{|P_{ij}|} \sum_{p \in P_{ij}} (s(x) - s(x \text{ without } p))
@@ -59,15 +64,20 @@ def occlusion(
         "baselines": baseline,
         "perturbations_per_eval": batch_size or passes_at_once(x),
     }
-    return Plan(
+    return PreparedAttribution(
         Occlusion(logits), reduce=lambda values: values[:, 0], arguments=lambda _images: arguments, differentiates=False
     )
 
 
-@method("feature_ablation")
+@method(
+    "feature_ablation",
+    title="Feature ablation",
+    means="How far the score falls when a region is covered.",
+    not_means="The joint effect of regions, or anything finer than a region.",
+)
 def feature_ablation(
     logits: Logits, x: Tensor, *, segments: int = 50, baseline: float = 0.0, batch_size: int | None = None
-) -> Plan:
+) -> PreparedAttribution:
     r"""Feature ablation: how much the logit drops when a superpixel is blanked.
 
     Args:
@@ -84,7 +94,12 @@ def feature_ablation(
     return _by_segments("feature_ablation", FeatureAblation, logits, x, segments, baseline, batch_size, {})
 
 
-@method("lime")
+@method(
+    "lime",
+    title="LIME",
+    means="Which regions are important to a linear surrogate of the model, fitted to images with regions covered.",
+    not_means="The model itself: the surrogate depends on how regions are cut.",
+)
 def lime(
     logits: Logits,
     x: Tensor,
@@ -93,7 +108,7 @@ def lime(
     segments: int = 50,
     baseline: float = 0.0,
     batch_size: int | None = None,
-) -> Plan:
+) -> PreparedAttribution:
     r"""LIME: a linear model of the logit, fitted to images with superpixels switched off at random.
 
     Args:
@@ -118,7 +133,12 @@ def lime(
     return _by_segments("lime", made, logits, x, segments, baseline, batch_size, {"n_samples": samples})
 
 
-@method("kernel_shap")
+@method(
+    "kernel_shap",
+    title="KernelSHAP",
+    means="Shapley value of each region, estimated from images with regions covered.",
+    not_means="Exact values: they are estimated from few of the many combinations.",
+)
 def kernel_shap(
     logits: Logits,
     x: Tensor,
@@ -127,7 +147,7 @@ def kernel_shap(
     segments: int = 50,
     baseline: float = 0.0,
     batch_size: int | None = None,
-) -> Plan:
+) -> PreparedAttribution:
     r"""Kernel SHAP: each superpixel's Shapley value of the logit, estimated by a weighted linear fit.
 
     Args:
@@ -155,7 +175,7 @@ def _by_segments(
     baseline: float,
     batch_size: int | None,
     options: dict[str, Any],
-) -> Plan:
+) -> PreparedAttribution:
     from attnviz.attribution.captum_wrappers import Checked
 
     check_count(name, segments=segments, batch_size=batch_size)
@@ -169,7 +189,7 @@ def _by_segments(
             **options,
         }
 
-    return Plan(
+    return PreparedAttribution(
         Checked(logits, make(logits)), reduce=lambda values: values[:, 0], arguments=arguments, differentiates=False
     )
 

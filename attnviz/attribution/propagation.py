@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from attnviz.attribution.cam import gradcam_formula
 from attnviz.attribution.layers import Layer, find_layer
-from attnviz.attribution.registry import Plan, check_count, method, passes_at_once
+from attnviz.attribution.registry import PreparedAttribution, check_count, method, passes_at_once
 from attnviz.attribution.targets import Logits
 from attnviz.errors import AttributionError
 
@@ -22,8 +22,13 @@ def strongest_channel(values: Tensor) -> Tensor:
     return values.abs().amax(dim=1)
 
 
-@method("input_x_gradient")
-def input_x_gradient(logits: Logits, x: Tensor) -> Plan:
+@method(
+    "input_x_gradient",
+    title="Input × gradient",
+    means="The gradient times the pixel: a first-order estimate of the contribution of each pixel to the score.",
+    not_means="The contribution of pixels at the mean colour: they get nothing.",
+)
+def input_x_gradient(logits: Logits, x: Tensor) -> PreparedAttribution:
     r"""Input times gradient: each pixel's share of the logit, were the model linear.
 
     .. math:: M_{ij} = \sum_c x_{cij} \, \partial s / \partial x_{cij}
@@ -34,13 +39,20 @@ def input_x_gradient(logits: Logits, x: Tensor) -> Plan:
     """
     from captum.attr import InputXGradient
 
-    return Plan(InputXGradient(logits), reduce=lambda values: values.sum(dim=1), images_at_once=passes_at_once(x))
+    return PreparedAttribution(
+        InputXGradient(logits), reduce=lambda values: values.sum(dim=1), images_at_once=passes_at_once(x)
+    )
 
 
-@method("vargrad")
+@method(
+    "vargrad",
+    title="VarGrad",
+    means="Variance of the gradient between noisy copies of the image.",
+    not_means="Direction: a high value says that the gradient is unstable there, for or against the class.",
+)
 def vargrad(
     logits: Logits, x: Tensor, *, samples: int = 12, noise: float = 0.15, batch_size: int | None = None
-) -> Plan:
+) -> PreparedAttribution:
     r"""VarGrad: how much the gradient varies around the image.
 
     .. math:: M_{ij} = \max_c \frac{1}{n} \sum_{k=1}^n (g_k - \bar g)^2_{cij}, \quad
@@ -64,7 +76,7 @@ def vargrad(
     if not noise >= 0:
         raise AttributionError(f"vargrad: noise is a share of the image's range, at least 0; got {noise}")
     at_once = batch_size or passes_at_once(x)
-    return Plan(
+    return PreparedAttribution(
         attribution=NoiseTunnel(Saliency(logits)),
         reduce=strongest_channel,
         arguments=lambda images: {
@@ -77,8 +89,15 @@ def vargrad(
     )
 
 
-@method("gradient_shap")
-def gradient_shap(logits: Logits, x: Tensor, *, samples: int = 16, noise: float = 0.1, baseline: float = 0.0) -> Plan:
+@method(
+    "gradient_shap",
+    title="GradientSHAP",
+    means="Expected contribution of each pixel to the score, over noisy images and baselines.",
+    not_means="Exact Shapley values: contributions are assumed to be additive.",
+)
+def gradient_shap(
+    logits: Logits, x: Tensor, *, samples: int = 16, noise: float = 0.1, baseline: float = 0.0
+) -> PreparedAttribution:
     r"""GradientSHAP: the expected gradient between references and the noisy image, times their difference.
 
     .. math:: M_{ij} = \sum_c \mathbb{E}_{\alpha, \epsilon, x'} \left[ (x - x')_{cij} \,
@@ -113,15 +132,20 @@ def gradient_shap(logits: Logits, x: Tensor, *, samples: int = 16, noise: float 
         spread = float((images.amax() - images.amin()).detach())
         return {"baselines": torch.cat([blank, blank * 0 + mean]), "n_samples": samples, "stdevs": noise * spread}
 
-    return Plan(
+    return PreparedAttribution(
         Checked(logits, GradientShap(logits), within=numpy_seeded),
         reduce=lambda values: values.sum(dim=1),
         arguments=arguments,
     )
 
 
-@method("guided_backprop")
-def guided_backprop(logits: Logits, x: Tensor) -> Plan:
+@method(
+    "guided_backprop",
+    title="Guided Backprop",
+    means="The gradient, where only positive gradients of active ReLUs are passed on: what excites the class.",
+    not_means="Evidence for this class: it is similar for every class and follows edges.",
+)
+def guided_backprop(logits: Logits, x: Tensor) -> PreparedAttribution:
     r"""Guided Backpropagation: the gradient, where at each ReLU only positive slopes of open units go on.
 
     .. math:: R^{l} = [f^{l} > 0] \, [R^{l+1} > 0] \, R^{l+1}
@@ -135,13 +159,18 @@ def guided_backprop(logits: Logits, x: Tensor) -> Plan:
     """
     from attnviz.attribution.captum_wrappers import RectifiedGradient
 
-    return Plan(
+    return PreparedAttribution(
         RectifiedGradient(logits, forward_mask=True), reduce=strongest_channel, images_at_once=passes_at_once(x)
     )
 
 
-@method("deconvolution")
-def deconvolution(logits: Logits, x: Tensor) -> Plan:
+@method(
+    "deconvolution",
+    title="Deconvnet",
+    means="The gradient, where only positive gradients are passed on through each ReLU.",
+    not_means="Evidence for this class: it mostly reconstructs the image.",
+)
+def deconvolution(logits: Logits, x: Tensor) -> PreparedAttribution:
     r"""Deconvnet: the gradient, where at each ReLU only positive slopes go on, open or not.
 
     .. math:: R^{l} = [R^{l+1} > 0] \, R^{l+1}
@@ -153,13 +182,18 @@ def deconvolution(logits: Logits, x: Tensor) -> Plan:
     """
     from attnviz.attribution.captum_wrappers import RectifiedGradient
 
-    return Plan(
+    return PreparedAttribution(
         RectifiedGradient(logits, forward_mask=False), reduce=strongest_channel, images_at_once=passes_at_once(x)
     )
 
 
-@method("guided_gradcam")
-def guided_gradcam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None) -> Plan:
+@method(
+    "guided_gradcam",
+    title="Guided Grad-CAM",
+    means="Guided Backprop multiplied by Grad-CAM.",
+    not_means="Fine evidence: the detail comes from Guided Backprop, which hardly depends on the class.",
+)
+def guided_gradcam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None) -> PreparedAttribution:
     r"""Guided Grad-CAM: Guided Backpropagation, times Grad-CAM brought to the size of the image.
 
     Args:
@@ -183,7 +217,7 @@ def guided_gradcam(logits: Logits, x: Tensor, *, layer: str | Layer | None = Non
         where = coarse.attribute(images, targets)
         return strongest_channel(fine * F.interpolate(where, fine.shape[2:], mode="bilinear", align_corners=False))
 
-    return Plan(
+    return PreparedAttribution(
         attribution=LayerAttribution(logits, found, explain),
         reduce=lambda values: values[:, 0],
         source=found.path,
@@ -192,8 +226,13 @@ def guided_gradcam(logits: Logits, x: Tensor, *, layer: str | Layer | None = Non
     )
 
 
-@method("deeplift")
-def deeplift(logits: Logits, x: Tensor, *, baseline: float | Tensor = 0.0) -> Plan:
+@method(
+    "deeplift",
+    title="DeepLIFT",
+    means="Contribution of each pixel to the difference from a baseline image, by differences of activations.",
+    not_means="Independent of the baseline, or defined for every network.",
+)
+def deeplift(logits: Logits, x: Tensor, *, baseline: float | Tensor = 0.0) -> PreparedAttribution:
     r"""DeepLIFT: each pixel's share of the logit's rise from a blank image, by differences of activations.
 
     .. math:: \sum_{cij} C_{cij} = s(x) - s(x'), \quad M_{ij} = \sum_c C_{cij}
@@ -230,7 +269,7 @@ def deeplift(logits: Logits, x: Tensor, *, baseline: float | Tensor = 0.0) -> Pl
                 "model has gates, attention or activations that are no modules, which DeepLIFT's rules do not follow"
             )
 
-    return Plan(
+    return PreparedAttribution(
         attribution=Checked(
             logits, DeepLift(wrapped, multiply_by_inputs=True), check, within=lambda: not_in_place(logits)
         ),
@@ -240,8 +279,13 @@ def deeplift(logits: Logits, x: Tensor, *, baseline: float | Tensor = 0.0) -> Pl
     )
 
 
-@method("lrp")
-def lrp(logits: Logits, x: Tensor, *, epsilon: float = 1e-6) -> Plan:
+@method(
+    "lrp",
+    title="LRP",
+    means="The score redistributed from layer to layer in proportion to the contribution of each unit.",
+    not_means="Unique: other rules redistribute it differently.",
+)
+def lrp(logits: Logits, x: Tensor, *, epsilon: float = 1e-6) -> PreparedAttribution:
     r"""Layer-wise relevance propagation: the logit handed back layer by layer, to each unit by its contribution.
 
     .. math:: R_i = \sum_j \frac{(a_i w_{ij})^+}{\sum_{i'} (a_{i'} w_{i'j})^+} R_j \text{ in convolutions}, \quad
@@ -267,7 +311,9 @@ def lrp(logits: Logits, x: Tensor, *, epsilon: float = 1e-6) -> Plan:
 
     if not epsilon >= 0:
         raise AttributionError(f"lrp: epsilon is at least 0, got {epsilon}")
-    return Plan(Relevance(logits, epsilon), reduce=lambda values: values.sum(dim=1), images_at_once=passes_at_once(x))
+    return PreparedAttribution(
+        Relevance(logits, epsilon), reduce=lambda values: values.sum(dim=1), images_at_once=passes_at_once(x)
+    )
 
 
 class LogitsModule(nn.Module):

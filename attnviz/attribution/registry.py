@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnviz.attribution.targets import Logits, as_targets
+from attnviz.core.glossary import Meaning, define
 from attnviz.core.model_state import borrowed, seeded
 from attnviz.core.records import Heatmap
 from attnviz.core.registry import Registry
@@ -20,7 +22,7 @@ from attnviz.errors import AttributionError
 if TYPE_CHECKING:
     from captum.attr import Attribution
 
-METHODS: Registry[Method] = Registry("attribution method", home="attnviz.attribution")
+METHODS: Registry[Method] = Registry("attribution method", home="attnviz.attribution", group="attnviz.methods")
 
 
 @runtime_checkable
@@ -34,7 +36,7 @@ class HasModule(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+class PreparedAttribution:
     """An attribution that is ready to run: Captum's object, and how its result becomes a map.
 
     Attributes:
@@ -70,16 +72,23 @@ class Method:
 
     Attributes:
         name: Its name in :data:`METHODS`.
-        plan: From a model, images and the method's own options to a :class:`Plan`.
+        prepare: Returns a :class:`PreparedAttribution` for a model, images and the options of the method.
+        meaning: Title, what the map shows and what it does not.
     """
 
     name: str
-    plan: Callable[..., Plan]
+    prepare: Callable[..., PreparedAttribution]
+    meaning: Meaning
 
     @property
     def summary(self) -> str:
         """One line that says what the method shows."""
-        return (self.plan.__doc__ or "").strip().splitlines()[0]
+        return (self.prepare.__doc__ or "").strip().splitlines()[0]
+
+    @property
+    def options(self) -> frozenset[str]:
+        """Names of the options of the method."""
+        return frozenset(inspect.signature(self.prepare).parameters) - {"logits", "x"}
 
     def __call__(
         self,
@@ -99,19 +108,19 @@ class Method:
         targets = as_targets(target, len(x))
         start = seed if isinstance(seed, int) else int(torch.randint(2**62, (), generator=seed, device=seed.device))
         with seeded(x.device, start), borrowed(module), self._named():
-            plan = self.plan(Logits(module, int(targets.max()), progress), x.clone(), **options)
+            prepared = self.prepare(Logits(module, int(targets.max()), progress), x.clone(), **options)
             maps = []
-            batches = (torch.split(t, plan.images_at_once) for t in (x, targets.to(x.device, copy=True)))
+            batches = (torch.split(t, prepared.images_at_once) for t in (x, targets.to(x.device, copy=True)))
             for images, wanted in zip(*batches, strict=True):
                 with seeded(x.device, start):
-                    maps.append(plan.run(images, wanted))
+                    maps.append(prepared.run(images, wanted))
         values = torch.cat(maps)
         if not bool(values.isfinite().all()):
             bad = int((~values.isfinite()).sum())
             raise AttributionError(
                 f"{self.name}: {bad} of {values.numel()} values are NaN or infinite for {type(module).__name__}"
             )
-        return Heatmap(values=values, method=self.name, source=plan.source, kind="attribution")
+        return Heatmap(values=values, method=self.name, source=prepared.source, kind="attribution")
 
     @contextmanager
     def _named(self) -> Iterator[None]:
@@ -124,12 +133,23 @@ class Method:
             raise AttributionError(f"{self.name}: {error}") from error
 
 
-def method(name: str) -> Callable[[Callable[..., Plan]], Method]:
-    """Decorator that makes a method of a function that plans it, and enters it in :data:`METHODS`."""
+def method(
+    name: str, *, title: str, means: str, not_means: str
+) -> Callable[[Callable[..., PreparedAttribution]], Method]:
+    """Return a decorator that makes a :class:`Method` of a function and registers it in :data:`METHODS`.
 
-    def enter(plan: Callable[..., Plan]) -> Method:
-        entry = Method(name, plan)
+    Args:
+        name: Name of the method, for ``method=`` and ``--methods``.
+        title: Display name.
+        means: What the map shows: the text of reports and of the reference.
+        not_means: What it does not show.
+    """
+    meaning = Meaning(title, means, not_means)
+
+    def enter(prepare: Callable[..., PreparedAttribution]) -> Method:
+        entry = Method(name, prepare, meaning)
         METHODS.register(name)(entry)
+        define("method", name, meaning)
         return entry
 
     return enter

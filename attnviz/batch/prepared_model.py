@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -179,7 +178,7 @@ def _mapped(records: Sequence[Record], x: Tensor, pattern: str) -> tuple[frozens
 
 def _method_options(vision: VisionModel, x: Tensor) -> dict[str, dict[str, Any]]:
     """The layer of class activation maps, for every method that reads one; nothing where there is none."""
-    reading = [name for name in METHODS if "layer" in inspect.signature(METHODS[name].plan).parameters]
+    reading = [name for name in METHODS if "layer" in METHODS[name].options]
     try:
         with seeded(x.device, 0), borrowed(vision.module):
             layer = find_layer(Logits(vision.module), x)
@@ -194,8 +193,7 @@ def _applying(
     """The methods that apply, tried with as few passes as they can do with; and what is to be said of the others."""
     methods, left_out = [], []
     for name in options.methods if options.methods is not None else DEFAULT_METHODS:
-        known = inspect.signature(METHODS[name].plan).parameters
-        quickest: dict[str, Any] = {key: value for key, value in _QUICKEST.items() if key in known}
+        quickest: dict[str, Any] = {key: value for key, value in _QUICKEST.items() if key in METHODS[name].options}
         try:
             METHODS[name](vision, x[:1], 0, **method_options.get(name, {}), **quickest)
         except AttributionError as error:

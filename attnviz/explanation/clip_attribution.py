@@ -6,7 +6,6 @@ tall image ``(1, 3, T * H, W)``, which is cut again in front of the model: the s
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -70,7 +69,7 @@ def attribute_frames(
     frames, height, width = clip.shape[1], clip.shape[3], clip.shape[4]
     strip, x = FilmStrip(module, frames), clip[0].transpose(0, 1).flatten(1, 2)[None]
     options: dict[str, Any] = {}
-    if "layer" in inspect.signature(METHODS[method].plan).parameters:
+    if "layer" in METHODS[method].options:
         options["layer"] = _layer(module, clip, target)
     heatmap = METHODS[method](strip, x, target, seed=seed, progress=progress, **options)
     gap = float(completeness_gap(strip, x, target, heatmap)[0]) if method == "integrated_gradients" else None

@@ -26,7 +26,14 @@ def activations(record: Record) -> Tensor:
     return x.detach().movedim(axis, 1)
 
 
-@projection(Kind.SPATIAL, "gate", default=True)
+@projection(
+    Kind.SPATIAL,
+    "gate",
+    title="spatial gate",
+    means="The gate itself: the factor at each position.",
+    not_means="Importance for the target class: the gate does not depend on the target.",
+    default=True,
+)
 def gate(record: Record) -> Tensor:
     """The gate itself, ``g``: how much of each place passes.
 
@@ -35,13 +42,26 @@ def gate(record: Record) -> Tensor:
     return record.g
 
 
-@projection(Kind.SPATIAL, "spatial-energy")
+@projection(
+    Kind.SPATIAL,
+    "spatial-energy",
+    title="spatial energy",
+    means="Activation that passes the gate at each position.",
+    not_means="The gate: strong features are visible even through a weak gate.",
+)
 def spatial_energy(record: Record) -> Tensor:
     r"""Activation that passes at each place, :math:`g \sum_c |x_c|`."""
     return record.g.detach() * activations(record).abs().sum(dim=1)
 
 
-@projection(Kind.DENSE, "dense-mean-abs", default=True)
+@projection(
+    Kind.DENSE,
+    "dense-mean-abs",
+    title="mean dense gate, absolute",
+    means="Mean absolute gate over the channels at each position.",
+    not_means="A single position of attention: channels can attend to different positions.",
+    default=True,
+)
 def dense_mean_abs(record: Record) -> Tensor:
     r"""Strength of the gate at each place, :math:`\frac{1}{C} \sum_c |g_c|`.
 
@@ -51,13 +71,25 @@ def dense_mean_abs(record: Record) -> Tensor:
     return record.g.detach().abs().mean(dim=1)
 
 
-@projection(Kind.DENSE, "dense-mean")
+@projection(
+    Kind.DENSE,
+    "dense-mean",
+    title="mean dense gate",
+    means="Mean gate over the channels at each position.",
+    not_means="Strength: channels of opposite sign cancel.",
+)
 def dense_mean(record: Record) -> Tensor:
     r"""Mean gate at each place, :math:`\frac{1}{C} \sum_c g_c`: channels of opposite sign cancel."""
     return record.g.detach().mean(dim=1)
 
 
-@projection(Kind.DENSE, "dense-deviation")
+@projection(
+    Kind.DENSE,
+    "dense-deviation",
+    title="dense deviation",
+    means="How far the gate at each position differs from its mean over the positions.",
+    not_means="The direction of the change.",
+)
 def dense_deviation(record: Record) -> Tensor:
     r"""Where the gate differs from a flat one, :math:`\sqrt{\frac{1}{C} \sum_c (g_c - \bar g_c)^2}`.
 
@@ -67,13 +99,26 @@ def dense_deviation(record: Record) -> Tensor:
     return (g - g.mean(dim=(2, 3), keepdim=True)).square().mean(dim=1).sqrt()
 
 
-@projection(Kind.DENSE, "dense-energy")
+@projection(
+    Kind.DENSE,
+    "dense-energy",
+    title="dense energy",
+    means="Activation that passes the gate at each position.",
+    not_means="The gate: strong features are visible even through a weak gate.",
+)
 def dense_energy(record: Record) -> Tensor:
     r"""Activation that passes at each place, :math:`\sum_c g_c |x_c|`."""
     return (record.g.detach() * activations(record).abs()).sum(dim=1)
 
 
-@projection(Kind.CHANNEL, "channel-energy", default=True)
+@projection(
+    Kind.CHANNEL,
+    "channel-energy",
+    title="channel energy",
+    means="Activation of the channels that the gate lets through, at each position.",
+    not_means="Attention to a position: every position is multiplied by the same weights.",
+    default=True,
+)
 def channel_energy(record: Record) -> Tensor:
     r"""Activation that passes the gate at each place, :math:`\sum_c g_c |x_c|`.
 
@@ -83,7 +128,13 @@ def channel_energy(record: Record) -> Tensor:
     return (record.g.detach()[:, :, None, None] * activations(record).abs()).sum(dim=1)
 
 
-@projection(Kind.CHANNEL, "channel-gain")
+@projection(
+    Kind.CHANNEL,
+    "channel-gain",
+    title="channel gain",
+    means="Share of the activation that passes the channel gate, at each position.",
+    not_means="Attention to a position: every position is multiplied by the same weights.",
+)
 def channel_gain(record: Record) -> Tensor:
     r"""Share of the activation that passes at each place, :math:`\sum_c g_c |x_c| / \sum_c |x_c|`.
 

@@ -28,7 +28,14 @@ def lay(record: Record, values: Tensor) -> Tensor:
     return keys.lay(values, empty=0.0).mean(1)
 
 
-@projection(Kind.PAIRWISE, "received", default=True)
+@projection(
+    Kind.PAIRWISE,
+    "received",
+    title="attention received",
+    means="Attention that each position receives, averaged over queries and heads.",
+    not_means="Flow through the whole network: values and residual paths are not included.",
+    default=True,
+)
 def received(record: Record) -> Tensor:
     r"""How much each place is read, on average over queries and heads, :math:`\frac{1}{hQ} \sum_{h,q} g_{hqk}`.
 
@@ -38,14 +45,26 @@ def received(record: Record) -> Tensor:
     return lay(record, layout.split(record.g.detach()).mean((2, 3)))
 
 
-@projection(Kind.PAIRWISE, "received-most")
+@projection(
+    Kind.PAIRWISE,
+    "received-most",
+    title="attention received, maximum",
+    means="Largest attention that each position receives from any query and head.",
+    not_means="What most queries attend to.",
+)
 def received_most(record: Record) -> Tensor:
     r"""How much each place is read by the query and head that read it most, :math:`\max_{h,q} g_{hqk}`."""
     layout, _ = keys_of(record)
     return lay(record, layout.split(record.g.detach()).amax((2, 3)))
 
 
-@projection(Kind.PAIRWISE, "class-token")
+@projection(
+    Kind.PAIRWISE,
+    "class-token",
+    title="class-token attention",
+    means="Attention of the class token to each position, averaged over heads.",
+    not_means="Flow through the whole network: values and residual paths are not included.",
+)
 def class_token(record: Record) -> Tensor:
     r"""What the first token that stands nowhere reads, on average over heads: a class token's row of ``g``.
 
@@ -58,7 +77,13 @@ def class_token(record: Record) -> Tensor:
     return lay(record, layout.split(record.g.detach())[:, :, :, 0].mean(2))
 
 
-@projection(Kind.PAIRWISE, "received-value-norm")
+@projection(
+    Kind.PAIRWISE,
+    "received-value-norm",
+    title="attention received × value norm",
+    means="Attention that each position receives, weighted by the norm of its value vector.",
+    not_means="Direction of the values: large values can cancel.",
+)
 def received_value_norm(record: Record) -> Tensor:
     r"""How much is read from each place, :math:`\frac{1}{hQ} \sum_{h,q} g_{hqk} \lVert v_{hk} \rVert`.
 

@@ -9,7 +9,14 @@ from attnviz.heatmaps.pairwise import keys_of, lay
 from attnviz.heatmaps.projection import projection
 
 
-@projection(Kind.POOLING, "pooled", default=True)
+@projection(
+    Kind.POOLING,
+    "pooled",
+    title="pooling weights",
+    means="Share of each position in the pooled context, averaged over heads.",
+    not_means="That positions are changed differently: all receive the same context.",
+    default=True,
+)
 def pooled(record: Record) -> Tensor:
     r"""What share of the context each place gives, on average over heads, :math:`\frac{1}{h} \sum_h g_{hk}`.
 

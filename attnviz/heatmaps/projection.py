@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
+from attnviz.core.glossary import Meaning, define
 from attnviz.core.records import Heatmap, Kind, Record
 from attnviz.core.registry import Registry
 from attnviz.errors import CaptureError, UnknownNameError
@@ -21,13 +22,15 @@ class Projection:
         name: Its name in :data:`PROJECTIONS`.
         kind: The kind of attention that it reads.
         function: From a record to a map ``(N, h, w)`` at the record's own resolution.
-        default: Whether it is the one that is used when none is named.
+        default: Whether it is used when none is named.
+        meaning: Title, what the map shows and what it does not.
     """
 
     name: str
     kind: Kind
     function: Callable[[Record], Tensor]
     default: bool
+    meaning: Meaning
 
     @property
     def summary(self) -> str:
@@ -35,16 +38,27 @@ class Projection:
         return (self.function.__doc__ or "").strip().splitlines()[0]
 
 
-PROJECTIONS: Registry[Projection] = Registry("projection", home="attnviz.heatmaps")
+PROJECTIONS: Registry[Projection] = Registry("projection", home="attnviz.heatmaps", group="attnviz.projections")
 
 
 def projection(
-    kind: Kind, name: str, *, default: bool = False
+    kind: Kind, name: str, *, title: str, means: str, not_means: str, default: bool = False
 ) -> Callable[[Callable[[Record], Tensor]], Callable[[Record], Tensor]]:
-    """Decorator that enters a projection in :data:`PROJECTIONS`; the function stays as it is."""
+    """Return a decorator that registers a function from a record to a map in :data:`PROJECTIONS`.
+
+    Args:
+        kind: The kind of attention.
+        name: Name of the projection.
+        title: Display name.
+        means: What the map shows: the text of reports and of the reference.
+        not_means: What it does not show.
+        default: Whether it is used when none is named. A kind has one default.
+    """
+    meaning = Meaning(title, means, not_means)
 
     def enter(function: Callable[[Record], Tensor]) -> Callable[[Record], Tensor]:
-        PROJECTIONS.register(name)(Projection(name, kind, function, default))
+        PROJECTIONS.register(name)(Projection(name, kind, function, default, meaning))
+        define("map", name, meaning)
         return function
 
     return enter

@@ -81,7 +81,14 @@ def _density(record: Record, *, weighted: bool) -> Tensor:
     return bilinear_splat(points.double(), weights, (x.shape[2], x.shape[3])).to(torch.float32)
 
 
-@projection(Kind.SAMPLING, "read-density", default=True)
+@projection(
+    Kind.SAMPLING,
+    "read-density",
+    title="sampling density",
+    means="How often each position is sampled, weighted by the modulation.",
+    not_means="How much the samples matter afterwards.",
+    default=True,
+)
 def read_density(record: Record) -> Tensor:
     r"""How much each place is read, :math:`d(q) = \sum_p m_p\, G(q, p)`, the sampling points weighed by the modulation.
 
@@ -91,13 +98,25 @@ def read_density(record: Record) -> Tensor:
     return _density(record, weighted=True)
 
 
-@projection(Kind.SAMPLING, "point-density")
+@projection(
+    Kind.SAMPLING,
+    "point-density",
+    title="point density",
+    means="Number of sampling points at each position, without weights.",
+    not_means="How strongly they are weighted.",
+)
 def point_density(record: Record) -> Tensor:
     r"""How many sampling points fall on each place, :math:`d(q) = \sum_p G(q, p)`, whatever their weight."""
     return _density(record, weighted=False)
 
 
-@projection(Kind.SAMPLING, "read-energy")
+@projection(
+    Kind.SAMPLING,
+    "read-energy",
+    title="sampled energy",
+    means="Sampling density times the activation at each position.",
+    not_means="Sampling alone: active features are visible even where sampling is even.",
+)
 def read_energy(record: Record) -> Tensor:
     r"""What is read, :math:`d(q) \sum_c |x_c(q)|`: the density of reading times how active each place is.
 
@@ -110,7 +129,13 @@ def read_energy(record: Record) -> Tensor:
     return density * x.detach().abs().sum(1).to(density.dtype)
 
 
-@projection(Kind.SAMPLING, "modulation")
+@projection(
+    Kind.SAMPLING,
+    "modulation",
+    title="modulation",
+    means="Mean modulation of the sampling points of each output position.",
+    not_means="Where is sampled: the map belongs to output positions.",
+)
 def modulation(record: Record) -> Tensor:
     r"""How strongly each output reads, :math:`\tfrac{1}{S} \sum_s m_s(p)`: the modulation of its points (DCN v2)."""
     _, mask = _sampled(record)

@@ -59,13 +59,15 @@ class PreparedMaps:
     @cached_property
     def unit_ranks(self) -> Tensor:
         """Centred ranks of the pixels, with norm 1: ``(N, M, H * W)``."""
-        ranked = ranks(self.flat.flatten(0, 1)).unflatten(0, self.flat.shape[:2])
-        return ranked / ranked.norm(dim=2, keepdim=True)
+        ranked: Tensor = ranks(self.flat.flatten(0, 1)).unflatten(0, self.flat.shape[:2])
+        unit: Tensor = ranked / ranked.norm(dim=2, keepdim=True)
+        return unit
 
     @cached_property
     def scaled(self) -> Tensor:
         """The maps scaled to [0, 1], ``(N, M, H, W)``."""
-        return unit_range(self.flat.flatten(0, 1)).unflatten(0, self.flat.shape[:2]).unflatten(2, self.size)
+        rows: Tensor = unit_range(self.flat.flatten(0, 1))
+        return rows.reshape(*self.flat.shape[:2], *self.size)
 
     def in_blocks(self, of: Callable[[Tensor, Tensor], Tensor], pairs: Pairs) -> Tensor:
         """``of(left, right)`` of a few pairs at a time, given the indices of their maps, so that memory is bounded."""

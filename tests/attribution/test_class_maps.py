@@ -114,7 +114,7 @@ def native(model: nn.Module, x: Tensor, target: Any, method: str, **options: Any
 
     with borrowed(model):
         logits = Logits(model, 9)
-        plan = METHODS[method].plan(logits, x, layer=find_layer(logits, x, "layer4"), **options)
+        plan = METHODS[method].prepare(logits, x, layer=find_layer(logits, x, "layer4"), **options)
         return plan.attribution.attribute(x, target=target)[:, 0].detach()
 
 

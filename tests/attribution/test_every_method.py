@@ -297,7 +297,7 @@ def test_captums_own_tools_take_a_methods_attribution(method: str, stem: nn.Modu
     from captum.attr import Attribution, NoiseTunnel
 
     x = images[:1].clone().requires_grad_()
-    plan = METHODS[method].plan(house.Logits(stem), x, **QUICK.get(method, {}))
+    plan = METHODS[method].prepare(house.Logits(stem), x, **QUICK.get(method, {}))
     assert isinstance(plan.attribution, Attribution)
     if method not in {"smoothgrad", "vargrad", "gradient_shap"}:  # which add noise themselves
         with torch.random.fork_rng():

@@ -117,7 +117,7 @@ def test_a_kind_without_projection_is_refused_and_joins_by_one_registration(monk
     with pytest.raises(CaptureError, match="pool: no projection lays pooling attention on the image plane"):
         project(pooled)
 
-    @projection(Kind.POOLING, "weights", default=True)
+    @projection(Kind.POOLING, "weights", title="weights", means="", not_means="", default=True)
     def weights(pooled: Record) -> Tensor:
         """The weights."""
         return pooled.g[:, 0].reshape(1, 2, 2)

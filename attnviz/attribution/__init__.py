@@ -4,14 +4,14 @@ A new method is one file with one function that returns a :class:`PreparedAttrib
 result becomes a map. ``@method("name", ...)`` registers it in :data:`METHODS`. Captum is imported on first use.
 """
 
-from attnviz.attribution.attention import attention_slopes, gradient_rollout, legrad
-from attnviz.attribution.cam import cam, eigencam, gradcam, gradcam_plus_plus, hirescam, layercam, xgradcam
 from attnviz.attribution.feature_layout import FeatureLayout
-from attnviz.attribution.gradient import completeness_gap, integrated_gradients, saliency, smoothgrad
 from attnviz.attribution.layers import Layer, find_layer
-from attnviz.attribution.masked_inputs import ablationcam, rise, scorecam
-from attnviz.attribution.perturbation import feature_ablation, kernel_shap, lime, occlusion
-from attnviz.attribution.propagation import (
+from attnviz.attribution.methods.attention import attention_slopes, gradient_rollout, legrad
+from attnviz.attribution.methods.cam import cam, eigencam, gradcam, gradcam_plus_plus, hirescam, layercam, xgradcam
+from attnviz.attribution.methods.gradient import completeness_gap, integrated_gradients, saliency, smoothgrad
+from attnviz.attribution.methods.masked_inputs import ablationcam, rise, scorecam
+from attnviz.attribution.methods.perturbation import feature_ablation, kernel_shap, lime, occlusion
+from attnviz.attribution.methods.propagation import (
     deconvolution,
     deeplift,
     gradient_shap,

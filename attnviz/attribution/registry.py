@@ -22,7 +22,7 @@ from attnviz.errors import AttributionError
 if TYPE_CHECKING:
     from captum.attr import Attribution
 
-METHODS: Registry[Method] = Registry("attribution method", home="attnviz.attribution", group="attnviz.methods")
+METHODS: Registry[Method] = Registry("attribution method", home="attnviz.attribution.methods", group="attnviz.methods")
 
 
 @runtime_checkable

@@ -158,7 +158,7 @@ def test_eigencam_centred_is_pytorch_grad_cams_but_for_the_sign_that_it_leaves_o
     pytest.importorskip("pytorch_grad_cam")
     from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection
 
-    from attnviz.attribution.cam import first_component
+    from attnviz.attribution.methods.cam import first_component
 
     a = read(resnet, "layer4", photo[0], 0)[0][None]
     ours, theirs = first_component(a, centred=True)[0].numpy(), get_2d_projection(a.numpy())[0]
@@ -172,7 +172,7 @@ def test_eigencam_centred_is_pytorch_grad_cams_but_for_the_sign_that_it_leaves_o
 @pytest.mark.parametrize("shape", [(2, 40, 3, 5), (2, 4, 6, 5), (1, 9, 3, 3)])
 @pytest.mark.parametrize("centred", [False, True])
 def test_the_first_component_is_that_of_a_singular_value_decomposition(shape: tuple[int, ...], centred: bool) -> None:
-    from attnviz.attribution.cam import first_component
+    from attnviz.attribution.methods.cam import first_component
 
     a = torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     places = a.flatten(2).mT
@@ -304,7 +304,7 @@ def test_a_channel_without_activity_and_a_logit_of_zero_do_not_divide(stem: nn.M
 
 
 def test_rise_weighs_masks_by_the_probability_behind_them(fine: nn.Module, photo: Tensor) -> None:
-    from attnviz.attribution.masked_inputs import random_masks
+    from attnviz.attribution.methods.masked_inputs import random_masks
 
     torch.manual_seed(9)
     masks = random_masks(5, 4, 0.5, photo)
@@ -318,7 +318,7 @@ def test_rise_weighs_masks_by_the_probability_behind_them(fine: nn.Module, photo
 
 
 def test_a_random_mask_is_open_for_its_share_on_average() -> None:
-    from attnviz.attribution.masked_inputs import random_masks
+    from attnviz.attribution.methods.masked_inputs import random_masks
 
     torch.manual_seed(0)
     assert random_masks(400, 5, 0.3, torch.zeros(1, 1, 20, 30)).mean().item() == pytest.approx(0.3, abs=0.02)

@@ -162,7 +162,7 @@ def test_a_gate_is_refused_where_no_rule_follows_it(method: str, message: str, i
 
 
 def test_superpixels_follow_colour_and_place() -> None:
-    from attnviz.attribution.perturbation import superpixels
+    from attnviz.attribution.methods.perturbation import superpixels
 
     image = torch.zeros(1, 3, 20, 30)
     image[:, :, :, 15:] = 5.0

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnviz.attribution.cam import gradcam_formula
 from attnviz.attribution.layers import Layer, find_layer
+from attnviz.attribution.methods.cam import gradcam_formula
 from attnviz.attribution.registry import PreparedAttribution, check_count, method, passes_at_once
 from attnviz.attribution.targets import Logits
 from attnviz.errors import AttributionError

@@ -30,7 +30,7 @@ from torch import Tensor
 import attnviz
 from attnviz.analyses.sparsity_collector import MeasureSelection
 from attnviz.analyses.sparsity_study import Batch, StudyConfig, study
-from attnviz.core.sparsity_results import CausalFinding, Estimate, ModelFinding, SiteFinding, SparsityStudy
+from attnviz.core.sparsity_results import CausalFinding, Interval, ModelFinding, SiteFinding, SparsityStudy
 from attnviz.models import MODELS
 from attnviz.models.builtin import shipped_weights
 from attnviz.models.card import read_card
@@ -281,7 +281,7 @@ def _digits(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}" if abs(value) >= 0.01 or value == 0 else f"{value:.3f}"
 
 
-def cell(one: Estimate | None) -> str:
+def cell(one: Interval | None) -> str:
     """The mean alone."""
     return number(one.value) if one else ""
 

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from attnviz.analyses.comparison_summary import caveats_of, summary_of
 from attnviz.attribution import METHODS
 from attnviz.attribution.registry import counted
-from attnviz.core.comparison_results import Cell, Comparison, Metric, Row, Shown
-from attnviz.core.intervals import bootstrap
+from attnviz.core.comparison_results import Comparison, Metric, Row, Shown
+from attnviz.core.intervals import mean_interval
 from attnviz.errors import AttributionError, CaptureError, DataError, TargetError
 from attnviz.heatmaps import project, together
 from attnviz.metrics.agreement import AGREEMENT
@@ -235,8 +235,7 @@ def _rated(
             found = LOCALISATION[column.name](values, subject.masks)
         else:
             found = FAITHFULNESS[column.name](probe, values)
-        interval = bootstrap(found)
-        cells[column.name] = Cell(interval.value, interval.low, interval.high, interval.n)
+        cells[column.name] = mean_interval(found.detach().double().cpu().numpy())
     inserted, deleted = insertion_curve(probe, values), deletion_curve(probe, values)
     row = Row(
         name=one.title(several=several),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from attnviz.core.comparison_results import Cell, Metric, Row, words
+from attnviz.core.comparison_results import Metric, Row, words
+from attnviz.core.intervals import Interval
 
 ALIKE = 0.6
 """Maps with a rank correlation of at least this are told as a group."""
@@ -63,12 +64,12 @@ def _best(rows: Sequence[Row], metric: Metric, images: int) -> str:
     return f"{text}, no better than {worse}: by this test no map is worth believing."
 
 
-def _apart(one: Cell, other: Cell, sign: int) -> bool:
+def _apart(one: Interval, other: Interval, sign: int) -> bool:
     low, high = (one.low, other.high) if sign > 0 else (other.low, one.high)
     return low > high
 
 
-def _told(cell: Cell) -> str:
+def _told(cell: Interval) -> str:
     interval = "" if math.isnan(cell.low) else f" [{cell.low:.3f}, {cell.high:.3f}]"
     return f"{cell.value:.3f}{interval}"
 

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from attnviz.analyses.accumulators import Tally
 from attnviz.analyses.pruning import ORDERS
+from attnviz.core.intervals import Interval
 from attnviz.core.records import Site
 from attnviz.core.sparsity_results import (
     CausalFinding,
-    CurveEstimate,
-    Estimate,
+    CurveInterval,
     Heads,
     Matrix,
     ModelFinding,
@@ -30,11 +30,11 @@ QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 BOUNDED = frozenset({"sigmoid", "hardsigmoid"})
 
 
-def estimate(moments: Moments) -> Estimate:
+def mean_with_interval(moments: Moments) -> Interval:
     """One number per image, as an estimate; NaN where no image had one."""
     low, high = moments.interval()
     n = int(moments.count)
-    return Estimate(float(moments.mean) if n else math.nan, float(low), float(high), n)
+    return Interval(float(moments.mean) if n else math.nan, float(low), float(high), n)
 
 
 def found(
@@ -69,7 +69,7 @@ def found(
         tuple(_matrix(what.split(" ", 2)[2], value.mean) for what, value in of_model.items() if what[:7] == "cosine "),
         next((_matrix(what[10:], value.mean) for what, value in of_model.items() if what[:10] == "agreement "), None),
         {name: _received(value) for name, _ in names if isinstance(value := tally.get((name, "received")), Moments)},
-        {name: estimate(value) for name, value in outliers.items() if isinstance(value, Moments)},
+        {name: mean_with_interval(value) for name, value in outliers.items() if isinstance(value, Moments)},
         tuple(notes),
     )  # fmt: skip
 
@@ -100,10 +100,10 @@ def site_finding(name: str, site: Site, tally: Tally) -> SiteFinding:
     )
 
 
-def _measures(name: str, tally: Tally) -> dict[str, Estimate]:
+def _measures(name: str, tally: Tally) -> dict[str, Interval]:
     parts = ("g.", "before.", "after.")
     return {
-        what: estimate(value)
+        what: mean_with_interval(value)
         for (site, what), value in tally.items()
         if site == name and what.startswith(parts) and isinstance(value, Moments)
     }
@@ -177,20 +177,20 @@ def _causal(scope: str, tally: Tally, shares: Sequence[float]) -> CausalFinding:
         what: value for (site, what), value in tally.items() if site == scope and isinstance(value, Moments)
     }
     curves = {what.removeprefix("pruned."): _curve(v) for what, v in mine.items() if what.startswith("pruned.")}
-    one = {what: estimate(mine[what]) for what in ("needed", "looks", "gap") if what in mine}
+    one = {what: mean_with_interval(mine[what]) for what in ("needed", "looks", "gap") if what in mine}
     replaced = ("uniform.", "mean.", "other.")
     return CausalFinding(
         scope,
         tuple(shares),
         curves,
-        {order: estimate(mine[f"area.{order}"]) for order in ORDERS if f"area.{order}" in mine},
+        {order: mean_with_interval(mine[f"area.{order}"]) for order in ORDERS if f"area.{order}" in mine},
         one.get("needed"),
         one.get("looks"),
         one.get("gap"),
-        {what: estimate(value) for what, value in mine.items() if what.startswith(replaced)},
+        {what: mean_with_interval(value) for what, value in mine.items() if what.startswith(replaced)},
     )
 
 
-def _curve(moments: Moments) -> CurveEstimate:
+def _curve(moments: Moments) -> CurveInterval:
     low, high = moments.interval()
-    return CurveEstimate(tuple(moments.mean.tolist()), tuple(low.tolist()), tuple(high.tolist()))
+    return CurveInterval(tuple(moments.mean.tolist()), tuple(low.tolist()), tuple(high.tolist()))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attnviz.attribution.autograd_graph import reaches
+from attnviz.core.model_outputs import logits_of
 from attnviz.errors import AttributionError, TargetError
 
 # Measured on one CPU: above it ResNets gain, up to 1.8 × for one image, and VGG and Inception v3 lose an eighth;
@@ -96,10 +97,7 @@ class Logits:
             self._tick(rows)
         dtype = next((p.dtype for p in self.module.parameters() if p.is_floating_point()), x.dtype)
         output: Any = self.module(images.to(dtype))
-        logits = getattr(output, "logits", output)
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != rows:
-            got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-            raise AttributionError(f"wanted logits ({rows}, classes) from {self._name}, got {got}")
+        logits = logits_of(output, self._name, rows, AttributionError)
         if self.highest >= logits.shape[1]:
             raise TargetError(
                 f"{self._name} has {logits.shape[1]} classes, 0 to {logits.shape[1] - 1}; got {self.highest}"

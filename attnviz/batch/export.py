@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from typing import Any
 from attnviz.batch.plan import Plan
 from attnviz.batch.store import Store
 from attnviz.batch.summary import Summary
+from attnviz.core.json_encoding import to_plain
 from attnviz.errors import OutputError
 
 FORMATS = ("csv", "json", "pdf")
@@ -83,7 +83,7 @@ def _json(store: Store, plan: Plan, summary: Summary) -> Iterator[bytes]:
     """``{"schema", "version", "plan", "summary", "images": [...]}``: an image on each line."""
 
     def text(value: Any) -> str:
-        return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+        return json.dumps(to_plain(value), ensure_ascii=False, allow_nan=False)
 
     head = {"schema": "attnviz.report", "version": 1, "plan": plan.as_dict(), "summary": summary.as_dict()}
     yield (text(head)[:-1] + ', "images": [').encode("utf-8", "replace")
@@ -104,14 +104,6 @@ def _json(store: Store, plan: Plan, summary: Summary) -> Iterator[bytes]:
             yield (("\n" if first else ",\n") + line).encode("utf-8", "replace")
             first = False
     yield b"\n]}\n"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def browser(which: Callable[[str], str | None] = shutil.which) -> str:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from attnviz.batch.store import Store
+from attnviz.core.json_encoding import to_plain
 
 AGREEMENT = "spearman"
 MOST = 10
@@ -104,23 +105,19 @@ class Summary:
         """What ``json`` can write; a mean of nothing is ``None``."""
         plain = asdict(self)
         for model, one in zip(plain["models"], self.models, strict=True):
-            model["probability"] = _plain(one.probability)
+            model["probability"] = to_plain(one.probability)
             model["means"] = [
                 {
                     "kind": kind,
                     "subject": subject,
                     "other": other,
                     "measure": measure,
-                    "mean": _plain(mean),
+                    "mean": to_plain(mean),
                     "images": n,
                 }
                 for (kind, subject, other, measure), (mean, n) in one.means.items()
             ]
         return plain
-
-
-def _plain(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def summarise(store: Store, models: list[str], most: int = MOST) -> Summary:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from attnviz.core.intervals import Interval
+from attnviz.core.json_encoding import to_plain
 
 SCHEMA = "attnviz.comparison"
 VERSION = 1
@@ -26,23 +28,6 @@ def words(name: str) -> str:
     ('average drop', 'top-k IoU')
     """
     return _WRITTEN.get(name, name.replace("_", " "))
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A mean over images.
-
-    Attributes:
-        value: The mean; NaN where no image has a number.
-        low: Lower end of its 95 % interval; NaN below 2 images.
-        high: Upper end.
-        n: How many images have a number.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +63,7 @@ class Row:
     model: str
     kind: str
     source: str
-    cells: Mapping[str, Cell]
+    cells: Mapping[str, Interval]
     insertion: tuple[float, ...] = ()
     deletion: tuple[float, ...] = ()
 
@@ -142,16 +127,4 @@ class Comparison:
     def as_dict(self) -> dict[str, Any]:
         """What ``json`` can write; a NaN is ``None``."""
         content = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "shown"}
-        return {"schema": SCHEMA, "version": VERSION, **{name: _plain(value) for name, value in content.items()}}
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
+        return {"schema": SCHEMA, "version": VERSION, **to_plain(content)}

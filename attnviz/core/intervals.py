@@ -1,153 +1,112 @@
-"""How sure a mean over images is: bootstrap intervals."""
+"""Means with bootstrap intervals: the only place where an interval is computed by resampling."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from attnviz.core.arrays import Array
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
 RESAMPLES = 2000
+_BLOCK = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean over images, with what it rests on.
+    """A mean with its 95 % interval.
 
     Attributes:
-        value: The mean; NaN where no image has a number.
-        low: Lower end of the interval; NaN below 2 images.
+        value: The mean; NaN for no value.
+        low: Lower end of the interval; NaN for fewer than 2 values.
         high: Upper end.
-        n: How many images have a number.
-        undefined: How many have none.
+        n: Number of values.
     """
 
     value: float
     low: float
     high: float
     n: int
-    undefined: int = 0
 
 
-def bootstrap(values: Tensor, *, level: float = 0.95, seed: int = 0) -> Interval:
-    """The mean of one number for each image, with a percentile interval from resampling the images.
+def mean_interval(values: ArrayLike, groups: ArrayLike | None = None, seed: int = 0) -> Interval:
+    """The mean of one number per image, with a 95 % percentile bootstrap interval.
 
     Args:
-        values: ``(N,)``; NaN where an image has no number. Those are left out and counted.
-        level: Of the interval.
-        seed: Of the resampling.
+        values: ``(N,)``; NaN for an image without a value, which is left out.
+        groups: ``(N,)`` labels. Groups are resampled instead of images, for example the object that several views show:
+            views of one object are not independent.
+        seed: Random seed.
 
     Raises:
-        ValueError: not one axis, or a level that is not between 0 and 1.
+        ValueError: ``values`` does not have one axis.
 
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3. With few images it is too
-    narrow.
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3. For few images the interval is
+    too narrow.
 
-    >>> bootstrap(torch.tensor([1.0, 1.0, 1.0, float("nan")]))
-    Interval(value=1.0, low=1.0, high=1.0, n=3, undefined=1)
+    >>> mean_interval([1.0, 1.0, 1.0, float("nan")])
+    Interval(value=1.0, low=1.0, high=1.0, n=3)
     """
-    if values.ndim != 1 or not 0 < level < 1:
-        raise ValueError(f"wanted (N,) values and a level between 0 and 1, got {tuple(values.shape)} and {level}")
-    known = values.detach().double().cpu()
-    known = known[~known.isnan()]
-    missing = len(values) - len(known)
-    mean = float(known.mean()) if len(known) else float("nan")
-    if len(known) < 2:
-        return Interval(mean, float("nan"), float("nan"), len(known), missing)
-    draws = torch.randint(len(known), (RESAMPLES, len(known)), generator=torch.Generator().manual_seed(seed))
-    means = known[draws].mean(dim=1)
-    low, high = torch.quantile(means, torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=means.dtype)).tolist()
-    return Interval(mean, low, high, len(known), missing)
+    numbers = np.asarray(values, np.float64)
+    if numbers.ndim != 1:
+        raise ValueError(f"wanted values (N,), got shape {numbers.shape}")
+    value, low, high = mean_intervals(numbers[None], groups, seed)[0].tolist()
+    return Interval(value, low, high, int((~np.isnan(numbers)).sum()))
 
 
-RESAMPLES = 1000
-_AT_ONCE = 50
+def mean_intervals(values: Array, groups: ArrayLike | None = None, seed: int = 0) -> Array:
+    """The mean of each row, with a 95 % percentile bootstrap interval; see :func:`mean_interval`.
 
-
-def intervals(values: Array, seed: int = 0) -> Array:
-    """The mean of each row, and the 95 % percentile bootstrap interval of it over images.
-
-    All rows are resampled together, so that two of them can be compared image by image. What is NaN is left out, of
-    every resample as well.
+    All rows are resampled together, so that two of them can be compared image by image. NaN is left out of every row
+    and of every resample.
 
     Args:
-        values: ``(rows, images)``.
-        seed: Of the resampling.
+        values: ``(rows, N)``.
+        groups: ``(N,)`` labels of what is resampled; by default each image.
+        seed: Random seed.
 
     Returns:
-        ``(rows, 3)``: mean, lower and upper end; NaN where a row has no number, and no interval below two images.
+        ``(rows, 3)``: mean, lower and upper end; NaN where a row has no value, and no interval for fewer than 2 values.
 
-    >>> intervals(np.array([[1.0, 1.0, 1.0], [np.nan, 2.0, np.nan], [np.nan] * 3])).tolist()
+    >>> mean_intervals(np.array([[1.0, 1.0, 1.0], [np.nan, 2.0, np.nan], [np.nan] * 3])).tolist()
     [[1.0, 1.0, 1.0], [2.0, nan, nan], [nan, nan, nan]]
     """
-    there = ~np.isnan(values)
-    filled = np.where(there, values, 0.0)
-    count = there.sum(1)
+    known = ~np.isnan(values)
+    sums, counts = _by_group(np.where(known, values, 0.0), groups), _by_group(known.astype(np.float64), groups)
+    total = counts.sum(1)
     found = np.full((len(values), 3), np.nan)
-    some = count > 0
-    found[some, 0] = filled[some].sum(1) / count[some]
-    enough = count > 1
+    found[total > 0, 0] = sums[total > 0].sum(1) / total[total > 0]
+    enough = total > 1
     if enough.any():
-        means = _resampled(filled[enough].T, there[enough].T.astype(np.float64), seed)
+        means = _resampled_means(sums[enough].T, counts[enough].T, seed)
         found[enough, 1:] = np.nanquantile(means, [0.025, 0.975], axis=0).T
     return found
 
 
-def _resampled(filled: Array, there: Array, seed: int) -> Array:
-    """Means of resampled images, ``(RESAMPLES, rows)``; how often each image is drawn is a draw of a multinomial."""
-    generator, images = np.random.default_rng(seed), len(filled)
-    means = []
-    for _ in range(0, RESAMPLES, _AT_ONCE):
-        drawn = generator.multinomial(images, np.full(images, 1 / images), size=_AT_ONCE).astype(np.float64)
-        totals = drawn @ there
+def _by_group(values: Array, groups: ArrayLike | None) -> Array:
+    """Sums ``(rows, G)`` over the groups of the columns."""
+    if groups is None:
+        return values
+    _, index = np.unique(np.asarray(groups), return_inverse=True)
+    sums = np.zeros((len(values), int(index.max(initial=-1)) + 1))
+    np.add.at(sums.T, index, values.T)
+    return sums
+
+
+def _resampled_means(sums: Array, counts: Array, seed: int) -> Array:
+    """Means of resampled groups, ``(RESAMPLES, rows)``; the number of times each is drawn is multinomial."""
+    generator, groups = np.random.default_rng(seed), len(sums)
+    means: list[Any] = []
+    for _ in range(0, RESAMPLES, _BLOCK):
+        drawn = generator.multinomial(groups, np.full(groups, 1 / groups), size=_BLOCK).astype(np.float64)
+        totals = drawn @ counts
         with np.errstate(invalid="ignore"):
-            means.append(np.where(totals > 0, (drawn @ filled) / totals, np.nan))
+            means.append(np.where(totals > 0, (drawn @ sums) / totals, np.nan))
     return np.concatenate(means)
 
 
-_RESAMPLES = 1000
-_LEVEL = 0.95
-
-MeasureColumn = np.ndarray[tuple[int], np.dtype[np.float64]]
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A mean over views, with what it rests on.
-
-    Attributes:
-        value: The mean.
-        low: Lower end of the 95 % interval, by resampling objects (or photographs), not views.
-        high: Upper end.
-        n: How many views.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-
-def resampled(values: MeasureColumn, subjects: np.ndarray[Any, Any], seed: int = 0) -> Figure:
-    """The mean, with a 95 % interval from resampling subjects: views of one object are not independent.
-
-    Args:
-        values: One number for each view.
-        subjects: What each view shows.
-        seed: Of the resampling.
-
-    Returns:
-        The figure; NaN where there is no view.
-    """
-    if len(values) == 0:
-        return Figure(float("nan"), float("nan"), float("nan"), 0)
-    _, group = np.unique(subjects, return_inverse=True)
-    sums, counts = np.bincount(group, values), np.bincount(group)
-    draws = np.random.default_rng(seed).integers(0, len(sums), (_RESAMPLES, len(sums)))
-    means = sums[draws].sum(1) / counts[draws].sum(1)
-    low, high = np.quantile(means, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    return Figure(float(np.mean(values)), float(low), float(high), len(values))
+Figure, resampled, MeasureColumn = Interval, mean_interval, Array

@@ -7,28 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from attnviz.core.intervals import Interval
+from attnviz.core.json_encoding import to_plain
 
 SCHEMA = "attnviz.sparsity"
 VERSION = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean over images with its 95 % interval, by Student's t.
-
-    Attributes:
-        value: The mean.
-        low: Lower end; NaN for fewer than 2 images.
-        high: Upper end.
-        n: How many images had a value.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +63,7 @@ class SiteFinding:
 
     name: str
     kind: str
-    measures: Mapping[str, Estimate]
+    measures: Mapping[str, Interval]
     quantiles: Mapping[str, float]
     strengths: tuple[int, ...]
     lorenz: tuple[float, ...]
@@ -92,7 +78,7 @@ class SiteFinding:
 
 
 @dataclass(frozen=True, slots=True)
-class CurveEstimate:
+class CurveInterval:
     """A mean over images, with its interval, at each share that is kept."""
 
     mean: tuple[float, ...]
@@ -117,12 +103,12 @@ class CausalFinding:
 
     scope: str
     shares: tuple[float, ...]
-    curves: Mapping[str, CurveEstimate]
-    areas: Mapping[str, Estimate]
-    needed: Estimate | None
-    looks: Estimate | None
-    gap: Estimate | None
-    replaced: Mapping[str, Estimate]
+    curves: Mapping[str, CurveInterval]
+    areas: Mapping[str, Interval]
+    needed: Interval | None
+    looks: Interval | None
+    gap: Interval | None
+    replaced: Mapping[str, Interval]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +139,12 @@ class ModelFinding:
     model: str
     images: int
     sites: tuple[SiteFinding, ...]
-    activations: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+    activations: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
     causal: tuple[CausalFinding, ...] = ()
     heads: tuple[Matrix, ...] = ()
     agreement: Matrix | None = None
     received: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    outliers: Mapping[str, Estimate] = field(default_factory=dict)
+    outliers: Mapping[str, Interval] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -180,16 +166,4 @@ class SparsityStudy:
 
     def as_dict(self) -> dict[str, Any]:
         """The study as what ``json`` can write, numbers rounded to 6 digits."""
-        return {"schema": SCHEMA, "version": VERSION, **_plain(self)}
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value):
-        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
+        return {"schema": SCHEMA, "version": VERSION, **to_plain(self, digits=6)}

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnviz.core.intervals import bootstrap
 from attnviz.metrics.localisation import LOCALISATION, auc, energy, iou, pointing
 
 every_measure = pytest.mark.parametrize("name", list(LOCALISATION))
@@ -90,21 +89,3 @@ def test_masks_that_are_none_are_refused(name: str, maps: Tensor, masks: Tensor)
         LOCALISATION[name](maps, masks.float())
     with pytest.raises(ValueError, match="wanted maps and bool masks"):
         LOCALISATION[name](maps, masks[:, :5])
-
-
-def test_a_bootstrap_interval_holds_the_mean_and_narrows_with_images() -> None:
-    generator = torch.Generator().manual_seed(0)
-    few, many = (bootstrap(torch.randn(n, generator=generator)) for n in (10, 1000))
-    for one in (few, many):
-        assert one.low < one.value < one.high
-    assert many.high - many.low == pytest.approx(2 * 1.96 / math.sqrt(1000), rel=0.15)
-    assert few.high - few.low > many.high - many.low
-    assert bootstrap(torch.full((5,), 2.0)) == bootstrap(torch.full((5,), 2.0), seed=1)
-
-
-def test_a_bootstrap_of_one_image_or_none_is_no_interval() -> None:
-    one, none = bootstrap(torch.tensor([3.0])), bootstrap(torch.tensor([math.nan]))
-    assert (one.value, one.n, math.isnan(one.low)) == (3.0, 1, True)
-    assert (math.isnan(none.value), none.n, none.undefined) == (True, 0, 1)
-    with pytest.raises(ValueError, match=r"wanted \(N,\) values"):
-        bootstrap(torch.zeros(2, 2))

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from attnviz.analyses.comparison_summary import summary_of
-from attnviz.core.comparison_results import Cell, Metric, Row
+from attnviz.core.comparison_results import Metric, Row
+from attnviz.core.intervals import Interval
 
 QUICK = ("--methods", "gradcam,saliency", "--metrics", "insertion,average_drop")
 
@@ -96,7 +97,7 @@ def test_an_earlier_comparison_is_not_overwritten_unasked(compare):
 
 
 def row(name: str, kind: str, low: float, value: float, high: float) -> Row:
-    return Row(name, "m", kind, "", {"insertion": Cell(value, low, high, 9)})
+    return Row(name, "m", kind, "", {"insertion": Interval(value, low, high, 9)})
 
 
 METRIC = (Metric("insertion", "better", ""),)

@@ -18,7 +18,7 @@ from attnviz.attribution.registry import counted
 from attnviz.core.comparison_results import Comparison, Metric, Row, Shown
 from attnviz.core.intervals import mean_interval
 from attnviz.errors import AttributionError, CaptureError, DataError, TargetError
-from attnviz.heatmaps import project, together
+from attnviz.heatmaps import combined_heatmaps, project
 from attnviz.metrics.agreement import AGREEMENT
 from attnviz.metrics.agreement_baselines import centre_prior, with_baselines
 from attnviz.metrics.faithfulness import FAITHFULNESS
@@ -209,7 +209,7 @@ def _attention(name: str, subject: Subject, sites: str) -> tuple[list[_Map], lis
         maps[key] = _Map(record.name, name, "attention", record.name, values.to(x.dtype))
     joined = [
         _Map(one.source, name, "attention", one.source, one.values.to(x.dtype))
-        for one in together(captured.records, size)
+        for one in combined_heatmaps(captured.records, size)
     ]
     reasons = [] if sites == "last" and maps else without[:3]
     return [*maps.values(), *joined], reasons

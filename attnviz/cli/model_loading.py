@@ -18,7 +18,7 @@ def load(model: str, weights: str, device: str, seed: int) -> VisionModel:
         UnknownNameError: no such model.
         WeightsError: the weights are missing or damaged.
     """
-    from attnviz.explanation.devices import choose_device
+    from attnviz.models.devices import choose_device
     from attnviz.models import load_model
 
     if not weights:

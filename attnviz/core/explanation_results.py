@@ -76,6 +76,7 @@ class Explanation:
         scores: Every number that was measured.
         settings: How it was made: methods, seed, device, versions.
         notes: What the reader must know: limits and negative results.
+        errors: Name of a record -> relative error of ``f(g, x)``, as verified.
         clip: The frames, where ``image`` is a clip: all the rest is then about one of them, but what the model says of
             all of them together.
     """
@@ -92,6 +93,7 @@ class Explanation:
     notes: tuple[str, ...] = ()
     photo: np.ndarray[Any, np.dtype[np.uint8]] | None = None
     clip: Clip | None = None
+    errors: Mapping[str, float] = field(default_factory=dict)
 
     def save(self, path: str | Path) -> Path:
         """Write the report in the format that the file's ending names: ``.html``, ``.png`` or ``.json``, in any case.

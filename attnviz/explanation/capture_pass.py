@@ -1,162 +1,101 @@
-"""Run the model while its attention is watched: sites, answers, records and maps."""
+"""The forward passes of an explanation: predictions, records and heatmaps of an image, or of the frames of a clip."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
+import torch
+
+from attnviz.analyses.model_run import heatmaps_of, run_model
 from attnviz.core.explanation_results import Prediction
 from attnviz.core.records import Heatmap, Kind, Record, Site
-from attnviz.errors import CaptureError, ModelError, UnknownNameError
+from attnviz.heatmaps import combined_heatmaps
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from attnviz.explanation.model_inputs import ModelInput
-    from attnviz.tracing import Sites, Unclaimed
+    from attnviz.tracing import Unclaimed
 
-    TargetChooser = Callable[[Tensor], Prediction]
+TargetChooser: TypeAlias = "Callable[[Tensor], Prediction]"
+"""From the probabilities ``(K,)`` to the class to explain."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ModelRun:
-    """What the model answered and what its sites did.
+class CapturePass:
+    """What a model predicts and what its attention sites did.
 
     Attributes:
-        probabilities: ``(K,)``; of frames that are seen one by one, the mean.
+        probabilities: ``(K,)``; the mean over frames that are processed one by one.
         target: The class to explain.
-        frame: The frame that stands for a clip; 0 for a photograph.
-        records: What every site did in that frame, or in the clip as a whole.
-        maps: One for each site, and those of several sites together: ``(1, H, W)``, or ``(T, H, W)`` by frame.
-        by_frame: Probability of the target in each frame, where frames are seen one by one.
-        unreached: Sites that the model did not reach.
-        without: Why a record has no map.
+        frame: Index of the frame that represents a clip; 0 for an image.
+        records: Records of that frame, or of the clip as a whole.
+        errors: Name of a record -> relative error of ``f(g, x)``.
+        maps: One for each record, then those of several sites: ``(1, H, W)``, or ``(T, H, W)`` by frame.
+        by_frame: Probability of the target in each frame, if frames are processed one by one.
+        unclaimed: Operations and sites without a record.
+        without_map: Why a record has no heatmap.
     """
 
     probabilities: Tensor
     target: Prediction
     frame: int
     records: tuple[Record, ...]
+    errors: Mapping[str, float]
     maps: tuple[Heatmap, ...]
     by_frame: tuple[float, ...]
-    unreached: tuple[Unclaimed, ...]
-    without: tuple[str, ...]
+    unclaimed: tuple[Unclaimed, ...]
+    without_map: tuple[str, ...]
 
 
-def find(module: nn.Module, x: Tensor, pattern: str) -> tuple[Sites, list[Site]]:
-    """All sites, and those that fit the pattern.
+def capture_pass(
+    module: nn.Module, model_input: ModelInput, sites: Sequence[Site], choose_target: TargetChooser
+) -> CapturePass:
+    """Run the model on an image or on the frames of a clip, and verify every record.
 
     Raises:
-        UnknownNameError: a part of the pattern fits none.
+        ModelError: the output holds no logits.
+        ReconstructionError: a record whose ``f(g, x)`` differs from the output of the model.
     """
-    from attnviz.tracing import find_attention
-
-    found = find_attention(module, x)
-    patterns = [part.strip() for part in pattern.split(",") if part.strip()] or [pattern]
-    chosen = [site for site in found if any(site.matches(part) for part in patterns)]
-    for part in patterns:
-        if part != "*" and not any(site.matches(part) for site in found):
-            raise UnknownNameError("attention site", part, [site.name for site in found])
-    return found, chosen
-
-
-def run_model(
-    module: nn.Module, model_input: ModelInput, sites: list[Site], choose_target_of: TargetChooser
-) -> ModelRun:
-    """Watch the sites while the model looks at a photograph, or at the frames of a clip.
-
-    Args:
-        module: The model, borrowed.
-        model_input: What it is shown.
-        sites: Those to watch.
-        choose_target_of: From the probabilities ``(K,)`` to the class to explain.
-    """
-    import torch
-
-    first = _capture(module, model_input.inputs[0], sites)
-    logits = torch.cat([first[0], *(_logits(module, x) for x in model_input.inputs[1:])])
-    shares = logits.float().softmax(1)
-    target = choose_target_of(shares.mean(0))
-    by_frame = shares[:, target.index]
-    several = len(model_input.inputs) > 1
-    frame = int(by_frame.argmax()) if several else _heaviest_frame(first[1], len(model_input.images))
-    records, unreached = first[1], first[2]
-    rows: list[tuple[list[Heatmap], list[str]]] = []
-    for index, x in enumerate(model_input.inputs):
-        _, kept, missed = first if index == 0 else _capture(module, x, sites)
-        rows.append(_project(kept, model_input.images.size))
-        if index == frame and several:
-            records, unreached = kept, missed
-    maps = [
-        replace(same[0], values=torch.cat([one.values for one in same]))
-        for same in zip(*(maps for maps, _ in rows), strict=True)
-    ]
-    if not several:
-        records = [_of_frame(record, frame, len(model_input.images)) for record in records]
-    return ModelRun(
-        probabilities=shares.mean(0),
+    size, count = model_input.images.size, len(model_input.images)
+    rows: list[list[Heatmap]] = []
+    logits: list[Tensor] = []
+    for x in model_input.inputs:  # records of one frame at a time: those of a long clip would not fit in memory
+        run = run_model(module, x, sites)
+        errors = {record.name: record.verify() for record in run.records}
+        maps, without_map = heatmaps_of(run.records, size)
+        rows.append([*maps, *combined_heatmaps(run.records, size)])
+        logits.append(run.logits)
+    probabilities = torch.cat(logits).float().softmax(1)
+    target = choose_target(probabilities.mean(0))
+    by_frame = probabilities[:, target.index]
+    several = len(rows) > 1
+    frame = int(by_frame.argmax()) if several else _heaviest_frame(run.records, count)
+    if several:
+        run = run_model(module, model_input.inputs[frame], sites)
+        errors = {record.name: record.verify() for record in run.records}
+    return CapturePass(
+        probabilities=probabilities.mean(0),
         target=target,
         frame=frame,
-        records=tuple(records),
-        maps=tuple(maps),
+        records=run.records if several else tuple(_of_frame(record, frame, count) for record in run.records),
+        errors=errors,
+        maps=tuple(_joined(rows)),
         by_frame=tuple(by_frame.tolist()) if several else (),
-        unreached=unreached,
-        without=tuple(rows[0][1]),
+        unclaimed=run.unclaimed,
+        without_map=tuple(without_map),
     )
 
 
-def _logits(module: nn.Module, x: Tensor) -> Tensor:
-    """``(1, K)`` logits.
-
-    Raises:
-        ModelError: the output is none.
-    """
-    import torch
-
-    with torch.no_grad():
-        return _checked(module, module(x))
-
-
-def _checked(module: nn.Module, output: Any) -> Tensor:
-    import torch
-
-    logits = getattr(output, "logits", output)
-    if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
-        got = f"shape {tuple(logits.shape)}" if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
-        raise ModelError(f"{type(module).__name__}: wanted logits (N, classes), got {got}")
-    return logits
-
-
-def _capture(module: nn.Module, x: Tensor, sites: list[Site]) -> tuple[Tensor, list[Record], tuple[Unclaimed, ...]]:
-    """The logits, what each site did, every record proven, and the sites that were not heard."""
-    import torch
-
-    from attnviz.recording import capture
-
-    with torch.no_grad(), capture(module, sites) as captured:
-        output = module(x)
-    logits = _checked(module, output)
-    for record in captured.records:
-        record.verify()
-    return logits, list(captured.records), captured.unclaimed
-
-
-def _project(records: Sequence[Record], size: tuple[int, int]) -> tuple[list[Heatmap], list[str]]:
-    """The maps, those of several sites together last, and why a record has none."""
-    from attnviz.heatmaps import project, together
-
-    maps, without = [], []
-    for record in records:
-        try:
-            maps.append(replace(project(record, size=size), source=record.name))
-        except CaptureError as error:
-            without.append(str(error))
-    return [*maps, *together(records, size)], without
+def _joined(rows: Sequence[Sequence[Heatmap]]) -> list[Heatmap]:
+    """The heatmaps of all runs, each with one map per run."""
+    return [replace(same[0], values=torch.cat([one.values for one in same])) for same in zip(*rows, strict=True)]
 
 
 def _heaviest_frame(records: Sequence[Record], frames: int) -> int:
-    """The frame that temporal attention weighs most; the middle one where there is no such attention."""
+    """The frame with the largest temporal weight; the middle one without temporal attention."""
     for record in records:
         if record.site.kind is Kind.TEMPORAL and record.g.shape[-1] == frames:
             return int(record.g.detach().float().reshape(-1, frames).mean(0).argmax())
@@ -164,7 +103,7 @@ def _heaviest_frame(records: Sequence[Record], frames: int) -> int:
 
 
 def _of_frame(record: Record, frame: int, frames: int) -> Record:
-    """The part of a record that belongs to one frame, where the model keeps frames in the batch axis."""
+    """The part of a record that belongs to one frame, if the model has the frames in the batch axis."""
     operands = record.x if isinstance(record.x, tuple) else (record.x,)
     if frames == 1 or any(len(part) != frames for part in (record.g, *operands, record.y) if part.ndim):
         return record

@@ -1,4 +1,4 @@
-"""One photograph or clip through the whole house: load, capture, project, attribute, measure."""
+"""Explain one image or clip: load, capture, project, attribute, measure."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from attnviz.analyses.model_run import matching_sites
 from attnviz.core.explanation_results import Clip, Explanation
 from attnviz.core.records import Heatmap
 from attnviz.errors import AttributionError
-from attnviz.explanation.capture_pass import ModelRun, find, run_model
-from attnviz.explanation.devices import choose_device, dtype_of, place
+from attnviz.explanation.capture_pass import CapturePass, capture_pass
 from attnviz.explanation.model_inputs import ModelInput, open_source, photos, prepare
 from attnviz.explanation.notes import (
     note_of_clip,
@@ -24,13 +24,15 @@ from attnviz.explanation.notes import (
     notes_of_views,
     notes_without_map,
 )
+from attnviz.explanation.prepared_model import PreparedModel
 from attnviz.explanation.scores import COMPARED_PX, agreement, sparsity
 from attnviz.explanation.targets import choose_target, predictions
 from attnviz.media.image_decoding import Picture
+from attnviz.models.devices import choose_device, dtype_of, place
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import nn
+    import torch
 
     from attnviz.models import VisionModel
 
@@ -41,12 +43,12 @@ __all__ = ["COMPARED_PX", "DEFAULT_METHODS", "PHOTO_PX", "choose_device", "expla
 DEFAULT_METHODS = ("gradcam", "saliency", "integrated_gradients", "smoothgrad")
 
 PHOTO_PX = 672
-"""People see the crop at its own resolution, up to this side."""
+"""Largest side of the crop that reports show, in pixels."""
 
 
 def explain(
     image: str | os.PathLike[str] | Picture | np.ndarray[Any, np.dtype[np.uint8]],
-    model: str | VisionModel = "cbam",
+    model: str | VisionModel | PreparedModel = "cbam",
     methods: str | Sequence[str] | None = None,
     target: int | str | None = None,
     sites: str = "*",
@@ -56,56 +58,59 @@ def explain(
     progress: Progress | None = None,
     frames: int | None = None,
 ) -> Explanation:
-    """Explain what a model saw in one photograph, or in the frames of one clip.
+    """Explain the prediction of a model for one image, or for the frames of one clip.
 
     Args:
-        image: A file, a picture that is decoded already, or RGB pixels ``(H, W, 3)`` uint8; or a video file.
-        model: A name for :func:`attnviz.load_model`, or a model that is loaded. A loaded one stays on its device and is
-            left exactly as it was found, also after an error.
-        methods: Attribution methods, by name; several in one string with commas. By default those of
-            :data:`DEFAULT_METHODS` that apply to the model; a note tells of one that does not.
-        target: The class to explain, by index or by name; the most probable one by default.
-        sites: A shell pattern of the attention sites to show, by name, module or kind; several with commas.
-        weights: ``"default"``, ``"none"`` (random), or a file. For a loaded model only noted down.
+        image: An image or video file, a decoded :class:`Picture`, or RGB pixels ``(H, W, 3)`` uint8.
+        model: A name for :func:`attnviz.load_model`; a loaded model, which stays on its device and is left as it was
+            found, also after an error; or a :class:`~attnviz.explanation.prepared_model.PreparedModel`, which finds
+            sites and layers once for several images.
+        methods: Names of attribution methods, as a sequence or with commas. By default those of
+            :data:`DEFAULT_METHODS` that apply to the model; the others are listed in the notes.
+        target: The class to explain, by index or name; by default the most probable one.
+        sites: Shell pattern of the attention sites to show, by name, module or kind; several with commas.
+        weights: ``"default"``, ``"none"`` (random) or a file. For a loaded model it is only recorded in the settings.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
-        seed: Of random weights and of methods that draw noise.
-        progress: Called with a step's name, its number and the number of steps, as each one starts; and by methods that
-            ask the model often, again with what was done so far behind a comma.
-        frames: How many frames of a clip, evenly spaced; by default as many as the model looks at together, or 8. A
-            model of single images looks at each by itself: its answer is then the mean over the frames, and the frame
-            in which the target is most probable stands for the clip.
+        seed: Random seed of random weights and of methods that draw noise.
+        progress: Called with the name of a step, its number and the number of steps when it starts. Methods with many
+            forward passes call it again, with the number of images so far after a comma.
+        frames: Number of evenly spaced frames of a clip; by default the number that the model processes together, or 8.
+            A model of single images processes each frame separately: its prediction is the mean over the frames, and
+            the frame in which the target is most probable represents the clip.
 
     Returns:
-        Everything a report shows. :meth:`~attnviz.core.explanation_results.Explanation.save` writes it.
+        The explanation; :meth:`~attnviz.explanation.result.Explanation.save` writes a report.
 
     Raises:
-        ImageError: the file is missing, damaged or no image; a ``ClipError`` of a clip, or of a photograph for a model
-            that looks at clips.
+        ImageError: the file is missing, damaged or not an image; ``ClipError`` for a clip, or for an image and a model
+            of clips.
         UnknownNameError: no such model, method or site.
         TargetError: no such class.
-        DeviceError: the device is not there, or a loaded model is on another one.
+        DeviceError: the device is not available, or a loaded model is on another one.
         CaptureError: attention that cannot be seen, or a record that does not reconstruct.
-        AttributionError: a method that was asked for and does not apply to this model.
+        AttributionError: a requested method that does not apply to this model.
     """
-    asked = _asked(methods)
-    steps = _Steps(progress, 5 + len(asked))
-    steps("read the photograph")
+    names = _names(methods)
+    steps = _Steps(progress, 5 + len(names))
+    steps("read the image")
     source = open_source(image)
 
     steps("load the model")
     from attnviz.attribution import METHODS
     from attnviz.core.model_state import borrowed, seeded
 
-    for method in asked:
-        METHODS[method]  # an unknown name is told before the work begins
-    vision, at = place(model, weights, device, seed)
+    for method in names:
+        METHODS[method]  # an unknown name is an error before the work begins
+    prepared, at = _prepare(model, weights, device, seed)
+    vision = prepared.vision
     model_input = prepare(source, vision, frames).on(at, dtype_of(vision.module))
     with seeded(at, seed), borrowed(vision.module):
         steps("find attention")
-        found, chosen = find(vision.module, model_input.inputs[0], sites)
+        found = prepared.sites(model_input.inputs[0])
+        chosen = matching_sites(found, sites)
         steps("capture attention")
-        run = run_model(vision.module, model_input, chosen, lambda shares: choose_target(target, shares, vision))
-        attributed = _attribute(vision.module, model_input, run, asked, steps, seed, strict=methods is not None)
+        run = capture_pass(vision.module, model_input, chosen, lambda p: choose_target(target, p, vision))
+        attributed = _attribute(prepared, model_input, run, names, steps, seed, strict=methods is not None)
         maps = (*run.maps, *attributed.maps)
         pictured = [_of_frame(heatmap, run.frame) for heatmap in maps]
         steps("measure")
@@ -116,12 +121,12 @@ def explain(
         *model_input.images.pictures[0].notes,
         *vision.notes,
         *([note_of_clip(clip, vision.name)] if clip else []),
-        *notes_of_sites(found, chosen, (*found.unclaimed, *run.unreached)),
+        *notes_of_sites(found, chosen, (*found.unclaimed, *run.unclaimed)),
         *notes_of_gates(run.records),
         *notes_of_views(run.records, model_input.images.size),
-        *notes_without_map(run.without),
+        *notes_without_map(run.without_map),
         *notes_of_maps(pictured, run.target, best[0]),
-        *attributed.remarks,
+        *attributed.notes,
     )
     return Explanation(
         image=model_input.images.paths[0],
@@ -130,6 +135,7 @@ def explain(
         predictions=best,
         target=run.target,
         records=run.records,
+        errors=run.errors,
         heatmaps=tuple(pictured),
         scores=scores,
         settings={
@@ -150,7 +156,18 @@ def explain(
     )
 
 
-def _asked(methods: str | Sequence[str] | None) -> tuple[str, ...]:
+def _prepare(
+    model: str | VisionModel | PreparedModel, weights: str | Path, device: str, seed: int
+) -> tuple[PreparedModel, torch.device]:
+    """The model, ready to explain several images, and its device."""
+    if isinstance(model, PreparedModel):
+        vision, at = place(model.vision, weights, device, seed)
+        return model, at
+    vision, at = place(model, weights, device, seed)
+    return PreparedModel(vision), at
+
+
+def _names(methods: str | Sequence[str] | None) -> tuple[str, ...]:
     """Names of methods, each once."""
     if methods is None:
         return DEFAULT_METHODS
@@ -159,7 +176,7 @@ def _asked(methods: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 class _Steps:
-    """Tells a listener which step begins."""
+    """Calls a progress callback at the start of each step."""
 
     def __init__(self, progress: Progress | None, total: int) -> None:
         self._progress, self._total, self._done = progress, total, 0
@@ -170,7 +187,7 @@ class _Steps:
         self._done += 1
 
     def counted(self, name: str) -> Callable[[int], None] | None:
-        """As a call; what is returned is to be told how many images go through the model."""
+        """Start a step; the callback that is returned counts the images that go through the model."""
         from attnviz.attribution.registry import counted
 
         self._done += 1
@@ -178,69 +195,59 @@ class _Steps:
 
 
 class _Attributed(NamedTuple):
-    """Attributions, ``(1, H, W)`` or by frame, and what is to be said of them."""
+    """Attributions, ``(1, H, W)`` or by frame, with notes for the reader."""
 
     maps: tuple[Heatmap, ...]
-    remarks: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def _attribute(
-    module: nn.Module,
+    prepared: PreparedModel,
     model_input: ModelInput,
-    run: ModelRun,
+    run: CapturePass,
     methods: Sequence[str],
     steps: _Steps,
     seed: int,
     *,
     strict: bool,
 ) -> _Attributed:
-    """Every method's map.
-
-    Args:
-        module: The model, borrowed.
-        model_input: What it is shown.
-        run: Its target, and the frame that stands for a clip.
-        methods: Names.
-        steps: Told as each method begins.
-        seed: Of methods that draw noise.
-        strict: Whether a method that does not apply is an error, or left out with a remark.
-    """
-    maps, remarks = [], []
+    """The map of each method; one that does not apply is an error if ``strict``, and a note otherwise."""
+    maps, notes = [], []
     for method in methods:
         passes = steps.counted(f"attribute by {method}")
         try:
-            heatmap, gap = _attribution(module, model_input, run, method, seed, passes)
+            heatmap, gap = _attribution(prepared, model_input, run, method, seed, passes)
         except AttributionError as error:
             if strict:
                 raise
-            remarks.append(f"Left out, as it does not apply: {method}: {str(error).removeprefix(f'{method}: ')}.")
+            notes.append(f"Left out, since it does not apply: {method}: {str(error).removeprefix(f'{method}: ')}.")
             continue
         maps.append(heatmap)
         if gap is not None:
-            remarks.append(note_of_gap(heatmap if model_input.together else _of_frame(heatmap, run.frame), gap))
-    return _Attributed(tuple(maps), tuple(remarks))
+            notes.append(note_of_gap(heatmap if model_input.together else _of_frame(heatmap, run.frame), gap))
+    return _Attributed(tuple(maps), tuple(notes))
 
 
 def _attribution(
-    module: nn.Module,
+    prepared: PreparedModel,
     model_input: ModelInput,
-    run: ModelRun,
+    run: CapturePass,
     method: str,
     seed: int,
     progress: Callable[[int], object] | None,
 ) -> tuple[Heatmap, float | None]:
-    """A method's map; and, for Integrated Gradients, by how much its sum misses the rise of the logit."""
+    """The map of a method and, for Integrated Gradients, the difference between its sum and the change of the logit."""
     import torch
 
     from attnviz.attribution import METHODS, completeness_gap
 
-    target = run.target.index
+    module, target = prepared.vision.module, run.target.index
     if model_input.together:
         from attnviz.explanation.clip_attribution import attribute_frames
 
         return attribute_frames(module, model_input.inputs[0], target, method, seed=seed, progress=progress)
     x = torch.cat(model_input.inputs)
-    heatmap = METHODS[method](module, x, target, seed=seed, progress=progress)
+    heatmap = METHODS[method](module, x, target, seed=seed, progress=progress, **prepared.options(method, x, target))
     gap = None
     if method == "integrated_gradients":
         gap = float(completeness_gap(module, x, target, heatmap)[run.frame])
@@ -248,15 +255,15 @@ def _attribution(
 
 
 def _of_frame(heatmap: Heatmap, frame: int) -> Heatmap:
-    """The map of one frame, where there is one for each."""
+    """The map of one frame, if there is one for each."""
     values = heatmap.values
     return heatmap if len(values) == 1 else replace(heatmap, values=values[frame : frame + 1])
 
 
 def _clip(
-    model_input: ModelInput, run: ModelRun, maps: Sequence[Heatmap], vision: VisionModel
+    model_input: ModelInput, run: CapturePass, maps: Sequence[Heatmap], vision: VisionModel
 ) -> tuple[Clip | None, np.ndarray[Any, np.dtype[np.uint8]] | None]:
-    """The clip, if it is one; and the finer picture of the photograph, or of the frame that stands for the clip."""
+    """The clip, if the input is one, and the full-resolution picture of the image or of the representative frame."""
     finer = photos(model_input, vision, PHOTO_PX)
     photo = None if finer is None else finer[run.frame]
     if model_input.footage is None:

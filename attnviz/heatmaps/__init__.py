@@ -5,7 +5,7 @@ A new projection joins by one function, from a record to a map at the record's o
 """
 
 from attnviz.heatmaps import gates, pairwise, pooling, sampling
-from attnviz.heatmaps.combined import together
+from attnviz.heatmaps.combined import combined_heatmaps
 from attnviz.heatmaps.joint_gates import joint
 from attnviz.heatmaps.projection import PROJECTIONS, Projection, project, projection
 from attnviz.heatmaps.rollout import rollout
@@ -14,6 +14,7 @@ from attnviz.heatmaps.sampling import receptive_field
 __all__ = [
     "PROJECTIONS",
     "Projection",
+    "combined_heatmaps",
     "gates",
     "joint",
     "pairwise",
@@ -23,5 +24,4 @@ __all__ = [
     "receptive_field",
     "rollout",
     "sampling",
-    "together",
 ]

@@ -12,7 +12,7 @@ from attnviz.heatmaps.rollout import rollout
 from attnviz.heatmaps.sampling import receptive_field
 
 
-def together(records: Sequence[Record], size: tuple[int, int]) -> list[Heatmap]:
+def combined_heatmaps(records: Sequence[Record], size: tuple[int, int]) -> list[Heatmap]:
     """Every map of several sites that these records have: spatial gates as votes, self-attention and sampling followed.
 
     Args:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attnviz.core.records import Kind, Record, Site
 from attnviz.errors import CaptureError
-from attnviz.heatmaps import receptive_field, together
+from attnviz.heatmaps import receptive_field, combined_heatmaps
 
 
 def reads(points: Tensor, source: tuple[int, int], mask: Tensor | None = None) -> Record:
@@ -73,6 +73,6 @@ def test_what_samples_no_map_from_a_plane_is_refused_and_left_out():
     one = reads(lattice(1, 1), (4, 4))
     with pytest.raises(CaptureError, match="sampled from a plane"):
         receptive_field([one, one], (4, 4))
-    assert together([one, one], (4, 4)) == []
-    (found,) = together([reads(lattice(4, 4), (4, 4))] * 2, (8, 8))
+    assert combined_heatmaps([one, one], (4, 4)) == []
+    (found,) = combined_heatmaps([reads(lattice(4, 4), (4, 4))] * 2, (8, 8))
     assert found.source == "sampling of all layers together"

@@ -6,7 +6,7 @@ from networks import small_vit
 from torch import Tensor, nn
 
 from attnviz.errors import CaptureError
-from attnviz.heatmaps import rollout, together
+from attnviz.heatmaps import rollout, combined_heatmaps
 from attnviz.heatmaps.rollout import chain
 from attnviz.recording import capture
 
@@ -75,7 +75,7 @@ def test_layers_of_different_tokens_are_refused() -> None:
 
 
 def test_what_several_sites_say_together_is_shown_where_they_can_be_followed(vit: nn.Module, x: Tensor) -> None:
-    (found,) = together(records_of(vit, x), (8, 12))
+    (found,) = combined_heatmaps(records_of(vit, x), (8, 12))
     assert (found.method, tuple(found.values.shape)) == ("rollout", (2, 8, 12))
-    assert together(records_of(vit, x)[:1], (8, 12)) == []  # one layer is its own map
-    assert together([], (8, 12)) == []
+    assert combined_heatmaps(records_of(vit, x)[:1], (8, 12)) == []  # one layer is its own map
+    assert combined_heatmaps([], (8, 12)) == []

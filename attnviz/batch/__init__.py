@@ -4,9 +4,9 @@ A run is a folder. Its :class:`~attnviz.batch.plan.Plan` is written first; a sha
 is there or is not there, so that any engine may compute it, and an interrupted run goes on where it was.
 """
 
-from attnviz.batch.listing import Item, Listing, list_images
 from attnviz.batch.plan import Plan, RunOptions
 from attnviz.batch.run import Outcome, run
 from attnviz.batch.store import Store
+from attnviz.media.image_listing import Item, Listing, list_images
 
 __all__ = ["Item", "Listing", "Outcome", "Plan", "RunOptions", "Store", "list_images", "run"]

@@ -16,7 +16,7 @@ from attnviz.analyses.sparsity_collector import default_measures
 from attnviz.attribution import METHODS
 from attnviz.batch.prepared_model import PreparedModel, run_batch
 from attnviz.explanation.scores import COMPARED_PX
-from attnviz.heatmaps import project, together
+from attnviz.heatmaps import combined_heatmaps, project
 from attnviz.metrics.agreement import AGREEMENT, agreement_of_pairs
 from attnviz.metrics.faithfulness import FAITHFULNESS
 from attnviz.metrics.localisation import LOCALISATION
@@ -131,7 +131,7 @@ def _attention(prepared: PreparedModel, records: Sequence[Record], x: Tensor) ->
     size = (x.shape[2], x.shape[3])
     shown = [record for record in records if record.name in prepared.mapped]
     found = [(record.name, project(record, size=size)) for record in shown]
-    found += [(one.name, one) for one in together(shown, size)]
+    found += [(one.name, one) for one in combined_heatmaps(shown, size)]
     return [Map(name, "attention", one.method, name, one.values.to(x.dtype)) for name, one in found]
 
 

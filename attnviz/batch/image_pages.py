@@ -7,12 +7,12 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from attnviz.batch.item import Item, shown
 from attnviz.batch.plan import LAST, Plan
-from attnviz.batch.remote_files import read_image
 from attnviz.batch.store import Store
 from attnviz.errors import AttnvizError
 from attnviz.media.image_decoding import decode
+from attnviz.media.image_item import Item, printable
+from attnviz.media.remote_files import read_image
 
 
 def page_name(item: int, model: str) -> str:
@@ -45,9 +45,9 @@ def write_pages(
     Returns:
         Their names in the run's folder.
     """
-    from attnviz.explanation.devices import choose_device
     from attnviz.explanation.explain import explain
     from attnviz.models import load_model
+    from attnviz.models.devices import choose_device
 
     written: dict[tuple[int, str], str] = {}
     done = 0
@@ -63,7 +63,7 @@ def write_pages(
         for number in missing:
             path = items[number].path
             try:
-                picture = decode(shown(path), data=read_image(path))
+                picture = decode(printable(path), data=read_image(path))
                 explanation = explain(
                     picture, vision, methods=planned.methods, sites=sites, seed=plan.options.seed,
                     weights=plan.options.weights,

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from attnviz.batch.item import Item
-from attnviz.batch.remote_files import read_image
 from attnviz.errors import ImageError
 from attnviz.media.image_decoding import Picture, decode
+from attnviz.media.image_item import Item
+from attnviz.media.remote_files import read_image
 
 if TYPE_CHECKING:
     from attnviz.media.images import Preprocess

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 
 from attnviz.batch.image_reader import read_ahead, reader
-from attnviz.batch.item import Item
 from attnviz.batch.plan import Plan
 from attnviz.batch.prepared_model import PreparedModel
 from attnviz.batch.shard import compute, preprocessings_of
 from attnviz.batch.store import Store
+from attnviz.media.image_item import Item
 
 
 def run_locally(

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from attnviz.batch.listing import Listing
 from attnviz.errors import DataError, OutputError
+from attnviz.media.image_listing import Listing
 
 SCHEMA = "attnviz.batch"
 VERSION = 1

@@ -13,10 +13,10 @@ from attnviz.attribution import METHODS, Logits, find_layer
 from attnviz.batch.plan import DEFAULT_METHODS, LAST, PlannedModel, RunOptions
 from attnviz.core.model_state import as_inference, borrowed, seeded
 from attnviz.errors import AttributionError, CaptureError, DataError, ModelError, UnknownNameError
-from attnviz.explanation.devices import choose_device, dtype_of
 from attnviz.explanation.notes import notes_of_sites, notes_without_map
 from attnviz.heatmaps import project
 from attnviz.models import load_model
+from attnviz.models.devices import choose_device, dtype_of
 from attnviz.recording import capture
 from attnviz.tracing import Sites, find_attention
 

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from attnviz.batch.item import Item
 from attnviz.batch.plan import Plan
 from attnviz.batch.store import Store
 from attnviz.errors import AttnvizError, DeviceError, OutputError
+from attnviz.media.image_item import Item
 
 _TICK_SECONDS = 1.0
 _ANSWER_SECONDS = 10.0

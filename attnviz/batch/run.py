@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from attnviz.batch.item import Item
-from attnviz.batch.listing import Listing, list_images
 from attnviz.batch.plan import Plan, RunOptions, plan_of
 from attnviz.batch.store import Store
 from attnviz.errors import OutputError
+from attnviz.media.image_item import Item
+from attnviz.media.image_listing import Listing, list_images
 
 Progress = Callable[[str, int, int], object]
 """Told a step's name, how many images are done, and of how many; how many is 0 where a step has no images."""
@@ -67,7 +67,7 @@ def run(
     """Look at all images, or at those that an earlier run with the same question left.
 
     Args:
-        given: Folders, lists, tables and images, see :func:`~attnviz.batch.listing.list_images`.
+        given: Folders, lists, tables and images, see :func:`~attnviz.media.image_listing.list_images`.
         out: The run's folder: a local path or a URL.
         options: What is asked.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``: plays no part in what is asked.

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnviz.batch.item import shown
-from attnviz.batch.listing import Listing
 from attnviz.batch.plan import Plan, differences, models_of, parse
-from attnviz.batch.remote_files import Folder, is_partial
 from attnviz.batch.schemas import LAST, TABLES, part, schemas, shard_of
 from attnviz.errors import OutputError
-from attnviz.media.atomic_files import check_folder
+from attnviz.media.atomic_files import check_files
+from attnviz.media.image_item import printable
+from attnviz.media.image_listing import Listing
+from attnviz.media.remote_files import Folder, is_partial
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,7 +51,7 @@ class Store:
                 files of something else that have our names.
         """
         if self.folder.is_local:
-            check_folder(Path(self.folder.root), "report")
+            check_files(Path(self.folder.root), (), "report", overwrite=True)
         if overwrite:
             for name in OURS:
                 self.folder.remove(name)
@@ -82,7 +82,7 @@ class Store:
         """
         if not self.folder.exists(PLAN):
             text = json.dumps(plan.as_dict(), ensure_ascii=False, indent=1)
-            self.folder.write(PLAN, shown(text).encode() + b"\n")
+            self.folder.write(PLAN, printable(text).encode() + b"\n")
         name = f"items/{part(0)}"
         if not self.folder.exists(name):
             self.folder.write(name, packed(_items(listing)))
@@ -158,8 +158,8 @@ def _items(listing: Listing) -> pa.Table:
 
     rows = [
         {
-            "item": item.number, "path": shown(item.path), "label": item.label and shown(item.label),
-            "boxes": [list(box) for box in item.boxes] or None, "mask": item.mask and shown(item.mask),
+            "item": item.number, "path": printable(item.path), "label": item.label and printable(item.label),
+            "boxes": [list(box) for box in item.boxes] or None, "mask": item.mask and printable(item.mask),
             "same_as": None,
         }
         for item in listing.items

@@ -11,9 +11,9 @@ import torch
 
 from attnviz.batch.evaluate_batch import BatchResult, Map, MeasureColumn
 from attnviz.batch.image_reader import LoadedImage, LoadFailure
-from attnviz.batch.item import Item, shown
 from attnviz.batch.schemas import schemas
 from attnviz.errors import AttnvizError
+from attnviz.media.image_item import Item, printable
 from attnviz.models.class_names import class_index
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Builder:
         """An image that could not be read, or that a model could not look at."""
         for name in self._names if model is None else [self._names[model]]:
             self._rows["answers"].append({
-                **_of_item(one.item), "model": name, "status": "failed", "reason": shown(one.reason), "target": -1,
+                **_of_item(one.item), "model": name, "status": "failed", "reason": printable(one.reason), "target": -1,
                 "target_label": "", "probability": float("nan"), "top": [], "correct": None, "width": one.width,
                 "height": one.height, "sha256": one.sha256,
             })  # fmt: skip
@@ -107,7 +107,7 @@ def _numbers(column: pa.ChunkedArray, order: Mapping[str, int]) -> np.ndarray[An
 
 
 def _of_item(item: Item) -> dict[str, Any]:
-    return {"item": item.number, "image": shown(item.path), "label": item.label and shown(item.label)}
+    return {"item": item.number, "image": printable(item.path), "label": item.label and printable(item.label)}
 
 
 def _label(index: int, labels: Sequence[str]) -> str:
@@ -152,8 +152,8 @@ def _measures(model: str, items: Sequence[Item], numbers: Sequence[MeasureColumn
 
     columns = {
         "item": pa.array(np.repeat([item.number for item in items], count), pa.int64()),
-        "image": _repeated([shown(item.path) for item in items], per_image),
-        "label": _repeated([item.label and shown(item.label) for item in items], per_image),
+        "image": _repeated([printable(item.path) for item in items], per_image),
+        "label": _repeated([item.label and printable(item.label) for item in items], per_image),
         "model": pa.array([model], pa.string()).take(pa.array(np.zeros(images * count, np.int64))),
         "kind": _repeated([one.kind for one in numbers], per_number),
         "subject": _repeated([one.subject for one in numbers], per_number),

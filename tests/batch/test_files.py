@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from attnviz.batch.remote_files import Folder, is_partial, read_image
 from attnviz.errors import ImageError, OutputError
+from attnviz.media.remote_files import Folder, is_partial, read_image
 
 
 @pytest.fixture(params=["local", "file", "memory"])

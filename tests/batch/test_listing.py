@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from attnviz.batch.listing import Item, list_images
-from attnviz.batch.remote_files import Folder
 from attnviz.errors import DataError, ImageError
+from attnviz.media.image_listing import Item, list_images
+from attnviz.media.remote_files import Folder
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_links_in_a_circle_end(tree) -> None:
 def test_a_limit_is_spread_over_the_classes_and_told(tree) -> None:
     listing = list_images([str(tree)], limit=2)
     assert names(listing, tree) == [("cat/b.jpg", "cat"), ("top.webp", None)]
-    assert listing.notes == ("2 of 4 images are looked at, evenly spread over the listing.",)
+    assert listing.notes == ("2 of 4 images are used, evenly spread over the listing.",)
 
 
 def test_a_list_has_one_path_on_each_line_relative_to_itself(tmp_path) -> None:
@@ -63,7 +63,7 @@ def test_a_list_has_one_path_on_each_line_relative_to_itself(tmp_path) -> None:
     (tmp_path / "list.txt").write_bytes("\ufeffa b.jpg\r\n\n# hash.jpg\n/gone/ü.jpg\na b.jpg\n".encode())
     listing = list_images([str(tmp_path / "list.txt")])
     assert [item.path for item in listing.items] == [f"{tmp_path}/a b.jpg", f"{tmp_path}/# hash.jpg", "/gone/ü.jpg"]
-    assert listing.notes == ("1 path was given more than once: each is looked at once.",)
+    assert listing.notes == ("1 path was given more than once; each is used once.",)
 
 
 def test_a_table_has_labels_boxes_and_masks_and_joins_the_lines_of_one_image(tmp_path) -> None:
@@ -88,7 +88,7 @@ def test_a_table_has_labels_boxes_and_masks_and_joins_the_lines_of_one_image(tmp
         ("", "line 1: wanted a column named path, got nothing"),
         ("file,label\na.jpg,cat\n", "line 1: wanted a column named path, got file, label"),
         ("path,x0,y0\na.jpg,1,2\n", "line 1: a box has the columns x0, y0, x1, y1, got only x0, y0"),
-        ("path,label,path\na.jpg,b,c\n", "line 1: the column path is there twice"),
+        ("path,label,path\na.jpg,b,c\n", "line 1: the column path appears twice"),
         ("path,label\n", "names no image, only a header"),
         ("path,label\na.jpg,cat\na.jpg,cat,9\n", "line 3: has more cells"),
         ("path,label\na.jpg\n", "line 2: has no cell for label"),
@@ -99,7 +99,7 @@ def test_a_table_has_labels_boxes_and_masks_and_joins_the_lines_of_one_image(tmp
         ("path,boxes\na.jpg,5 5 5 9\n", "line 2: a box is left, top, right, bottom; 5 5 5 9 is empty"),
         ("path,label\na.jpg,cat\n\na.jpg,dog\n", "line 4: the label of"),
         ('path,label\n"a.jpg"x,cat\n', "line 2"),
-        ("path\ngone.jpg\n", "none of its 1 files is there"),
+        ("path\ngone.jpg\n", "none of its 1 files exists"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_table_is_told_with_its_line(tmp_path, text: str, message: str) -> None:

@@ -14,10 +14,10 @@ import attnviz
 from attnviz.batch import RunOptions, run
 from attnviz.batch.evaluate_batch import evaluate_batch
 from attnviz.batch.image_reader import read_ahead
-from attnviz.batch.item import Item
 from attnviz.batch.shard import compute, open_eyes, preprocessings_of
 from attnviz.batch.summary import summarise
 from attnviz.errors import AttributionError, DataError, OutputError, UnknownNameError
+from attnviz.media.image_item import Item
 from attnviz.metrics.faithfulness import FAITHFULNESS
 from attnviz.metrics.localisation import LOCALISATION
 from attnviz.metrics.perturbation_curves import ClassProbe
@@ -307,7 +307,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_work(photos, tmp_pat
 
 
 def test_a_disk_that_is_full_loses_nothing(photos, tmp_path, monkeypatch) -> None:
-    from attnviz.batch import remote_files
+    from attnviz.media import remote_files
 
     out, plain, written = tmp_path / "out", remote_files._write_local, []
 
@@ -327,7 +327,7 @@ def test_a_disk_that_is_full_loses_nothing(photos, tmp_path, monkeypatch) -> Non
 
 
 def test_a_run_may_lie_behind_a_url(photos, tmp_path) -> None:
-    from attnviz.batch.remote_files import Folder
+    from attnviz.media.remote_files import Folder
 
     root = f"memory://{tmp_path.name}/run"
     outcome = run([str(photos)], root, SMALL)

@@ -1,4 +1,4 @@
-"""A table of images with labels, boxes and masks: every mistake is told with its line."""
+"""Tables of images with labels, boxes and masks; an error names the line."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from attnviz.batch.item import Box, Item
-from attnviz.batch.remote_files import is_url
 from attnviz.errors import DataError
+from attnviz.media.image_item import Box, Item
+from attnviz.media.remote_files import is_url
 
 CORNERS = ("x0", "y0", "x1", "y1")
 COLUMNS = ("path", "label", *CORNERS, "boxes", "mask")
 
 
 def read_csv(path: Path) -> tuple[list[Item], list[str]]:
-    """The images of a table, in the order of their first lines; lines of one path are joined, their boxes added.
+    """The images of a table, in the order of their first lines; lines of the same path are merged.
 
     Args:
         path: UTF-8, with a header: ``path`` and any of ``label``, ``x0,y0,x1,y1``, ``boxes``
-            (``"x0 y0 x1 y1; x0 y0 x1 y1"``), ``mask``. An empty cell says nothing.
+            (``"x0 y0 x1 y1; x0 y0 x1 y1"``), ``mask``. Empty cells are ignored.
 
     Returns:
-        The items, and what the reader must know.
+        The items, and notes about unused columns.
 
     Raises:
-        DataError: no such column, a line that cannot be understood, or two that contradict each other.
+        DataError: a missing column, a line that cannot be parsed, or two that contradict each other.
     """
     items: dict[str, Item] = {}
     lines: dict[str, int] = {}
@@ -59,7 +59,7 @@ def _header(path: Path, names: object) -> list[str]:
         raise DataError(f"{path}, line 1: a box has the columns {', '.join(CORNERS)}, got only {', '.join(some)}")
     double = next((name for name in COLUMNS if found.count(name) > 1), None)
     if double:
-        raise DataError(f"{path}, line 1: the column {double} is there twice")
+        raise DataError(f"{path}, line 1: the column {double} appears twice")
     return found
 
 
@@ -76,15 +76,15 @@ def _item(where: str, path: Path, row: Mapping[str | None, object]) -> Item:
     mask = (cells.get("mask") or "").strip() or None
     return Item(
         number=0,
-        path=beside(path, name),  # a file's name may begin or end with a blank
+        path=resolve_path(path, name),  # a file name can begin or end with a blank
         label=(cells.get("label") or "").strip() or None,
         boxes=tuple(_boxes(where, cells)),
-        mask=None if mask is None else beside(path, mask),
+        mask=None if mask is None else resolve_path(path, mask),
     )
 
 
-def beside(path: Path, name: str) -> str:
-    """A name in a list, relative to the folder of the list; URLs and absolute paths as they are."""
+def resolve_path(path: Path, name: str) -> str:
+    """A path in a list, relative to the folder of the list; URLs and absolute paths are unchanged."""
     return name if is_url(name) or Path(name).is_absolute() else str(path.parent / name)
 
 
@@ -113,7 +113,7 @@ def _box(where: str, texts: list[str]) -> Box:
 
 
 def _joined(where: str, line: int, first: Item, item: Item) -> Item:
-    """Two lines of one image as one item."""
+    """Two lines of the same image as one item."""
     for what, one, other in (("label", first.label, item.label), ("mask", first.mask, item.mask)):
         if None not in {one, other} and one != other:
             raise DataError(f"{where}: the {what} of {item.path} is {other!r} here and {one!r} in line {line}")

@@ -21,10 +21,11 @@ from attnviz.attribution.methods.propagation import (
     lrp,
     vargrad,
 )
-from attnviz.attribution.registry import METHODS, Method, PreparedAttribution, attribute, method
+from attnviz.attribution.registry import DEFAULT_METHODS, METHODS, Method, PreparedAttribution, attribute, method
 from attnviz.attribution.targets import Logits
 
 __all__ = [
+    "DEFAULT_METHODS",
     "METHODS",
     "FeatureLayout",
     "Layer",

@@ -22,6 +22,9 @@ from attnviz.errors import AttributionError
 if TYPE_CHECKING:
     from captum.attr import Attribution
 
+DEFAULT_METHODS = ("gradcam", "saliency", "integrated_gradients", "smoothgrad")
+"""The methods of ``explain`` and ``compare``; reports on data sets use the quick ones of them."""
+
 METHODS: Registry[Method] = Registry("attribution method", home="attnviz.attribution.methods", group="attnviz.methods")
 
 
@@ -74,11 +77,13 @@ class Method:
         name: Its name in :data:`METHODS`.
         prepare: Returns a :class:`PreparedAttribution` for a model, images and the options of the method.
         meaning: Title, what the map shows and what it does not.
+        quick: Whether it takes about one forward and one backward pass.
     """
 
     name: str
     prepare: Callable[..., PreparedAttribution]
     meaning: Meaning
+    quick: bool = False
 
     @property
     def summary(self) -> str:
@@ -134,7 +139,7 @@ class Method:
 
 
 def method(
-    name: str, *, title: str, means: str, not_means: str
+    name: str, *, title: str, means: str, not_means: str, quick: bool = False
 ) -> Callable[[Callable[..., PreparedAttribution]], Method]:
     """Return a decorator that makes a :class:`Method` of a function and registers it in :data:`METHODS`.
 
@@ -143,16 +148,22 @@ def method(
         title: Display name.
         means: What the map shows: the text of reports and of the reference.
         not_means: What it does not show.
+        quick: Whether it takes about one forward and one backward pass.
     """
     meaning = Meaning(title, means, not_means)
 
     def enter(prepare: Callable[..., PreparedAttribution]) -> Method:
-        entry = Method(name, prepare, meaning)
+        entry = Method(name, prepare, meaning, quick)
         METHODS.register(name)(entry)
         define("method", name, meaning)
         return entry
 
     return enter
+
+
+def quick_default_methods() -> tuple[str, ...]:
+    """The default methods of reports on data sets."""
+    return tuple(name for name in DEFAULT_METHODS if METHODS[name].quick)
 
 
 def attribute(

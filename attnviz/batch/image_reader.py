@@ -110,7 +110,9 @@ def read(item: Item, preprocessings: Preprocessings) -> LoadedImage | LoadFailur
             for preprocess, crop in enumerate(crops)
         )
         height, width = picture.size
-        return LoadedImage(item, sha256, width, height, crops, thumbnails, _masks(item, picture, preprocessings))
+        return LoadedImage(
+            item, sha256, width, height, crops, thumbnails, object_masks(item, picture, preprocessings.all)
+        )
     except ImageError as error:
         return LoadFailure(item, _reason(item, error), sha256)
     except MemoryError:
@@ -133,13 +135,17 @@ def thumbnail(crop: Pixels) -> tuple[bytes, int, int]:
     return file.getvalue(), *image.size
 
 
-def _masks(item: Item, picture: Picture, preprocessings: Preprocessings) -> tuple[Mask, ...] | None:
-    """Where the object is, as each preprocessing crops it."""
+def object_masks(item: Item, picture: Picture, preprocesses: Sequence[Preprocess]) -> tuple[Mask, ...] | None:
+    """Mask of the object ``(S, S)`` for each preprocessing, from the boxes and the mask of an item; ``None`` without.
+
+    Raises:
+        ImageError: the mask cannot be read, or has other proportions than the image.
+    """
     if not item.boxes and item.mask is None:
         return None
     shape = None if item.mask is None else _mask_of(item.mask, picture)
     masks = []
-    for preprocess in preprocessings.all:
+    for preprocess in preprocesses:
         seen = in_crop(item, preprocess, picture.size)
         masks.append(seen if shape is None else seen | (preprocess.crop(shape).max(axis=2) > 127))
     return tuple(masks)

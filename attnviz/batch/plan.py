@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from attnviz.attribution.registry import quick_default_methods
 from attnviz.errors import DataError, OutputError
 from attnviz.media.image_listing import Listing
 
 SCHEMA = "attnviz.batch"
 VERSION = 1
-DEFAULT_METHODS = ("gradcam", "layercam", "saliency")
 LAST = "last"
 SHARD = 64
 BATCH = 8
@@ -27,7 +27,8 @@ class RunOptions:
 
     Attributes:
         models: Names for :func:`attnviz.load_model`.
-        methods: Attribution methods; ``None``: those of :data:`DEFAULT_METHODS` that apply.
+        methods: Attribution methods; by default the quick ones of
+            :data:`~attnviz.attribution.DEFAULT_METHODS` that apply.
         metrics: Tests of faithfulness, of every map.
         sites: Shell patterns of the attention sites, with commas; ``"last"``: all are measured, and the last of each
             kind that has a map is shown.
@@ -127,7 +128,7 @@ class Plan:
             "schema": SCHEMA,
             "version": VERSION,
             "settings": {**settings, **_digest_of(self.options.weights), "images": dict(self.images)},
-            "methods": list(self.options.methods or DEFAULT_METHODS),
+            "methods": list(self.options.methods or quick_default_methods()),
             "strict": self.options.methods is not None,
             "metrics": list(self.options.metrics),
             "names": list(self.options.models),

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from attnviz.attribution import METHODS, Logits, find_layer
-from attnviz.batch.plan import DEFAULT_METHODS, LAST, PlannedModel, RunOptions
+from attnviz.attribution.registry import quick_default_methods
+from attnviz.batch.plan import LAST, PlannedModel, RunOptions
 from attnviz.core.model_state import as_inference, borrowed, seeded
 from attnviz.errors import AttributionError, CaptureError, DataError, ModelError, UnknownNameError
 from attnviz.explanation.notes import notes_of_sites, notes_without_map
@@ -192,7 +193,7 @@ def _applying(
 ) -> tuple[tuple[str, ...], list[str]]:
     """The methods that apply, tried with as few passes as they can do with; and what is to be said of the others."""
     methods, left_out = [], []
-    for name in options.methods if options.methods is not None else DEFAULT_METHODS:
+    for name in options.methods if options.methods is not None else quick_default_methods():
         quickest: dict[str, Any] = {key: value for key, value in _QUICKEST.items() if key in METHODS[name].options}
         try:
             METHODS[name](vision, x[:1], 0, **method_options.get(name, {}), **quickest)

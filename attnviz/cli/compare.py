@@ -1,4 +1,4 @@
-"""``attnviz compare``: which maps agree, and which of them to believe."""
+"""``attnviz compare``: compare maps by agreement, faithfulness and localisation."""
 
 from __future__ import annotations
 
@@ -9,88 +9,86 @@ from typing import TYPE_CHECKING
 
 import click
 
-from attnviz.cli.options import CommaList, running
-from attnviz.cli.progress import bar
+from attnviz.cli.options import METHODS, METRICS, CommaList, RegistryCommand, output, running, several_models
+from attnviz.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from attnviz.analyses.comparison import Subject
     from attnviz.core.comparison_results import Comparison
+    from attnviz.media.image_item import Item
 
 FORMATS = ("html", "png", "json")
-METHODS = ("gradcam", "layercam", "eigencam", "saliency", "integrated_gradients", "smoothgrad")
 
 
-@click.command(short_help="Compare maps: which agree, and which to believe.")
-@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path())
-@click.option(
-    "--model", "-m", "models", multiple=True, default=("cbam",), show_default=True,
-    help="As in `attnviz explain`; give it several times to compare models.",
-)  # fmt: skip
-@click.option(
-    "--methods", type=CommaList(), default=",".join(METHODS), show_default=True, help="Attributions, with commas."
+@click.command(
+    cls=RegistryCommand, registries=METHODS | METRICS, short_help="Compare maps with each other and by tests."
 )
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@several_models
+@click.option(
+    "--methods", type=CommaList(),
+    help="Attribution methods, comma-separated.  [default: gradcam,saliency,integrated_gradients,smoothgrad]",
+)  # fmt: skip
 @click.option(
     "--metrics", type=CommaList(),
-    help="Tests of faithfulness and, with masks, of localisation, with commas.  [default: six of faithfulness, and all "
-    "of localisation where there are masks]",
+    help="Tests of faithfulness and, with masks, measures of localisation, comma-separated.  [default: six tests of "
+    "faithfulness, and all measures of localisation if there are masks]",
 )  # fmt: skip
-@click.option("--mask", "masks", multiple=True, type=click.Path(), help="Picture of the object, white; one per image.")
-@click.option("--sites", default="last", show_default=True, help="Sites by a shell pattern; last: of each kind.")
-@click.option("--target", "-t", help="Class to ask about, by index or name.  [default: each model's first answer]")
+@click.option("--mask", "masks", multiple=True, help="Image that is white on the object; one per image.")
 @click.option(
-    "--out", "-o", type=click.Path(path_type=Path), default=Path("comparison"), show_default=True, help="Folder."
+    "--sites", default="last", show_default=True, help="Sites by a shell pattern, or last: the last of each kind."
 )
-@click.option(
-    "--format", "formats", type=CommaList(FORMATS), default=",".join(FORMATS), show_default=True,
-    help="Files to write, with commas.",
-)  # fmt: skip
+@click.option("--target", "-t", help="Class to explain, by index or name.  [default: the most probable class]")
 @running
-@click.option("--overwrite", is_flag=True, help="Replace an earlier comparison.")
-@click.option("--json", "as_json", is_flag=True, help="Print the comparison for machines.")
-@click.option("--quiet", "-q", is_flag=True, help="Print errors alone.")
+@output("comparison", "comparison", FORMATS)
 def command(
     images: tuple[str, ...],
     models: tuple[str, ...],
-    methods: tuple[str, ...],
+    methods: tuple[str, ...] | None,
     metrics: tuple[str, ...] | None,
     masks: tuple[str, ...],
     sites: str,
     target: str | None,
-    out: Path,
-    formats: tuple[str, ...],
     weights: str,
     device: str,
     seed: int,
+    out: Path,
+    formats: tuple[str, ...],
     *,
     overwrite: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Compare attention maps with attributions over photographs: who agrees, and on whom the answer depends.
+    """Compare attention maps with attributions: which agree, and on which of them the prediction depends.
+
+    IMAGE is an image, a folder, a list of files (.txt) or a table (.csv with a column path and, for localisation, boxes
+    or mask).
 
     \b
-    attnviz compare photos/*.jpg --model cbam --methods gradcam,rise
+    attnviz compare photos/ --model cbam --methods gradcam,rise
     attnviz compare cat.jpg --mask cat-mask.png --model cbam --model senet
     """  # noqa: D301  # \b is the character that keeps Click from re-wrapping
-    if masks and len(masks) != len(images):
-        raise click.UsageError(f"wanted one --mask for each of {len(images)} images, got {len(masks)}")
     from dataclasses import replace
 
+    from attnviz.media.image_listing import list_images
     from attnviz.report.comparison import check, write
 
+    items = _with_masks(list_images(images).items, masks)
     check(out, formats, overwrite=overwrite)
 
     from attnviz.analyses.comparison import METRICS, compare
+    from attnviz.attribution import DEFAULT_METHODS
     from attnviz.metrics.localisation import LOCALISATION
 
-    with bar(shown=not quiet) as on_progress:
-        subjects = _subjects(images, masks, tuple(dict.fromkeys(models)), weights, device, seed)
-        wanted = metrics or (*METRICS, *(LOCALISATION if masks else ()))
+    methods = methods or DEFAULT_METHODS
+    with progress_bar(shown=not quiet) as on_progress:
+        subjects = _subjects(items, tuple(dict.fromkeys(models)), weights, device, seed)
+        has_masks = all(subject.masks is not None for subject in subjects.values())
         found = compare(
             subjects,
-            images,
+            [item.path for item in items],
             methods=methods,
-            metrics=wanted,
+            metrics=metrics or (*METRICS, *(LOCALISATION if has_masks else ())),
             sites=sites,
             target=target,
             seed=seed,
@@ -98,54 +96,56 @@ def command(
         )
         settings = {
             "models": ", ".join(models), "weights": weights, "methods": ", ".join(methods), "sites": sites,
-            "masks": ", ".join(masks) or "none", "device": device, "seed": seed,
+            "masks": ", ".join(item.mask or "" for item in items).strip(", ") or "none", "device": device, "seed": seed,
         }  # fmt: skip
         found = replace(found, settings=settings)
         files = write(found, out, formats, overwrite=overwrite)
     if as_json:
         click.echo(json.dumps({**found.as_dict(), "files": list(map(str, files))}, ensure_ascii=False))
     elif not quiet:
-        _show(found, files)
+        _print(found, files)
 
 
-def _subjects(
-    images: Sequence[str], masks: Sequence[str], models: Sequence[str], weights: str, device: str, seed: int
-) -> dict[str, Subject]:
-    """Every model with the images and masks as it sees them."""
+def _with_masks(items: Sequence[Item], masks: Sequence[str]) -> list[Item]:
+    from dataclasses import replace
+
+    if masks and len(masks) != len(items):
+        raise click.UsageError(f"wanted one --mask for each of {len(items)} images, got {len(masks)}")
+    return [replace(item, mask=mask) for item, mask in zip(items, masks, strict=True)] if masks else list(items)
+
+
+def _subjects(items: Sequence[Item], models: Sequence[str], weights: str, device: str, seed: int) -> dict[str, Subject]:
+    """Every model with its inputs, and with masks if every image has one."""
     import numpy as np
     import torch
 
     from attnviz.analyses.comparison import Subject
+    from attnviz.batch.image_reader import object_masks
     from attnviz.cli.model_loading import load
-    from attnviz.errors import DataError
     from attnviz.media.image_decoding import as_picture
     from attnviz.media.images import as_images
 
-    pictures, shapes = [as_picture(image) for image in images], [as_picture(mask) for mask in masks]
-    for picture, shape in zip(pictures, shapes, strict=False):
-        if (
-            abs(picture.pixels.shape[1] / picture.pixels.shape[0] - shape.pixels.shape[1] / shape.pixels.shape[0])
-            > 0.02
-        ):
-            raise DataError(f"{shape.path}: a mask has the proportions of its image, {picture.path}")
+    pictures = [as_picture(item.path) for item in items]
+    visions = {model: load(model, weights, device, seed) for model in models}
+    preprocesses = [vision.preprocess for vision in visions.values()]
+    masks = [object_masks(item, picture, preprocesses) for item, picture in zip(items, pictures, strict=True)]
     subjects = {}
-    for model in models:
-        vision = load(model, weights, device, seed)
+    for number, (model, vision) in enumerate(visions.items()):
         parameter = next(vision.module.parameters(), torch.zeros(()))
-        seen = as_images(pictures, vision.preprocess)
-        x = seen.x.to(parameter.device, parameter.dtype)
-        cropped = [vision.preprocess.crop(shape.pixels).max(axis=2) > 127 for shape in shapes]
-        objects = torch.from_numpy(np.stack(cropped)).to(x.device) if cropped else None
-        subjects[model] = Subject(vision, x, objects, seen.pixels)
+        images = as_images(pictures, vision.preprocess)
+        x = images.x.to(parameter.device, parameter.dtype)
+        own = [mask[number] for mask in masks if mask is not None]
+        objects = torch.from_numpy(np.stack(own)).to(x.device) if len(own) == len(items) else None
+        subjects[model] = Subject(vision, x, objects, images.pixels)
     return subjects
 
 
-def _show(found: Comparison, files: Sequence[Path]) -> None:
+def _print(found: Comparison, files: Sequence[Path]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from attnviz.core.comparison_results import words
+    from attnviz.core.glossary import title
     from attnviz.report.core.formatting import number
 
     console = Console(highlight=False)
@@ -155,7 +155,7 @@ def _show(found: Comparison, files: Sequence[Path]) -> None:
     table.add_column("map", no_wrap=True)
     for metric in found.metrics:
         arrow = "↑" if metric.higher_is == "better" else "↓"
-        table.add_column(f"{words(metric.name)} {arrow}", justify="right")
+        table.add_column(f"{title('measure', metric.name)} {arrow}", justify="right")
     for row in found.rows:
         cells = (number(row.cells[metric.name].value) for metric in found.metrics)
         table.add_row(Text(row.name, "dim" if row.kind == "baseline" else ""), *cells)

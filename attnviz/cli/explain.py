@@ -1,4 +1,4 @@
-"""``attnviz explain``: photographs in, reports out."""
+"""``attnviz explain``: explain images and clips, and write a report of each."""
 
 from __future__ import annotations
 
@@ -10,66 +10,51 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from attnviz.cli.options import CommaList, running
+from attnviz.cli.options import METHODS, MODEL_HELP, CommaList, RegistryCommand, printing, running
+from attnviz.cli.progress import Progress, StepTimes, progress_bar
 from attnviz.errors import OutputError
 
 if TYPE_CHECKING:
-    from attnviz.core.explanation_results import Explanation
     from attnviz.explanation.model_inputs import Source
-    from attnviz.models import VisionModel
+    from attnviz.explanation.prepared_model import PreparedModel
+    from attnviz.explanation.result import Explanation
     from attnviz.report import Document
-from attnviz.cli.progress import Clock, progress
 
 FORMATS = ("html", "png", "json", "gif")
+_KEPT_VALUES = 1 << 28
+"""Decoded images are kept up to this many bytes; the others are decoded again when their turn comes."""
 
 
-@click.command(short_help="Explain photographs and clips.")
-@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path())
+@click.command(cls=RegistryCommand, registries=METHODS, short_help="Explain images and clips.")
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.option("--model", "-m", default="cbam", show_default=True, help=MODEL_HELP)
+@click.option("--target", "-t", help="Class to explain, by index or name.  [default: the most probable class]")
 @click.option(
-    "--model",
-    "-m",
-    default="cbam",
-    show_default=True,
-    help="A name that `attnviz models` lists, or timm:…, torchvision:…, hf:…, package.module:function.",
-)
-@click.option("--target", "-t", help="Class to explain, by index or name.  [default: the first answer]")
+    "--methods", type=CommaList(),
+    help="Attribution methods, comma-separated.  [default: those of gradcam, saliency, integrated_gradients and "
+    "smoothgrad that apply to the model]",
+)  # fmt: skip
 @click.option(
-    "--methods",
-    type=CommaList(),
-    help="Attribution methods, with commas.  [default: those of gradcam, saliency, integrated_gradients and smoothgrad "
-    "that apply to the model]",
-)
+    "--sites", type=CommaList(), default="*", show_default=True,
+    help="Attention sites by name, module or kind: shell patterns, comma-separated.",
+)  # fmt: skip
 @click.option(
-    "--sites",
-    type=CommaList(),
-    default="*",
-    show_default=True,
-    help="Attention sites by name, module or kind: a shell pattern, or several with commas.",
-)
+    "--out", "-o", type=click.Path(path_type=Path),
+    help="Output folder; for several images, the folder of their folders.  [default: named after the image]",
+)  # fmt: skip
 @click.option(
-    "--out",
-    "-o",
-    type=click.Path(path_type=Path),
-    help="Folder of the report; of several images, the folder of their folders.  [default: named after the image]",
-)
+    "--format", "formats", type=CommaList(FORMATS), default=",".join(FORMATS), show_default=True,
+    help="Files to write, comma-separated; gif for clips only.",
+)  # fmt: skip
 @click.option(
-    "--format",
-    "formats",
-    type=CommaList(FORMATS),
-    default=",".join(FORMATS),
-    show_default=True,
-    help="Files to write, with commas; gif for clips alone.",
-)
-@click.option(
-    "--frames",
-    type=click.IntRange(1, 64),
-    help="Frames of a clip, evenly spaced.  [default: as many as the model looks at together, or 8]",
-)
+    "--frames", type=click.IntRange(1, 64),
+    help="Number of evenly spaced frames of a clip.  [default: the number that the model processes together, or 8]",
+)  # fmt: skip
 @running
-@click.option("--overwrite", is_flag=True, help="Replace an earlier report.")
-@click.option("--json", "as_json", is_flag=True, help="Print a summary for machines.")
-@click.option("--quiet", "-q", is_flag=True, help="Print errors alone.")
-@click.option("--verbose", "-v", is_flag=True, help="Also print every pair of maps, settings and where the time went.")
+@printing("report")
+@click.option(
+    "--verbose", "-v", is_flag=True, help="Also print every pair of maps, the settings and the time per step."
+)
 def command(
     images: tuple[str, ...],
     model: str,
@@ -88,7 +73,9 @@ def command(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Explain photographs and clips: where a model attends, beside CAM and saliency maps, with numbers and a report.
+    """Explain images and clips: where a model attends, with CAM and saliency maps, numbers and a report.
+
+    IMAGE is an image, a clip, a folder, a list of files (.txt) or a table (.csv with a column path).
 
     \b
     attnviz explain cat.jpg --model cbam
@@ -97,54 +84,66 @@ def command(
     """  # noqa: D301  # \b is the character that keeps Click from re-wrapping
     if quiet and verbose:
         raise click.UsageError("--quiet and --verbose exclude each other")
+    from attnviz.media.image_listing import list_images
     from attnviz.report.explanation.folder import check_folder, folders_for
 
-    folders = folders_for(images, out)
+    paths = [item.path for item in list_images(images).items]
+    folders = folders_for(paths, out)
     for folder in folders:
         check_folder(folder, formats, overwrite=overwrite)
-    first = _readable(images)
+    sources = _open_all(paths)
     _check_methods(methods or ())
 
-    from attnviz.cli.model_loading import load
-
-    vision: VisionModel | None = None
+    prepared: PreparedModel | None = None
     summaries = []
-    for number, (image, folder) in enumerate(zip(images, folders, strict=True)):
-        clock = Clock()
-        with progress(image, clock, shown=not quiet) as listener:
+    for image, folder in zip(paths, folders, strict=True):
+        times = StepTimes()
+        with progress_bar(shown=not quiet, label=Path(image).name, times=times) as on_progress:
             from attnviz.explanation.explain import explain
 
-            if vision is None:
-                listener("load the model", 0, 1)
-                vision = load(model, weights, device, seed)
+            prepared = prepared or _load(model, weights, device, seed, on_progress)
             explanation = explain(
-                first if number == 0 else image, vision, methods=methods, target=target, sites=",".join(sites),
-                weights=weights, seed=seed, progress=listener, frames=frames,
+                sources.pop(image, image), prepared, methods=methods, target=target, sites=",".join(sites),
+                weights=weights, seed=seed, progress=on_progress, frames=frames,
             )  # fmt: skip
             explanation = replace(explanation, settings={"model": model, **explanation.settings})
-            document, files = _write(explanation, folder, formats, overwrite=overwrite, listener=listener)
-        clock.stop()
+            document, files = _write(explanation, folder, formats, on_progress, overwrite=overwrite)
+        times.stop()
         if as_json:
             summaries.append(_summary(document, files))
         elif not quiet:
-            from attnviz.cli.explain_output import show
+            from attnviz.cli.explain_output import print_explanation
 
-            show(document, files, clock.seconds, verbose=verbose)
+            print_explanation(document, files, times.seconds, verbose=verbose)
     if as_json:
         click.echo(json.dumps(summaries[0] if len(summaries) == 1 else summaries, ensure_ascii=False, indent=2))
 
 
-def _readable(images: Sequence[str]) -> Source:
-    """The first picture or clip; all are decoded, so that a bad one is told before any work."""
-    from attnviz.explanation.model_inputs import open_source
+def _load(model: str, weights: str, device: str, seed: int, on_progress: Progress) -> PreparedModel:
+    from attnviz.cli.model_loading import load
+    from attnviz.explanation.prepared_model import PreparedModel
 
-    for image in images[1:]:
-        open_source(image)
-    return open_source(images[0])
+    on_progress("load the model", 0, 1)
+    return PreparedModel(load(model, weights, device, seed))
+
+
+def _open_all(images: Sequence[str]) -> dict[str, Source]:
+    """Decode every image, so that a bad one is an error before any work, and keep the first ones."""
+    from attnviz.explanation.model_inputs import open_source
+    from attnviz.media.image_decoding import Picture
+
+    sources: dict[str, Source] = {}
+    pixels = 0
+    for image in images:
+        source = open_source(image)
+        pixels += source.pixels.size if isinstance(source, Picture) else 0
+        if pixels <= _KEPT_VALUES or not sources:
+            sources[image] = source
+    return sources
 
 
 def _check_methods(methods: Sequence[str]) -> None:
-    """An unknown name is told before a model is loaded."""
+    """Raise an error for an unknown name before a model is loaded."""
     if methods:
         from attnviz.attribution import METHODS
 
@@ -153,18 +152,16 @@ def _check_methods(methods: Sequence[str]) -> None:
 
 
 def _write(
-    explanation: Explanation, folder: Path, formats: Sequence[str], *, overwrite: bool, listener: Any
+    explanation: Explanation, folder: Path, formats: Sequence[str], on_progress: Progress, *, overwrite: bool
 ) -> tuple[Document, list[Path]]:
     from attnviz.report import describe
     from attnviz.report.explanation.folder import write_folder
 
-    listener("write the report", 1, 1)
+    on_progress("write the report", 1, 1)
     document = describe(explanation)
     wanted = [name for name in formats if name != "gif" or document.clip]
     if not wanted:
-        raise OutputError(
-            f"{document.file_name}: a photograph has no frames to animate, wanted another format than gif"
-        )
+        raise OutputError(f"{document.file_name}: an image has no frames to animate, wanted another format than gif")
     return document, write_folder(document, folder, wanted, overwrite=overwrite)
 
 

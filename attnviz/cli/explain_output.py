@@ -1,4 +1,4 @@
-"""An explanation in the terminal."""
+"""Print an explanation."""
 
 from __future__ import annotations
 
@@ -20,18 +20,20 @@ if TYPE_CHECKING:
     from attnviz.report.core.map_view import MapView
 
 _BAR = 20
-_PIPE_WIDTH = 140  # of a pipe or a file, which has none of its own
+_PIPE_WIDTH = 140  # of a pipe or a file
 
 
-def show(document: Document, files: Sequence[Path], seconds: Mapping[str, float], *, verbose: bool) -> None:
-    """Print the answers, the sites, the agreement of the maps and where the files are."""
+def print_explanation(
+    document: Document, files: Sequence[Path], seconds: Mapping[str, float], *, verbose: bool
+) -> None:
+    """Print predictions, sites, agreement of the maps and the paths of the files."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=_PIPE_WIDTH)
     target = document.target
     facts = f"  {document.model}  explains ", (target.label, "bold cyan"), f"  p = {target.probability:.3f}"
     console.print(Text.assemble((document.file_name, "bold"), *facts))
-    console.print(_answers(document))
+    console.print(_predictions(document))
     if document.clip is not None and document.clip.weights.size:
         console.print(_frames(document.clip))
     if document.sites:
@@ -47,7 +49,7 @@ def show(document: Document, files: Sequence[Path], seconds: Mapping[str, float]
         console.print(Text(str(path), style="green"), soft_wrap=True)
 
 
-def _answers(document: Document) -> Table:
+def _predictions(document: Document) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     for one in document.predictions:
         filled = round(_BAR * one.probability)
@@ -86,7 +88,7 @@ def _sites(document: Document) -> Table:
 
 
 def _print_agreement(console: Console, document: Document, *, verbose: bool) -> None:
-    """Attention against attribution, and attributions among themselves; with ``verbose`` every pair."""
+    """Print the agreement of every map with the attributions; with ``verbose`` of every pair."""
     tables = document.measures_between_maps()
     attributions = document.of_kind("attribution")
     if not tables:

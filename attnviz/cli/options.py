@@ -1,44 +1,141 @@
-"""Options that several commands share."""
+"""Options and parameter types that several commands share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
+if TYPE_CHECKING:
+    _NamesType = click.ParamType["tuple[str, ...]"]
+else:
+    _NamesType = click.ParamType  # not generic before Click 8.2
+
 _SEED = click.IntRange(0, 2**63 - 1)
+MODEL_HELP = "A name that `attnviz models` lists, or timm:NAME, torchvision:NAME, hf:NAME, package.module:function."
 
 
-def running(decorated: Decorated) -> Decorated:
-    """Options ``--weights``, ``--device`` and ``--seed``."""
-    for option in (
-        click.option("--seed", type=_SEED, default=0, show_default=True, help="Of everything random."),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps."),
-        click.option("--weights", default="default", show_default=True, help="default, none (random) or a file."),
-    ):
+def _apply(decorated: Decorated, *options: Callable[[Decorated], Decorated]) -> Decorated:
+    for option in reversed(options):
         decorated = option(decorated)
     return decorated
 
 
-class CommaList(click.ParamType["tuple[str, ...]"]):
-    """Names with commas between them."""
+def running(decorated: Decorated) -> Decorated:
+    """Options ``--weights``, ``--device`` and ``--seed``."""
+    return _apply(
+        decorated,
+        click.option("--weights", default="default", show_default=True, help="default, none (random) or a file."),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps."),
+        click.option("--seed", type=_SEED, default=0, show_default=True, help="Random seed."),
+    )
+
+
+def several_models(decorated: Decorated) -> Decorated:
+    """Option ``--model``, which can be repeated."""
+    return click.option(
+        "--model", "-m", "models", multiple=True, default=("cbam",), show_default=True,
+        help=f"{MODEL_HELP} Can be repeated.",
+    )(decorated)  # fmt: skip
+
+
+def output(what: str, folder: str, formats: Sequence[str]) -> Callable[[Decorated], Decorated]:
+    """Options ``--out`` and ``--format`` of a command that writes a folder, and those of :func:`printing`.
+
+    Args:
+        what: What is written, for the help: ``"comparison"``.
+        folder: Default folder.
+        formats: Formats, all written by default.
+    """
+
+    def decorate(decorated: Decorated) -> Decorated:
+        return _apply(
+            printing(what)(decorated),
+            click.option(
+                "--out", "-o", type=click.Path(path_type=Path), default=Path(folder), show_default=True,
+                help="Output folder.",
+            ),
+            click.option(
+                "--format", "formats", type=CommaList(formats), default=",".join(formats), show_default=True,
+                help="Files to write, comma-separated.",
+            ),
+        )  # fmt: skip
+
+    return decorate
+
+
+def printing(what: str) -> Callable[[Decorated], Decorated]:
+    """Options ``--overwrite``, ``--json`` and ``--quiet``."""
+
+    def decorate(decorated: Decorated) -> Decorated:
+        return _apply(
+            decorated,
+            click.option("--overwrite", is_flag=True, help=f"Replace an existing {what}."),
+            click.option("--json", "as_json", is_flag=True, help="Print JSON to standard output."),
+            click.option("--quiet", "-q", is_flag=True, help="Suppress all output except errors."),
+        )
+
+    return decorate
+
+
+class CommaList(_NamesType):
+    """Comma-separated names.
+
+    Args:
+        choices: Allowed names; all by default.
+        may_be_empty: Whether ``none`` stands for no name.
+    """
 
     name = "names"
 
-    def __init__(self, choices: Sequence[str] | None = None) -> None:
+    def __init__(self, choices: Sequence[str] | None = None, *, may_be_empty: bool = False) -> None:
         self._choices = choices
+        self._may_be_empty = may_be_empty
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """The names, each once; a usage error for none, or for one that is not a choice."""
+        """The names, each once; a usage error for no name or an unknown one."""
         if isinstance(value, tuple):
             return value
         names = tuple(dict.fromkeys(part.strip() for part in str(value).split(",") if part.strip()))
+        if self._may_be_empty and names in {(), ("none",)}:
+            return ()
         if not names:
             self.fail("wanted at least one name", param, ctx)
         for name in names:
             if self._choices and name not in self._choices:
                 self.fail(f"{name!r} is not one of {', '.join(self._choices)}", param, ctx)
         return names
+
+
+class RegistryCommand(click.Command):
+    """A command whose ``--help`` lists the entries of registries, those of installed packages included.
+
+    Args:
+        registries: Heading -> ``module:REGISTRY`` of objects with a ``meaning``.
+    """
+
+    def __init__(self, *args: Any, registries: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._registries = registries or {}
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the names with their titles."""
+        for heading, path in self._registries.items():
+            module, _, attribute = path.partition(":")
+            registry = getattr(importlib.import_module(module), attribute)
+            with formatter.section(heading):
+                formatter.write_dl([(name, registry[name].meaning.title) for name in registry])
+        super().format_epilog(ctx, formatter)
+
+
+METHODS = {"Attribution methods": "attnviz.attribution:METHODS"}
+METRICS = {
+    "Faithfulness tests": "attnviz.metrics.faithfulness:FAITHFULNESS",
+    "Localisation measures (with masks or boxes)": "attnviz.metrics.localisation:LOCALISATION",
+}
+SPARSITY = {"Measures": "attnviz.metrics.sparsity:SPARSITY"}

@@ -1,50 +1,18 @@
-"""A progress bar for commands that do one thing after another."""
+"""The progress display of all commands, on the standard error stream."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
-if TYPE_CHECKING:
-    pass
-
-
-Progress = Callable[[str, int, int], None]
-"""Told which step is running, its number and the number of steps."""
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called with the name of a step, the number of finished steps and their total; 0 for an unknown total."""
 
 
-@contextmanager
-def bar(*, shown: bool) -> Iterator[Progress]:
-    """A bar on the error stream, which hands out who is told of every step; it is gone when the work is done."""
-    if not shown:
-        yield lambda _step, _done, _total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
-
-    text = TextColumn("{task.description}", markup=False)
-    columns = (
-        SpinnerColumn(),
-        BarColumn(24),
-        MofNCompleteColumn(),
-        text,
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("start", total=None)
-
-        def on_progress(step: str, done: int, total: int) -> None:
-            """Move the bar."""
-            progress.update(task, description=step, completed=done, total=total if total > 1 else None)
-
-        yield on_progress
-
-
-class Clock:
-    """Seconds of each step.
+class StepTimes:
+    """Seconds that each step takes.
 
     Attributes:
         seconds: Step -> seconds.
@@ -55,32 +23,62 @@ class Clock:
         self._step, self._since = "start", time.perf_counter()
 
     def begin(self, step: str) -> None:
-        """The next step begins, and the last one ends; behind a comma stands what a step has done so far."""
+        """End the running step and start another one. Text after a comma is a counter and not part of the name."""
         step, now = step.partition(", ")[0], time.perf_counter()
         self.seconds[self._step] = self.seconds.get(self._step, 0.0) + now - self._since
         self._step, self._since = step, now
 
     def stop(self) -> None:
-        """The last step ends."""
+        """End the running step."""
         self.begin("")
 
 
 @contextmanager
-def progress(image: str, clock: Clock, *, shown: bool) -> Iterator[Any]:
-    """A progress display on the error stream, which hands out a listener for :func:`attnviz.explain`."""
+def progress_bar(*, shown: bool, label: str = "", times: StepTimes | None = None, unit: str = "") -> Iterator[Progress]:
+    """A progress bar, removed when the work is done.
+
+    Args:
+        shown: Whether anything is displayed.
+        label: Text before the bar.
+        times: Receives the duration of each step.
+        unit: What is counted, for a display of speed: ``"images"``.
+    """
+
+    def begin(step: str) -> None:
+        if times is not None:
+            times.begin(step)
+
     if not shown:
-        yield lambda step, _done, _total: clock.begin(step)
+        yield lambda step, _done, _total: begin(step)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        SpinnerColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
 
-    columns = (SpinnerColumn(), TextColumn("{task.fields[image]}", markup=False), BarColumn(24),
-               TextColumn("{task.description}", markup=False), TimeElapsedColumn())  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("start", total=None, image=Path(image).name)
+    class Speed(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            return Text(f"{task.speed:.1f} {unit}/s" if unit and task.speed else "")
 
-        def listener(step: str, done: int, total: int) -> None:
-            clock.begin(step)
+    text = TextColumn("{task.description}", markup=False)
+    columns = (SpinnerColumn(), TextColumn(label, markup=False), BarColumn(24), MofNCompleteColumn(), text, Speed(),
+               TimeRemainingColumn(elapsed_when_finished=True))  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=120) as bar:
+        task, running = bar.add_task("start", total=None), ""
+
+        def update(step: str, done: int, total: int) -> None:
+            nonlocal running
+            begin(step)
+            if step != running and unit:  # work of an earlier run must not count as speed
+                bar.reset(task, description=step, completed=done, total=total or None)
+            running = step
             bar.update(task, description=step, completed=done, total=total if total > 1 else None)
 
-        yield listener
+        yield update

@@ -1,17 +1,18 @@
-"""``attnviz report``: a whole data set, on this machine or on a cluster; what was done is never done again."""
+"""``attnviz report``: a report on a data set, on this machine or on a cluster; an interrupted run is continued."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from attnviz.cli.main import INTERRUPTED
-from attnviz.cli.options import CommaList, running
+from attnviz.cli.errors import INTERRUPTED
+from attnviz.cli.options import METHODS, METRICS, CommaList, RegistryCommand, printing, running, several_models
+from attnviz.cli.progress import Progress, progress_bar
 
 if TYPE_CHECKING:
     from attnviz.batch import Outcome
@@ -21,71 +22,48 @@ if TYPE_CHECKING:
 FORMATS = ("csv", "json", "pdf")
 
 
-class Names(CommaList):
-    """Names with commas between them, or none at all."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """The names, each once."""
-        return () if value in {"", "none"} else super().convert(value, param, ctx)
-
-
-@click.command(short_help="Report on a folder or a list of images.")
-@click.argument("given", metavar="FOLDER_OR_LIST...", nargs=-1, required=True)
-@click.option(
-    "--model", "-m", "models", multiple=True, default=("cbam",), show_default=True,
-    help="As in `attnviz explain`; give it several times to compare models.",
-)  # fmt: skip
+@click.command(cls=RegistryCommand, registries=METHODS | METRICS, short_help="Report on a folder or a list of images.")
+@click.argument("given", metavar="IMAGE...", nargs=-1, required=True)
+@several_models
 @click.option(
     "--methods", type=CommaList(),
-    help="Attribution methods, with commas.  [default: those of gradcam, layercam and saliency that apply]",
+    help="Attribution methods, comma-separated.  [default: gradcam and saliency, if they apply]",
 )  # fmt: skip
 @click.option(
-    "--metrics", type=Names(), default="none", show_default=True,
-    help="Tests of faithfulness of every map, with commas: many passes for each. Localisation is measured wherever "
-    "there are boxes or masks.",
+    "--metrics", type=CommaList(may_be_empty=True), default="none", show_default=True,
+    help="Tests of faithfulness of every map, comma-separated; each needs many forward passes. Localisation is measured"
+    " for images with boxes or masks.",
 )  # fmt: skip
 @click.option(
-    "--sites",
-    default="last",
-    show_default=True,
-    help="Attention sites: shell patterns, with commas; last: all are measured, the last of each kind has a map.",
-)
+    "--sites", default="last", show_default=True,
+    help="Attention sites: shell patterns, comma-separated; last measures all and maps the last of each kind.",
+)  # fmt: skip
 @running
 @click.option("--out", "-o", default="report", show_default=True, help="Folder, or a URL such as s3://bucket/run.")
-@click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Images at once.")
+@click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Batch size.")
 @click.option(
     "--workers", type=click.IntRange(min=0), default=min(4, os.cpu_count() or 1), show_default=True,
-    help="Threads that read images ahead.",
+    help="Number of threads that read images.",
 )  # fmt: skip
 @click.option(
-    "--shard-size",
-    type=click.IntRange(min=1),
-    default=64,
-    show_default=True,
-    help="Images of one file: what an interruption can lose at most.",
-)
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many images, evenly spread.")
+    "--shard-size", type=click.IntRange(min=1), default=64, show_default=True,
+    help="Images per file: the most that an interruption can lose.",
+)  # fmt: skip
+@click.option("--limit", type=click.IntRange(min=1), help="Largest number of images, evenly spread.")
 @click.option(
-    "--pages",
-    type=click.IntRange(min=0),
-    default=8,
-    show_default=True,
-    help="How many of the most surprising images get the full page of `attnviz explain`.",
-)
-@click.option("--export", "formats", type=Names(FORMATS), default="none", show_default=True,
-              help="Also write csv, json, pdf, with commas.")  # fmt: skip
-@click.option(
-    "--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="What computes."
-)
-@click.option("--address", help="Of a Ray cluster, or auto.  [default: a cluster of this machine alone]")
-@click.option("--actors", type=click.IntRange(min=1), help="Ray: how many copies of the models work at once.  "
-              "[default: one for each GPU, or as many as the cluster's processors carry]")  # fmt: skip
-@click.option("--gpus", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Ray: GPUs of each copy.")
-@click.option("--cpus", type=click.FloatRange(min=0), help="Ray: processors of each copy.  [default: those of the "
+    "--pages", type=click.IntRange(min=0), default=8, show_default=True,
+    help="Number of outliers that get the full page of `attnviz explain`.",
+)  # fmt: skip
+@click.option("--export", "formats", type=CommaList(FORMATS, may_be_empty=True), default="none", show_default=True,
+              help="Also write csv, json, pdf; comma-separated.")  # fmt: skip
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Engine.")
+@click.option("--address", help="Address of a Ray cluster, or auto.  [default: a new cluster on this machine]")
+@click.option("--actors", type=click.IntRange(min=1), help="Ray: number of copies of the models.  "
+              "[default: one per GPU, or as many as the processors of the cluster allow]")  # fmt: skip
+@click.option("--gpus", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Ray: GPUs per copy.")
+@click.option("--cpus", type=click.FloatRange(min=0), help="Ray: processors per copy.  [default: those of the "
               "smallest machine]")  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Throw an earlier run away in place of going on with it.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary for machines.")
-@click.option("--quiet", "-q", is_flag=True, help="Print errors alone.")
+@printing("run; by default it is continued")
 def command(
     given: tuple[str, ...],
     models: tuple[str, ...],
@@ -112,10 +90,10 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Look at every image of a data set: attention, attributions, their agreement and sparsity, as Parquet and pages.
+    """Report on a data set: attention, attributions, their agreement and sparsity, as Parquet files and pages.
 
-    FOLDER_OR_LIST is a folder (folders in it are classes), a list of files (.txt), a table (.csv with path, label,
-    x0,y0,x1,y1 or boxes, mask), or a URL of a folder. An interrupted run goes on when the same command is given again.
+    IMAGE is a folder (its subfolders are classes), an image, a list of files (.txt), a table (.csv with path, label,
+    x0,y0,x1,y1 or boxes, mask), or a URL of a folder. An interrupted run is continued by the same command.
 
     \b
     attnviz report photos/ --model cbam --model senet --out photos-report
@@ -125,29 +103,30 @@ def command(
     if not weights:
         raise click.BadParameter("wanted default, none or a file", param_hint="'--weights'")
     if engine == "local" and (address or actors or gpus or cpus):
-        raise click.UsageError("--address, --actors, --gpus and --cpus are of --engine ray")
+        raise click.UsageError("--address, --actors, --gpus and --cpus need --engine ray")
     if "pdf" in formats:
         from attnviz.batch.export import browser
 
-        browser()  # told before the work
+        browser()  # an error before the work
 
     from attnviz.batch import RunOptions, run
 
-    asked = RunOptions(
+    options = RunOptions(
         tuple(dict.fromkeys(models)), methods, tuple(metrics), sites, weights, seed, batch, shard_size, limit
     )  # fmt: skip
-    works = None if engine == "local" else _ray(address, actors, gpus, cpus, device, workers)
-    with _progress(shown=not quiet) as on_progress, _resumable(out):
+    runner = None if engine == "local" else _ray(address, actors, gpus, cpus, device, workers)
+    with progress_bar(shown=not quiet, unit="images") as on_progress, _resumable(out):
         outcome = run(
-            given, out, asked, device=device, workers=workers, overwrite=overwrite, engine=works, progress=on_progress
+            given, out, options, device=device, workers=workers, overwrite=overwrite, engine=runner,
+            progress=on_progress,
         )  # fmt: skip
         summary, files = _finish(outcome, pages, formats, device, on_progress)
     if as_json:
-        click.echo(json.dumps(_for_machines(outcome, summary, files), ensure_ascii=False))
+        click.echo(json.dumps(_as_json(outcome, summary, files), ensure_ascii=False))
     elif not quiet:
-        from attnviz.cli.report_output import show
+        from attnviz.cli.report_output import print_outcome
 
-        show(outcome, summary, files)
+        print_outcome(outcome, summary, files)
 
 
 def _ray(address: str | None, actors: int | None, gpus: float, cpus: float | None, device: str, workers: int) -> Engine:
@@ -157,9 +136,9 @@ def _ray(address: str | None, actors: int | None, gpus: float, cpus: float | Non
 
 
 def _finish(
-    outcome: Outcome, pages: int, formats: tuple[str, ...], device: str, on_progress: Callable[[str, int, int], object]
+    outcome: Outcome, pages: int, formats: tuple[str, ...], device: str, on_progress: Progress
 ) -> tuple[Summary, list[str]]:
-    """Summary, pages of single images, the page of the whole, and other formats."""
+    """Write the summary, pages of single images, the page of the run, and other formats."""
     from attnviz.batch.export import export
     from attnviz.batch.image_pages import write_pages
     from attnviz.batch.summary import summarise
@@ -181,7 +160,7 @@ def _finish(
     return summary, files + export(store, plan, summary, formats)
 
 
-def _for_machines(outcome: Outcome, summary: Summary, files: list[str]) -> dict[str, Any]:
+def _as_json(outcome: Outcome, summary: Summary, files: list[str]) -> dict[str, Any]:
     return {
         "schema": "attnviz.batch",
         "version": 1,
@@ -197,7 +176,7 @@ def _for_machines(outcome: Outcome, summary: Summary, files: list[str]) -> dict[
 
 @contextmanager
 def _resumable(out: str) -> Iterator[None]:
-    """An interruption says what is kept."""
+    """After an interruption, print what is kept."""
     try:
         yield
     except KeyboardInterrupt:
@@ -209,39 +188,8 @@ def _resumable(out: str) -> Iterator[None]:
             plan = parse(store.folder.read("plan.json"), store.folder.path("plan.json"))
             shards = -(-plan["total"] // plan["shard_size"])
             click.echo(
-                f"Interrupted: the images of {len(store.done())} of {shards} shards are kept; the same command goes on "
-                "from there.",
+                f"Interrupted: {len(store.done())} of {shards} shards are kept; the same command continues the run.",
                 err=True,
             )
             raise click.exceptions.Exit(INTERRUPTED) from None
         raise
-
-
-@contextmanager
-def _progress(*, shown: bool) -> Iterator[Callable[[str, int, int], object]]:
-    if not shown:
-        yield lambda _step, _done, _total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        """Images a second."""
-
-        def render(self, task: Any) -> Text:
-            return Text(f"{task.speed:.1f} a second" if task.speed else "")
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(24), MofNCompleteColumn(), Rate(),
-               TimeRemainingColumn())  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=120) as bar:
-        task, step = bar.add_task("start", total=None), ""
-
-        def on_progress(name: str, done: int, total: int) -> None:
-            nonlocal step
-            if name != step:  # so that what was there already does not count as speed
-                bar.reset(task, description=name, completed=done, total=total or None)
-                step = name
-            bar.update(task, completed=done, total=total or None)
-
-        yield on_progress

@@ -1,4 +1,4 @@
-"""What a batch report found, in the terminal."""
+"""Print the summary of a run over many images."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from attnviz.batch import Outcome
     from attnviz.batch.summary import Summary
 
-_SHOWN = 5
+_MOST = 5
 _WIDTH = 120
 
 
-def show(outcome: Outcome, summary: Summary, files: list[str]) -> None:
-    """Counts, failures with reasons, the strangest images, and where everything lies."""
+def print_outcome(outcome: Outcome, summary: Summary, files: list[str]) -> None:
+    """Print counts, failures with reasons, outliers and the paths of the files."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=_WIDTH)
-    done = f"{outcome.computed} images were looked at in {outcome.seconds:.0f} s ({outcome.rate:.1f} a second)"
-    there = f"; {outcome.before} were there already" if outcome.before else ""
-    console.print(Text(f"{done}{there}." if outcome.computed else f"All {outcome.before} images were there already."))
+    done = f"{outcome.computed} images in {outcome.seconds:.0f} s ({outcome.rate:.1f} images/s)"
+    earlier = f"; {outcome.before} were done before" if outcome.before else ""
+    console.print(Text(f"{done}{earlier}." if outcome.computed else f"All {outcome.before} images were done before."))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("model")
     for head in ("images", "failed", "correct", "mean probability", "mean agreement"):
@@ -35,7 +35,7 @@ def show(outcome: Outcome, summary: Summary, files: list[str]) -> None:
         sure = f"{one.probability:.2f}" if one.ok else "–"
         table.add_row(Text(one.model), str(one.ok + one.failed), str(one.failed), correct, sure, agreed)
     console.print(table)
-    _show_lists(console, summary)
+    _print_lists(console, summary)
     for planned in outcome.plan.models:
         for note in planned.notes:
             console.print(Text(f"note: {planned.name}: {note}", style="yellow"))
@@ -45,22 +45,20 @@ def show(outcome: Outcome, summary: Summary, files: list[str]) -> None:
         console.print(Text(path, style="green"), soft_wrap=True)
 
 
-def _show_lists(console: Console, summary: Summary) -> None:
-    for reason, count in list(summary.reasons.items())[:_SHOWN]:
+def _print_lists(console: Console, summary: Summary) -> None:
+    for reason, count in list(summary.reasons.items())[:_MOST]:
         named = [one.image for one in summary.failures if one.reason == reason]
         where = f": {named[0]}" if named else ""
         more = f" and {count - 1} more" if count > 1 and named else ""
         console.print(Text(_one_line(f"failed, {reason}{where}{more}"), style="red"))
     if summary.copies:
         pair = f": {', '.join(map(_one_line, summary.duplicates[0][:2]))}" if summary.duplicates else ""
-        console.print(
-            Text(f"{summary.copies} of the files have the same bytes as an earlier one{pair}", style="yellow")
-        )
-    for title, found in (("maps disagree most", summary.disagreements), ("wrong and sure", summary.wrong)):
-        for one in found[:_SHOWN]:
+        console.print(Text(f"{summary.copies} of the files are identical to an earlier one{pair}", style="yellow"))
+    for title, found in (("maps disagree", summary.disagreements), ("confident but wrong", summary.wrong)):
+        for one in found[:_MOST]:
             console.print(Text(_one_line(f"{title}: {one.image}: {one.what} ({one.model})")))
 
 
 def _one_line(path: str) -> str:
-    """A path without what would change the terminal."""
+    """Text without control characters, which could change the terminal."""
     return "".join(char if char.isprintable() else "�" for char in path)

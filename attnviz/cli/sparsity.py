@@ -1,4 +1,4 @@
-"""``attnviz sparsity``: how sparse attention looks over many photographs, and how sparse it may be."""
+"""``attnviz sparsity``: how sparse attention looks over many images, and how much of it is needed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from attnviz.cli.options import CommaList, running
-from attnviz.cli.progress import bar
+from attnviz.cli.options import SPARSITY, CommaList, RegistryCommand, output, running, several_models
+from attnviz.cli.progress import Progress, progress_bar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,48 +20,37 @@ if TYPE_CHECKING:
     from attnviz.models import VisionModel
 
 FORMATS = ("html", "png", "json")
-_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
-_SHOWN = 140
+_WIDTH = 140
 _MOST_WITH_INTERVALS = 7
 
 
-@click.command(short_help="Measure how sparse attention is, and may be.")
-@click.argument("images", metavar="IMAGES_OR_FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--model", "-m", "models", multiple=True, default=("cbam",), show_default=True,
-    help="As in `attnviz explain`; give it several times to compare models.",
-)  # fmt: skip
-@click.option(
-    "--sites", default="*", show_default=True, help="Sites by name, module or kind: shell patterns, with commas."
+@click.command(
+    cls=RegistryCommand,
+    registries=SPARSITY,
+    short_help="Measure how sparse attention is, and how much of it is needed.",
 )
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@several_models
 @click.option(
-    "--causal", is_flag=True, help="Also prune and replace g, which takes some hundred forward passes an image."
+    "--sites", default="*", show_default=True, help="Sites by name, module or kind: shell patterns, comma-separated."
 )
-@click.option("--measures", type=CommaList(), help="Measures of g, with commas, or all.  [default: five quick ones]")
+@click.option("--causal", is_flag=True, help="Also prune and replace g: some hundred forward passes per image.")
+@click.option("--measures", type=CommaList(), help="Measures of g, comma-separated, or all.  [default: the quick ones]")
 @click.option("--activations", is_flag=True, help="Also measure activations before and after sites and nonlinearities.")
-@click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Images at once.")
-@click.option(
-    "--out", "-o", type=click.Path(path_type=Path), default=Path("sparsity"), show_default=True, help="Folder."
-)
-@click.option(
-    "--format", "formats", type=CommaList(FORMATS), default=",".join(FORMATS), show_default=True,
-    help="Files to write, with commas.",
-)  # fmt: skip
+@click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Batch size.")
 @running
-@click.option("--overwrite", is_flag=True, help="Replace an earlier study.")
-@click.option("--json", "as_json", is_flag=True, help="Print the study for machines.")
-@click.option("--quiet", "-q", is_flag=True, help="Print errors alone.")
+@output("study", "sparsity", FORMATS)
 def command(
-    images: tuple[Path, ...],
+    images: tuple[str, ...],
     models: tuple[str, ...],
     sites: str,
     measures: tuple[str, ...] | None,
     batch: int,
-    out: Path,
-    formats: tuple[str, ...],
     weights: str,
     device: str,
     seed: int,
+    out: Path,
+    formats: tuple[str, ...],
     *,
     causal: bool,
     activations: bool,
@@ -69,17 +58,19 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Measure how sparse a model's attention looks over photographs and, with --causal, how sparse it may be.
+    """Measure how sparse the attention of a model looks and, with --causal, how much of it is needed.
 
-    An interrupted study goes on where it was when the same command is given again.
+    IMAGE is an image, a folder, a list of files (.txt) or a table (.csv with a column path). An interrupted study is
+    continued when the same command is given again.
 
     \b
     attnviz sparsity photos/ --model cbam --model senet --causal
     attnviz sparsity photos/ --model timm:vit_small_patch16_224 --sites "blocks.1*"
     """  # noqa: D301  # \b is the character that keeps Click from re-wrapping
+    from attnviz.media.image_listing import list_images
     from attnviz.report.sparsity import check, write
 
-    paths = photographs(images)
+    paths = [Path(item.path) for item in list_images(images).items]
     check(out, formats, overwrite=overwrite)
 
     from attnviz.analyses.sparsity_collector import MeasureSelection, default_measures, known_measures
@@ -88,7 +79,7 @@ def command(
 
     names = known_measures() if measures == ("all",) else measures or default_measures()
     config = StudyConfig(MeasureSelection(tuple(names), activations), sites, causal, seed=seed)
-    with bar(shown=not quiet) as on_progress:
+    with progress_bar(shown=not quiet) as on_progress:
         found = [
             _one(model, paths, config, batch, out, weights, device, seed, on_progress)
             for model in dict.fromkeys(models)
@@ -104,33 +95,11 @@ def command(
     if as_json:
         click.echo(json.dumps({**study.as_dict(), "files": list(map(str, files))}, ensure_ascii=False))
     elif not quiet:
-        _show(study, files)
-
-
-def photographs(given: Sequence[Path]) -> list[Path]:
-    """The files among ``given``, and those in its folders that are images by their ending, in order.
-
-    Raises:
-        ImageError: a path is not there, or a folder holds no image.
-    """
-    from attnviz.errors import ImageError
-
-    paths: list[Path] = []
-    for one in given:
-        if one.is_dir():
-            inside = sorted(path for path in one.rglob("*") if path.suffix.lower() in _ENDINGS and path.is_file())
-            if not inside:
-                raise ImageError(f"{one}: no image in this folder (wanted {', '.join(sorted(_ENDINGS))})")
-            paths += inside
-        elif one.exists():
-            paths.append(one)
-        else:
-            raise ImageError(f"{one}: no such file or folder")
-    return list(dict.fromkeys(paths))
+        _print(study, files)
 
 
 def chunked(paths: Sequence[Path], size: int) -> list[Sequence[Path]]:
-    """Batches of about ``size``, none of one image unless there is but one: each image then has another.
+    """Batches of about ``size`` images, none of a single image if there are more: ablation needs another image.
 
     >>> [len(chunk) for chunk in chunked([Path(str(i)) for i in range(5)], 2)]
     [2, 3]
@@ -150,7 +119,7 @@ def _one(
     weights: str,
     device: str,
     seed: int,
-    on_progress: Any,
+    on_progress: Progress,
 ) -> ModelFinding:
     from dataclasses import replace
 
@@ -184,7 +153,7 @@ def _loader(vision: VisionModel, paths: Sequence[Path]) -> Callable[[], Tensor]:
     return load_batch
 
 
-def _subject(given: Sequence[Path], paths: Sequence[Path]) -> str:
+def _subject(given: Sequence[str], paths: Sequence[Path]) -> str:
     named = ", ".join(map(str, given[:3])) + (" …" if len(given) > 3 else "")
     return f"{len(paths)} image{'s' * (len(paths) != 1)}: {named}"
 
@@ -197,8 +166,8 @@ def _versions() -> dict[str, str]:
     return {"attnviz": __version__, "torch": torch.__version__}
 
 
-def _show(study: SparsityStudy, files: Sequence[Path]) -> None:
-    """Print the tables, and where the files are."""
+def _print(study: SparsityStudy, files: Sequence[Path]) -> None:
+    """Print the tables and the paths of the files."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -207,7 +176,7 @@ def _show(study: SparsityStudy, files: Sequence[Path]) -> None:
 
     console = Console(highlight=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=_SHOWN)
+        console = Console(highlight=False, width=_WIDTH)
     for model in study.models:
         console.print(Text.assemble((model.model, "bold"), f"  {model.images} images, {len(model.sites)} sites"))
         for made in tables(model):
@@ -215,7 +184,7 @@ def _show(study: SparsityStudy, files: Sequence[Path]) -> None:
             for index, head in enumerate(made.head):
                 table.add_column(head, justify="left" if index == 0 else "right")
             for row in made.rows:
-                # The page has all intervals; a terminal has not the room for those of a wide table.
+                # The page has all intervals; a wide table with intervals does not fit a terminal.
                 table.add_row(*(Text(cell.split(" [")[0] if len(row) > _MOST_WITH_INTERVALS else cell) for cell in row))
             console.print(table)
         for note in model.notes:

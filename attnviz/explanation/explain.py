@@ -38,9 +38,7 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str, int, int], object]
 
-__all__ = ["COMPARED_PX", "DEFAULT_METHODS", "PHOTO_PX", "choose_device", "explain"]
-
-DEFAULT_METHODS = ("gradcam", "saliency", "integrated_gradients", "smoothgrad")
+__all__ = ["COMPARED_PX", "PHOTO_PX", "choose_device", "explain"]
 
 PHOTO_PX = 672
 """Largest side of the crop that reports show, in pixels."""
@@ -66,7 +64,7 @@ def explain(
             found, also after an error; or a :class:`~attnviz.explanation.prepared_model.PreparedModel`, which finds
             sites and layers once for several images.
         methods: Names of attribution methods, as a sequence or with commas. By default those of
-            :data:`DEFAULT_METHODS` that apply to the model; the others are listed in the notes.
+            :data:`~attnviz.attribution.DEFAULT_METHODS` that apply to the model; the others are listed in the notes.
         target: The class to explain, by index or name; by default the most probable one.
         sites: Shell pattern of the attention sites to show, by name, module or kind; several with commas.
         weights: ``"default"``, ``"none"`` (random) or a file. For a loaded model it is only recorded in the settings.
@@ -170,6 +168,8 @@ def _prepare(
 def _names(methods: str | Sequence[str] | None) -> tuple[str, ...]:
     """Names of methods, each once."""
     if methods is None:
+        from attnviz.attribution import DEFAULT_METHODS
+
         return DEFAULT_METHODS
     names = [part.strip() for part in methods.split(",") if part.strip()] if isinstance(methods, str) else methods
     return tuple(dict.fromkeys(names))

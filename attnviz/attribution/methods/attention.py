@@ -22,6 +22,7 @@ ROLLED = "attention of all layers together"
     title="Gradient rollout",
     means="How much of what supports the target class reaches the class token through the attention of all layers.",
     not_means="Everything that the prediction rests on: values, MLPs and normalisation are left out.",
+    quick=True,
 )
 def gradient_rollout(logits: Logits, x: Tensor, *, query: int = 0) -> PreparedAttribution:
     r"""Gradient-weighted rollout: how much of what speaks for the class reaches a token, through all layers.
@@ -60,6 +61,7 @@ def gradient_rollout(logits: Logits, x: Tensor, *, query: int = 0) -> PreparedAt
     title="LeGrad",
     means="Where the score of the target would rise if the position received more attention, over all layers.",
     not_means="What the model attends to: it is a gradient, and can be high where there is little attention.",
+    quick=True,
 )
 def legrad(logits: Logits, x: Tensor) -> PreparedAttribution:
     r"""LeGrad: how the logit would rise with the attention that a place receives, over all layers.

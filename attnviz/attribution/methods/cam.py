@@ -40,6 +40,7 @@ def _prepare(
         "positive part."
     ),
     not_means="Fine detail: it is as coarse as those feature maps, and upsampled.",
+    quick=True,
 )
 def gradcam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bool = True) -> PreparedAttribution:
     r"""Grad-CAM: a layer's features, each channel weighted by its mean slope.
@@ -75,6 +76,7 @@ def gradcam_formula(a: Tensor, g: Tensor) -> Tensor:
     title="Grad-CAM++",
     means="As Grad-CAM, with positions weighted so that several or small objects count as much as one large one.",
     not_means="A count of objects, or fine detail.",
+    quick=True,
 )
 def gradcam_plus_plus(
     logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bool = True
@@ -117,6 +119,7 @@ def gradcam_plus_plus_formula(a: Tensor, g: Tensor) -> Tensor:
         "Features times the gradient of the class, position by position: only positions that the score used are shown."
     ),
     not_means="Fine detail: it is as coarse as the feature maps.",
+    quick=True,
 )
 def hirescam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bool = True) -> PreparedAttribution:
     r"""HiResCAM: features times slopes at each place, so that a place is shown only where the model used it.
@@ -143,6 +146,7 @@ def hirescam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, rel
     title="XGrad-CAM",
     means=("Where the last feature maps support the class, each channel weighted by its gradient where it is active."),
     not_means="Fine detail: it is as coarse as the feature maps.",
+    quick=True,
 )
 def xgradcam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bool = True) -> PreparedAttribution:
     r"""XGrad-CAM: a layer's features, each channel weighted by its slopes where the channel is active.
@@ -178,6 +182,7 @@ def xgradcam_formula(a: Tensor, g: Tensor) -> Tensor:
         "Features times the positive gradient of the class, position by position; also suited to earlier, finer layers."
     ),
     not_means="Evidence against the class: negative gradients are left out.",
+    quick=True,
 )
 def layercam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None) -> PreparedAttribution:
     r"""Layer-CAM: features times positive slopes at each place; also fit for layers that are not the last.
@@ -202,6 +207,7 @@ def layercam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None) -> 
     title="CAM",
     means="Where the last feature maps contain what the weights of the class respond to.",
     not_means="Fine detail: it is as coarse as those feature maps.",
+    quick=True,
 )
 def cam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bool = False) -> PreparedAttribution:
     r"""CAM: a layer's features, weighted as the classifier weighs their means.
@@ -253,6 +259,7 @@ def cam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bo
     title="Eigen-CAM",
     means="The first principal component of the feature maps of a layer.",
     not_means="Anything about the class: it is the same for every target.",
+    quick=True,
 )
 def eigencam(
     logits: Logits, x: Tensor, *, layer: str | Layer | None = None, centred: bool = False

@@ -23,6 +23,7 @@ def _strongest_channel(values: Tensor) -> Tensor:
     title="Saliency",
     means="Where the smallest change of a pixel changes the score of the target most: absolute gradient.",
     not_means="Which pixels the prediction rests on. It is a local slope, noisy, and often follows edges.",
+    quick=True,
 )
 def saliency(logits: Logits, x: Tensor) -> PreparedAttribution:
     r"""Saliency: how much the logit changes when a pixel changes a little.

@@ -27,6 +27,7 @@ def strongest_channel(values: Tensor) -> Tensor:
     title="Input × gradient",
     means="The gradient times the pixel: a first-order estimate of the contribution of each pixel to the score.",
     not_means="The contribution of pixels at the mean colour: they get nothing.",
+    quick=True,
 )
 def input_x_gradient(logits: Logits, x: Tensor) -> PreparedAttribution:
     r"""Input times gradient: each pixel's share of the logit, were the model linear.
@@ -144,6 +145,7 @@ def gradient_shap(
     title="Guided Backprop",
     means="The gradient, where only positive gradients of active ReLUs are passed on: what excites the class.",
     not_means="Evidence for this class: it is similar for every class and follows edges.",
+    quick=True,
 )
 def guided_backprop(logits: Logits, x: Tensor) -> PreparedAttribution:
     r"""Guided Backpropagation: the gradient, where at each ReLU only positive slopes of open units go on.
@@ -169,6 +171,7 @@ def guided_backprop(logits: Logits, x: Tensor) -> PreparedAttribution:
     title="Deconvnet",
     means="The gradient, where only positive gradients are passed on through each ReLU.",
     not_means="Evidence for this class: it mostly reconstructs the image.",
+    quick=True,
 )
 def deconvolution(logits: Logits, x: Tensor) -> PreparedAttribution:
     r"""Deconvnet: the gradient, where at each ReLU only positive slopes go on, open or not.
@@ -192,6 +195,7 @@ def deconvolution(logits: Logits, x: Tensor) -> PreparedAttribution:
     title="Guided Grad-CAM",
     means="Guided Backprop multiplied by Grad-CAM.",
     not_means="Fine evidence: the detail comes from Guided Backprop, which hardly depends on the class.",
+    quick=True,
 )
 def guided_gradcam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None) -> PreparedAttribution:
     r"""Guided Grad-CAM: Guided Backpropagation, times Grad-CAM brought to the size of the image.
@@ -284,6 +288,7 @@ def deeplift(logits: Logits, x: Tensor, *, baseline: float | Tensor = 0.0) -> Pr
     title="LRP",
     means="The score redistributed from layer to layer in proportion to the contribution of each unit.",
     not_means="Unique: other rules redistribute it differently.",
+    quick=True,
 )
 def lrp(logits: Logits, x: Tensor, *, epsilon: float = 1e-6) -> PreparedAttribution:
     r"""Layer-wise relevance propagation: the logit handed back layer by layer, to each unit by its contribution.

@@ -1,4 +1,4 @@
-"""What a comparison of maps found, as plain data: every format of its report is written from it and nothing else."""
+"""Results of a comparison of maps, as plain data; every format of its report is written from them."""
 
 from __future__ import annotations
 
@@ -14,30 +14,15 @@ from attnviz.core.json_encoding import to_plain
 SCHEMA = "attnviz.comparison"
 VERSION = 1
 
-_WRITTEN = {
-    "road": "ROAD", "iou": "IoU", "auc": "AUC", "ssim": "SSIM", "topk_iou": "top-k IoU",
-    "jensen_shannon": "Jensen–Shannon divergence", "earth_movers": "earth mover's distance",
-    "centre_distance": "distance of the centres", "spearman": "Spearman correlation", "pearson": "Pearson correlation",
-}  # fmt: skip
-
-
-def words(name: str) -> str:
-    """What people call a metric or a measure of agreement.
-
-    >>> words("average_drop"), words("topk_iou")
-    ('average drop', 'top-k IoU')
-    """
-    return _WRITTEN.get(name, name.replace("_", " "))
-
 
 @dataclass(frozen=True, slots=True)
 class Metric:
     """A column of the matrix.
 
     Attributes:
-        name: As in its registry.
+        name: Name of the measure.
         higher_is: ``"better"`` or ``"worse"``.
-        summary: One line that says what it is.
+        summary: One-line description.
     """
 
     name: str
@@ -50,11 +35,11 @@ class Row:
     """A map that was compared.
 
     Attributes:
-        name: Unique: the method or the site, after the model's name where there are several models.
-        model: Whose it is.
+        name: Unique name: the method or the site, prefixed by the model if there are several models.
+        model: Name of the model.
         kind: ``"attention"``, ``"attribution"`` or ``"baseline"``.
         source: The site or layer that it describes.
-        cells: Metric -> its mean.
+        cells: Metric -> mean with its interval.
         insertion: Mean probability at each share of :attr:`Comparison.shares`.
         deletion: The same.
     """
@@ -69,13 +54,13 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shown:
-    """One image as one model saw it, and the maps of it.
+class ImageMaps:
+    """The input of one model for one image, and its maps.
 
     Attributes:
         image: Its path.
-        model: Whose maps these are.
-        target: The class that was asked about.
+        model: Name of the model.
+        target: The class that is explained.
         pixels: The crop, ``(H, W, 3)`` uint8 RGB.
         maps: Name of a row -> values ``(h, w)``.
     """
@@ -89,21 +74,21 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Maps by metrics, their agreement, and what that says.
+    """Maps by metrics, their agreement, and a summary.
 
     Attributes:
-        images: Paths, as they were given.
-        targets: For each model, the class that was asked about in each image.
+        images: Paths of the images.
+        targets: Model -> the class that is explained for each image.
         metrics: Columns.
         rows: Maps; baselines last.
-        shares: Which share of the pixels was changed, at each point of the curves.
+        shares: Share of changed pixels at each point of the curves.
         agreement: Measure -> matrix in the order of the rows without baselines, means over the images.
         lower_is_alike: Measures of agreement that are distances.
-        beside: Measure -> what chance and the middle give: means over pairs.
-        summary: What agrees with what and what was best, in sentences.
-        caveats: What it does not say.
-        settings: How it was made.
-        shown: The first images with their maps, for people to look at: not a part of :meth:`as_dict`.
+        beside: Measure -> means over pairs: of the maps, with the centre, and with a moved map.
+        summary: Sentences: the best map of each metric, and groups of maps that agree.
+        caveats: What must not be concluded.
+        settings: Options of the run.
+        shown: The first images with their maps; not part of :meth:`as_dict`.
     """
 
     images: tuple[str, ...]
@@ -117,14 +102,14 @@ class Comparison:
     summary: tuple[str, ...]
     caveats: tuple[str, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
-    shown: tuple[Shown, ...] = ()
+    shown: tuple[ImageMaps, ...] = ()
 
     @property
     def compared(self) -> tuple[Row, ...]:
-        """The rows that are no baselines."""
+        """The rows without the baselines."""
         return tuple(row for row in self.rows if row.kind != "baseline")
 
     def as_dict(self) -> dict[str, Any]:
-        """What ``json`` can write; a NaN is ``None``."""
+        """The results as what ``json`` can write; NaN becomes ``None``."""
         content = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "shown"}
         return {"schema": SCHEMA, "version": VERSION, **to_plain(content)}

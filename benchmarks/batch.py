@@ -83,10 +83,10 @@ def speed(options: argparse.Namespace, folder: Path) -> None:
     import torch
 
     from attnviz.attribution.registry import passes_at_once
-    from attnviz.batch.listing import list_images
+    from attnviz.media.image_listing import list_images
     from attnviz.batch.local_engine import run_locally
     from attnviz.batch.plan import RunOptions, plan_of
-    from attnviz.batch.shard import open_eyes
+    from attnviz.batch.shard import prepare_models
     from attnviz.batch.store import Store
     from attnviz.media.images import load_images
 
@@ -97,7 +97,7 @@ def speed(options: argparse.Namespace, folder: Path) -> None:
     )
     listing = list_images([str(photographs(folder, options.shard))])
     plan, store = plan_of(asked, ["photos"], listing), Store(str(folder / "speed"))
-    prepared_models = open_eyes(asked, "cpu")
+    prepared_models = prepare_models(asked, "cpu")
     vision = prepared_models[0].vision
     x = load_images([item.path for item in listing.items], vision.preprocess).x
     passes = bare(vision.module, methods, prepared_models[0].options, passes_at_once(x))

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from attnviz.analyses.attention_rows import groups_of
+from attnviz.analyses.model_run import run_model
 from attnviz.analyses.sparsity_collector import default_measures
 from attnviz.attribution import METHODS
-from attnviz.batch.prepared_model import PreparedModel, run_batch
+from attnviz.batch.prepared_model import PreparedModel
 from attnviz.explanation.scores import COMPARED_PX
 from attnviz.heatmaps import combined_heatmaps, project
 from attnviz.metrics.agreement import AGREEMENT, agreement_of_pairs
@@ -83,13 +84,13 @@ class BatchResult:
     """What a model makes of a batch.
 
     Attributes:
-        shares: ``(N, K)`` probabilities, float32 on the CPU.
+        probabilities: ``(N, K)`` probabilities, float32 on the CPU.
         targets: ``(N,)`` the class that is explained: the first answer.
         maps: At most 56 pixels a side, on the CPU.
         numbers: Every measure.
     """
 
-    shares: Tensor
+    probabilities: Tensor
     targets: Tensor
     maps: tuple[Map, ...]
     numbers: tuple[MeasureColumn, ...]
@@ -110,20 +111,26 @@ def evaluate_batch(
         ModelError: an answer that is no number.
     """
     of_sites: list[MeasureColumn] = []
-    # What sites do is the most of a forward pass: measured while it runs, and held where it is drawn alone.
-    logits, records = run_batch(
-        prepared.vision, x, prepared.shown, prepared.sites, lambda record: of_sites.extend(_of_site(record, len(x)))
+    # All records would not fit in memory: they are measured while the model runs, and only mapped ones are kept.
+    run = run_model(
+        prepared.vision.module,
+        x.contiguous(memory_format=torch.channels_last),
+        prepared.mapped_sites,
+        name=prepared.vision.name,
+        keep="rows",
+        observed=prepared.sites,
+        on_record=lambda record: of_sites.extend(_of_site(record, len(x))),
     )
-    shares = logits.float().softmax(1)
-    targets = shares.argmax(1)
-    maps, numbers = _attention(prepared, records, x), [*_of_answers(shares), *of_sites]
-    del records
+    probabilities = run.logits.float().softmax(1)
+    targets = probabilities.argmax(1)
+    maps, numbers = _attention(prepared, run.records, x), [*_of_answers(probabilities), *of_sites]
+    del run
     maps += [_attribution(prepared, name, x, targets) for name in prepared.planned.methods]
     small = [_small(one) for one in maps]
     strength = [adaptive_avg_pool2d(one.values.float().abs()[:, None], _size(one.values))[:, 0].cpu() for one in maps]
     numbers += _of_maps(prepared, maps, strength, x, targets, masks, has_mask)
     numbers += _of_pairs(maps, strength)
-    return BatchResult(shares.cpu(), targets.cpu(), tuple(small), tuple(numbers))
+    return BatchResult(probabilities.cpu(), targets.cpu(), tuple(small), tuple(numbers))
 
 
 def _attention(prepared: PreparedModel, records: Sequence[Record], x: Tensor) -> list[Map]:
@@ -170,9 +177,9 @@ def _small(one: Map) -> Map:
     return Map(one.name, one.kind, one.method, one.source, values, one.missing)
 
 
-def _of_answers(shares: Tensor) -> list[MeasureColumn]:
+def _of_answers(probabilities: Tensor) -> list[MeasureColumn]:
     """How sure the model is: the lead of the first answer, and the entropy of all, relative to its maximum."""
-    p = shares.cpu().double()
+    p = probabilities.cpu().double()
     best = p.topk(min(2, p.shape[1]), dim=1).values
     lead = best[:, 0] - best[:, 1] if p.shape[1] > 1 else best[:, 0]
     entropy = torch.special.entr(p).sum(1) / math.log(max(2, p.shape[1]))

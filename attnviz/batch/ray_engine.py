@@ -46,11 +46,11 @@ class ShardWorker:
     def __init__(self, store: Store, plan: Plan, device: str, workers: int, threads: int) -> None:
         import torch
 
-        from attnviz.batch.shard import open_eyes
+        from attnviz.batch.shard import prepare_models
 
         torch.set_num_threads(threads)
         self._store, self._workers = store, workers
-        self._eyes = open_eyes(plan.options, device, plan.models)
+        self._eyes = prepare_models(plan.options, device, plan.models)
 
     def ready(self) -> bool:
         """Whether the models are loaded: they are, once this is answered."""

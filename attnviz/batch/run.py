@@ -83,7 +83,7 @@ def run(
         OutputError: the folder cannot be written, or holds a run that was asked for otherwise. What is done is kept.
     """
     from attnviz.batch.local_engine import run_locally
-    from attnviz.batch.shard import open_eyes
+    from attnviz.batch.shard import prepare_models
 
     progress("list the images", 0, 0)
     options.check()
@@ -93,7 +93,7 @@ def run(
     prepared_models = None
     if not plan.models:
         progress("try the models", 0, 0)
-        prepared_models = open_eyes(options, device)
+        prepared_models = prepare_models(options, device)
         plan = replace(plan, models=tuple(prepared.planned for prepared in prepared_models))
     store.open(plan, listing)
     there = store.done()
@@ -116,7 +116,7 @@ def run(
             else:
                 if prepared_models is None:
                     progress("load the models", 0, 0)
-                    prepared_models = open_eyes(options, device, plan.models)
+                    prepared_models = prepare_models(options, device, plan.models)
                 advance(0)
                 run_locally(store, plan, listing.items, todo, prepared_models, workers, advance)
         except OutputError as error:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _NO_NUMBER = "the model's answer is no number"
 
 
-def open_eyes(
+def prepare_models(
     options: RunOptions, device: str = "auto", planned: Sequence[PlannedModel] = ()
 ) -> tuple[PreparedModel, ...]:
     """All models of a run, ready to look."""
@@ -69,7 +69,7 @@ def compute(
         for one in batch:
             builder.pictured(one, preprocessings.pictured)
         for number, prepared in enumerate(prepared_models):
-            for evaluated, found in _look(prepared, batch, preprocessings.of[number]):
+            for evaluated, found in _evaluate_safely(prepared, batch, preprocessings.of[number]):
                 if isinstance(found, str):
                     one = evaluated[0]
                     failure = LoadFailure(one.item, found, one.sha256, one.width, one.height)
@@ -86,7 +86,7 @@ def _batches(images: Iterable[LoadedImage], size: int) -> Iterator[list[LoadedIm
         yield batch
 
 
-def _look(
+def _evaluate_safely(
     prepared: PreparedModel, images: Sequence[LoadedImage], preprocess: int
 ) -> Iterator[tuple[Sequence[LoadedImage], BatchResult | str]]:
     """What a model makes of some images: together; each alone where that fails; or why one cannot be looked at."""
@@ -97,9 +97,9 @@ def _look(
             yield images, f"{type(error).__name__}: {' '.join(str(error).split())}"
             return
         for one in images:
-            yield from _look(prepared, [one], preprocess)
+            yield from _evaluate_safely(prepared, [one], preprocess)
         return
-    finite = found.shares.isfinite().all(1).tolist()
+    finite = found.probabilities.isfinite().all(1).tolist()
     if all(finite):
         yield images, found
         return
@@ -108,7 +108,7 @@ def _look(
             yield [one], _NO_NUMBER
     good_ones = [one for one, good in zip(images, finite, strict=True) if good]
     if good_ones:
-        yield from _look(prepared, good_ones, preprocess)
+        yield from _evaluate_safely(prepared, good_ones, preprocess)
 
 
 def _evaluated(prepared: PreparedModel, images: Sequence[LoadedImage], preprocess: int) -> BatchResult:

@@ -65,7 +65,7 @@ class Builder:
         name, vision = self._names[model], self._visions[model]
         self._parts["measures"].append(_measures(name, [one.item for one in images], found.numbers))
         self._parts["maps"].append(_maps(name, [one.item for one in images], found.maps))
-        best = found.shares.topk(min(TOP, found.shares.shape[1]), dim=1)
+        best = found.probabilities.topk(min(TOP, found.probabilities.shape[1]), dim=1)
         for n, one in enumerate(images):
             top = [
                 {"index": index, "label": _label(index, vision.labels), "probability": share}
@@ -74,7 +74,7 @@ class Builder:
             target = int(found.targets[n])
             self._rows["answers"].append({
                 **_of_item(one.item), "model": name, "status": "ok", "reason": "", "target": target,
-                "target_label": _label(target, vision.labels), "probability": float(found.shares[n, target]),
+                "target_label": _label(target, vision.labels), "probability": float(found.probabilities[n, target]),
                 "top": top, "correct": _correct(one.item.label, target, vision), "width": one.width,
                 "height": one.height, "sha256": one.sha256,
             })  # fmt: skip

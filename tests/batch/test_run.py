@@ -14,7 +14,7 @@ import attnviz
 from attnviz.batch import RunOptions, run
 from attnviz.batch.evaluate_batch import evaluate_batch
 from attnviz.batch.image_reader import read_ahead
-from attnviz.batch.shard import compute, open_eyes, preprocessings_of
+from attnviz.batch.shard import compute, prepare_models, preprocessings_of
 from attnviz.batch.summary import summarise
 from attnviz.errors import AttributionError, DataError, OutputError, UnknownNameError
 from attnviz.media.image_item import Item
@@ -37,9 +37,9 @@ def value(found: list[dict], **keys) -> float:
 def test_the_numbers_are_those_of_explain(photos, tmp_path) -> None:
     run([str(photos)], str(tmp_path / "out"), replace(SMALL, sites="*"))
     measures, image = rows(tmp_path / "out", "measures"), photos / "rocket" / "3.png"
-    explained = attnviz.explain(str(image), TINY, methods=["gradcam", "layercam", "saliency"])
+    explained = attnviz.explain(str(image), TINY, methods=["gradcam", "saliency"])
     pairs = [score for score in explained.scores if score.measure == "spearman"]
-    assert len(pairs) == 10  # five maps: of two sites and three methods
+    assert len(pairs) == 6  # four maps: of two sites and two methods
     for score in pairs:
         found = value(
             measures,
@@ -88,7 +88,7 @@ def test_metrics_and_localisation_are_those_of_compare(photos, tmp_path) -> None
     table.write_text("path,label,boxes\nphotos/rocket/1.png,rocket,0 0 20 48\nphotos/rocket/3.png,rocket,\n")
     names = ("deletion", "average_drop")
     run([str(table)], str(tmp_path / "out"), replace(SMALL, metrics=names))
-    (prepared,) = open_eyes(SMALL)
+    (prepared,) = prepare_models(SMALL)
     images = attnviz.load_images([photos / "rocket" / "1.png", photos / "rocket" / "3.png"], prepared.vision.preprocess)
     found = evaluate_batch(prepared, images.x)
     question = ClassProbe(prepared.vision, images.x, found.targets)
@@ -115,7 +115,7 @@ def test_a_mask_and_boxes_are_joined_and_another_shape_is_refused(photos, tmp_pa
     white[:24] = 255
     Image.fromarray(white).save(photos / "m.png")
     Image.fromarray(white[:, :10]).save(photos / "narrow.png")
-    (prepared,) = open_eyes(SMALL)
+    (prepared,) = prepare_models(SMALL)
     items = [
         Item(0, str(photos / "rocket/1.png"), mask=str(photos / "m.png"), boxes=((0, 24, 40, 48),)),
         Item(1, str(photos / "rocket/3.png"), mask=str(photos / "narrow.png")),
@@ -159,7 +159,7 @@ def test_names_are_kept_as_they_are_and_bytes_that_are_no_text_are_told(bad_phot
 
 
 def test_an_image_that_a_model_or_a_method_cannot_take_is_told_of_that_image(photos, tmp_path, monkeypatch) -> None:
-    (prepared,) = open_eyes(SMALL)
+    (prepared,) = prepare_models(SMALL)
     calls = type(prepared.vision.module).forward
 
     def forward(self, x):
@@ -177,7 +177,7 @@ def test_an_image_that_a_model_or_a_method_cannot_take_is_told_of_that_image(pho
 def test_a_method_without_a_map_of_one_image_leaves_the_others(photos, monkeypatch) -> None:
     from attnviz.attribution import METHODS
 
-    (prepared,) = open_eyes(SMALL)
+    (prepared,) = prepare_models(SMALL)
     plain = type(METHODS["saliency"]).__call__
 
     def call(self, vision, x, target, **options):
@@ -246,7 +246,7 @@ def test_another_question_is_refused_with_the_keys_that_differ(photos, tmp_path)
         run([str(photos)], out, other)
     for told in (
         "settings.batch was 2 and is 3", "settings.seed was 0 and is 1",
-        "methods was gradcam,layercam,saliency and is saliency", "names was tiny_model:build and is",
+        "methods was gradcam,saliency and is saliency", "names was tiny_model:build and is",
         "--overwrite starts anew",
     ):  # fmt: skip
         assert told in str(caught.value)
@@ -280,7 +280,7 @@ def test_a_default_method_that_does_not_apply_is_left_out_and_told(photos, tmp_p
     outcome = run([str(photos)], str(tmp_path / "out"), replace(SMALL, models=("tiny_model:tokens",)))
     (planned,) = outcome.plan.models
     assert planned.methods == ("saliency",)
-    assert any("Left out, as it does not apply: gradcam" in note for note in planned.notes)
+    assert any("Left out, since it does not apply: gradcam" in note for note in planned.notes)
 
 
 def test_a_folder_that_is_a_file_or_holds_something_else_is_told(photos, tmp_path) -> None:
@@ -355,14 +355,14 @@ def test_the_tables_are_read_by_pandas_and_duckdb(photos, tmp_path) -> None:
     assert (plan["total"], plan["shard_size"], plan["models"][0]["methods"]) == (
         6,
         4,
-        ["gradcam", "layercam", "saliency"],
+        ["gradcam", "saliency"],
     )
 
 
 def test_a_model_is_left_as_it_was_found(photos) -> None:
     from borrowed import state_of
 
-    (prepared,) = open_eyes(replace(SMALL, metrics=("deletion",)))
+    (prepared,) = prepare_models(replace(SMALL, metrics=("deletion",)))
     before = state_of(prepared.vision.module)
     looked([Item(0, str(photos / "rocket" / "1.png"))], prepared)
     assert state_of(prepared.vision.module) == before

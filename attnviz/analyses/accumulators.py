@@ -1,8 +1,9 @@
-"""A tally: what was counted of every site, by name; tallies of parts of a data set are added, in any order."""
+"""Tallies: accumulated statistics of every site. Tallies of parts of a data set can be added in any order."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from torch import Tensor
@@ -10,8 +11,23 @@ from torch import Tensor
 from attnviz.metrics.streaming import Extremes, Histogram, Moments, Quantiles
 
 Accumulator: TypeAlias = Moments | Extremes | Histogram | Quantiles
-Key: TypeAlias = tuple[str, str]
-"""A site's name, or ``""`` for what is of the model, and what was counted of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """A matrix between the members of a model.
+
+    Attributes:
+        measure: ``"cosine"`` of heads, or ``"agreement"`` of sites.
+        members: Name of each record and the number of its heads, 1 for a site as a whole.
+    """
+
+    measure: str
+    members: tuple[tuple[str, int], ...]
+
+
+Key: TypeAlias = tuple[str, "str | Between"]
+"""Name of a record, or ``""`` for the model, and the statistic."""
 
 Tally: TypeAlias = dict[Key, Accumulator]
 
@@ -19,7 +35,7 @@ _CLASSES: dict[str, type[Accumulator]] = {c.__name__: c for c in (Moments, Extre
 
 
 def added(one: Mapping[Key, Accumulator], other: Mapping[Key, Accumulator]) -> Tally:
-    """The tally of both parts; what one part alone has counted is kept.
+    """The tally of both parts; keys of only one part are kept.
 
     >>> import torch
     >>> a, b = ({("se", "g.gini"): Moments.of(torch.tensor([v]))} for v in (1.0, 3.0))
@@ -28,29 +44,34 @@ def added(one: Mapping[Key, Accumulator], other: Mapping[Key, Accumulator]) -> T
     """
     total = dict(one)
     for key, value in other.items():
-        total[key] = total[key] + value if key in total else value  # type: ignore[operator]  # one key, one class
+        total[key] = total[key] + value if key in total else value  # type: ignore[operator]  # a key has one class
     return total
 
 
 def stored(tally: Mapping[Key, Accumulator]) -> list[Any]:
-    """The tally as lists, names and tensors, which ``torch.load`` reads without running anything."""
+    """The tally as lists, names and tensors, which ``torch.load`` reads with ``weights_only``."""
     return [
-        [*key, type(value).__name__, {name: getattr(value, name) for name in value.__slots__}]
-        for key, value in tally.items()
+        [site, _stored_key(what), type(value).__name__, {name: getattr(value, name) for name in value.__slots__}]
+        for (site, what), value in tally.items()
     ]
 
 
 def restored(content: Iterable[Any]) -> Tally:
-    """What :func:`stored` gave, as a tally again.
+    """The tally from the result of :func:`stored`.
 
     Raises:
-        KeyError: it holds an accumulator that is not known.
+        KeyError: unknown accumulator.
     """
     tally: Tally = {}
     for site, what, name, fields in content:
         made: Any = _CLASSES[name]
-        tally[site, what] = made(**fields)
+        key = what if isinstance(what, str) else Between(what[0], tuple((name, count) for name, count in what[1]))
+        tally[site, key] = made(**fields)
     return tally
+
+
+def _stored_key(what: str | Between) -> Any:
+    return what if isinstance(what, str) else [what.measure, [list(member) for member in what.members]]
 
 
 def scalar(values: Tensor) -> Moments:

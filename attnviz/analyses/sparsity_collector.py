@@ -13,7 +13,7 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from attnviz.analyses.accumulators import Accumulator, Tally, scalar
+from attnviz.analyses.accumulators import Accumulator, Between, Tally, scalar
 from attnviz.analyses.attention_rows import (
     MEASURED,
     WATCHED,
@@ -193,11 +193,11 @@ def _of_heads(rows: Mapping[str, Tensor]) -> Tally:
     for name, of_site in rows.items():
         shapes.setdefault(tuple(of_site.shape[2:]), []).append(name)
     tally: Tally = {}
-    for shape, names in shapes.items():
-        # One product tells of every pair, within sites and between them; the names say which row is whose.
-        label = "|".join(f"{name}:{rows[name].shape[1]}" for name in names)
+    for names in shapes.values():
+        # One product gives every pair, within sites and between them.
+        members = tuple((name, rows[name].shape[1]) for name in names)
         similarity = cosine(torch.cat([rows[name] for name in names], 1))
-        tally["", f"cosine {'×'.join(map(str, shape))} {label}"] = Moments.of(similarity.cpu())
+        tally["", Between("cosine", members)] = Moments.of(similarity.cpu())
     return tally
 
 
@@ -207,7 +207,7 @@ def _of_places(planes: Mapping[str, Tensor]) -> Tally:
         return {}
     stack = torch.stack([on_plane(plane) for plane in planes.values()], 1).cpu()
     full = rank_correlation(stack.flatten(2))
-    return {("", "agreement " + "|".join(planes)): Moments.of(full)}
+    return {("", Between("agreement", tuple((name, 1) for name in planes))): Moments.of(full)}
 
 
 def rank_correlation(maps: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnviz.analyses.accumulators import Tally
+from attnviz.analyses.accumulators import Between, Tally
 from attnviz.analyses.pruning import ORDERS
 from attnviz.core.intervals import Interval
 from attnviz.core.records import Site
@@ -55,19 +55,20 @@ def found(
         shares: What was kept where ``g`` was pruned.
         notes: What the reader must know.
     """
-    of_model = {what: value for (site, what), value in tally.items() if site == "" and isinstance(value, Moments)}
+    between = {what: v for (_, what), v in tally.items() if isinstance(what, Between) and isinstance(v, Moments)}
     known = {name for name, _ in names}
     outliers = {name: value for (name, what), value in tally.items() if what == "outliers"}
-    extra = dict.fromkeys(name for name, what in tally if name not in known and what.startswith(("before.", "after.")))
-    scopes = dict.fromkeys(name for name, what in tally if what.endswith(".kl"))
+    keys = [(name, what) for name, what in tally if isinstance(what, str)]
+    extra = dict.fromkeys(name for name, what in keys if name not in known and what.startswith(("before.", "after.")))
+    scopes = dict.fromkeys(name for name, what in keys if what.endswith(".kl"))
     return ModelFinding(
         model,
         images,
         tuple(site_finding(name, site, tally) for name, site in names),
         {name: _measures(name, tally) for name in extra},
         tuple(_causal(scope, tally, shares) for scope in scopes),
-        tuple(_matrix(what.split(" ", 2)[2], value.mean) for what, value in of_model.items() if what[:7] == "cosine "),
-        next((_matrix(what[10:], value.mean) for what, value in of_model.items() if what[:10] == "agreement "), None),
+        tuple(_matrix(what, value.mean) for what, value in between.items() if what.measure == "cosine"),
+        next((_matrix(what, value.mean) for what, value in between.items() if what.measure == "agreement"), None),
         {name: _received(value) for name, _ in names if isinstance(value := tally.get((name, "received")), Moments)},
         {name: mean_with_interval(value) for name, value in outliers.items() if isinstance(value, Moments)},
         tuple(notes),
@@ -105,7 +106,7 @@ def _measures(name: str, tally: Tally) -> dict[str, Interval]:
     return {
         what: mean_with_interval(value)
         for (site, what), value in tally.items()
-        if site == name and what.startswith(parts) and isinstance(value, Moments)
+        if site == name and isinstance(what, str) and what.startswith(parts) and isinstance(value, Moments)
     }
 
 
@@ -140,12 +141,11 @@ def _heads(name: str, tally: Tally) -> Heads | None:
 
 def _own_cosine(name: str, tally: Tally) -> Tensor:
     """The block of one site in the matrix of all heads."""
-    for (site, what), value in tally.items():
-        if site == "" and what.startswith("cosine ") and isinstance(value, Moments):
+    for (_, what), value in tally.items():
+        if isinstance(what, Between) and what.measure == "cosine" and isinstance(value, Moments):
             start = 0
-            for part in what.split(" ", 2)[2].split("|"):
-                other, _, count = part.rpartition(":")
-                end = start + int(count)
+            for other, count in what.members:
+                end = start + count
                 if other == name:
                     return value.mean[start:end, start:end]
                 start = end
@@ -164,17 +164,18 @@ def _received(moments: Moments) -> tuple[float, ...]:
     return tuple((keys * keys.numel()).tolist())
 
 
-def _matrix(label: str, values: Tensor) -> Matrix:
+def _matrix(between: Between, values: Tensor) -> Matrix:
     names: list[str] = []
-    for part in label.split("|"):
-        name, _, count = part.rpartition(":")
-        names += [f"{name}·{head}" for head in range(int(count))] if name and count.isdecimal() else [part]
+    for name, count in between.members:
+        names += [f"{name}·{head}" for head in range(count)] if between.measure == "cosine" else [name]
     return Matrix(tuple(names), tuple(map(tuple, values.tolist())))
 
 
 def _causal(scope: str, tally: Tally, shares: Sequence[float]) -> CausalFinding:
     mine: Mapping[str, Moments] = {
-        what: value for (site, what), value in tally.items() if site == scope and isinstance(value, Moments)
+        what: value
+        for (site, what), value in tally.items()
+        if site == scope and isinstance(what, str) and isinstance(value, Moments)
     }
     curves = {what.removeprefix("pruned."): _curve(v) for what, v in mine.items() if what.startswith("pruned.")}
     one = {what: mean_with_interval(mine[what]) for what in ("needed", "looks", "gap") if what in mine}

@@ -10,7 +10,7 @@ from borrowed import state_of
 from torch import Tensor, nn
 
 from attnviz import capture, find_attention
-from attnviz.analyses.accumulators import Tally, added, restored, stored
+from attnviz.analyses.accumulators import Between, Tally, added, restored, stored
 from attnviz.analyses.sparsity_collector import MeasureSelection, SparsityCollector, rank_correlation
 from attnviz.core.records import Record
 from attnviz.errors import UnknownNameError
@@ -211,7 +211,7 @@ def test_a_tally_tells_the_sink_and_the_heads_of_a_known_network() -> None:
     assert tally["0.attention", "g.gini"].mean.item() == pytest.approx(0.8, abs=1e-3)  # one of five, in both heads
     assert tally["0.attention", "g.effective_rank"].mean.item() == pytest.approx(3.0, abs=1e-2)  # 1 and 5
     assert tally["1.attention", "jensen_shannon"].mean[0, 1] > 0.5
-    cosines = tally["", "cosine 5×5 0.attention:2|1.attention:2"].mean
+    cosines = tally["", Between("cosine", (("0.attention", 2), ("1.attention", 2)))].mean
     assert cosines[1, 3].item() == pytest.approx(1.0, abs=1e-4)
     assert clusters(cosines) == [0, 1, 2, 1]
 

@@ -126,3 +126,26 @@ def test_one_site_can_be_asked_for() -> None:
     found = study(two_gates(), batches(images(2), 2), StudyConfig(sites="(root)#1", causal=True, shares=(0, 0.5, 1)))
     assert [site.name for site in found.sites] == ["(root)#1"]
     assert [one.scope for one in found.causal] == ["(root)#1"]
+
+
+def test_a_module_whose_name_holds_separators_is_a_name_like_others() -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.ModuleDict({"a|b:2": nn.MultiheadAttention(8, 2, batch_first=True)})
+            self.blocks["cosine 4×4"] = nn.MultiheadAttention(8, 2, batch_first=True)
+            self.head = nn.Linear(8, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            tokens = x.flatten(2).mT
+            for block in self.blocks.values():
+                tokens = tokens + block(tokens, tokens, tokens, need_weights=False)[0]
+            return self.head(tokens.mean(1))
+
+    model = Odd().eval()
+    images_ = [lambda: torch.randn(2, 8, 4, 4, generator=torch.Generator().manual_seed(0))]
+    found = study(model, images_, StudyConfig())
+    names = [f"blocks.{name}·{head}" for name in ("a|b:2", "cosine 4×4") for head in (0, 1)]
+    assert list(found.heads[0].names) == names
+    assert [site.heads.count for site in found.sites] == [2, 2]
+    assert list(found.agreement.names) == ["blocks.a|b:2", "blocks.cosine 4×4"]

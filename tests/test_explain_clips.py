@@ -198,7 +198,7 @@ class TestReport:
         for maps in document.clip.maps:
             title = "Saliency" if maps.kind == "attribution" else maps.name
             assert text.count(f'alt="{title} at ') == len(document.clip.frames)
-        assert f'scope="row">{document.clip.weighs}</th>' in text
+        assert f'scope="row">{document.clip.weight_name}</th>' in text
 
     def test_maps_of_all_frames_have_one_scale(self, document):
         maps = document.clip.maps[-1]
@@ -219,7 +219,7 @@ class TestReport:
 
     def test_a_photograph_has_no_animation(self, single, tmp_path):
         explanation = explain(SAMPLES / "chelsea.png", single, methods=[])
-        with pytest.raises(OutputError, match="a photograph has no frames to animate"):
+        with pytest.raises(OutputError, match="a still image has no frames to animate"):
             explanation.save(tmp_path / "o.gif")
         assert list(tmp_path.iterdir()) == []
 

@@ -61,7 +61,7 @@ def _predictions(document: Document) -> Table:
 def _frames(clip: ClipView) -> Table:
     """A bar for each frame."""
     table = Table(
-        box=None, padding=(0, 2, 0, 0), show_header=False, title=f"Frames: {clip.weighs}", title_justify="left"
+        box=None, padding=(0, 2, 0, 0), show_header=False, title=f"Frames: {clip.weight_name}", title_justify="left"
     )
     top = max(float(clip.weights.max()), 1e-30)
     for index, (second, weight) in enumerate(zip(clip.seconds, clip.weights, strict=True)):

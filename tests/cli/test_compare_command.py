@@ -34,7 +34,7 @@ def test_it_writes_a_page_figures_and_a_file_for_machines(compare):
     drawn = ["agreement.png", "curves.png", "maps.png", "matrix.png"]
     assert sorted(path.name for path in Path("o/figures").iterdir()) == drawn
     page = Path("o/comparison.html").read_text(encoding="utf-8")
-    assert "Which maps agree, and which to believe" in page
+    assert '<h1 id="title">Comparison of maps</h1>' in page
     assert 'src="http' not in page
     found = read()
     kinds = [row["kind"] for row in found["rows"]]

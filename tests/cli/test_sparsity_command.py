@@ -32,9 +32,9 @@ def test_a_folder_gives_tables_a_page_figures_and_a_file_for_machines(sparsity) 
     result = sparsity("--causal", "--activations", formats="html,png,json")
     assert result.exit_code == 0, result.output
     for text in (
-        "How sparse it looks",
-        "How sparse it may be",
-        "Is it needed as it is?",
+        "Sparsity of g",
+        "Share of g that is needed",
+        "Effect of replacing g",
         "relu 01",
         "all sites",
         "2 images",

@@ -1,4 +1,4 @@
-"""An explanation made by hand: every kind of map, signs, NaN scores and a hostile file name."""
+"""A synthetic explanation with several kinds of maps, signed values, NaN scores and HTML in a file name."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from PIL import Image
 
 from attnviz.core.explanation_results import Explanation, Prediction
 from attnviz.core.records import Heatmap, Kind, Record, Score, Site
+from attnviz.report import describe
 from attnviz.tracing import Gate
 
 SAMPLES = Path(__file__).parents[2] / "sample_data"
@@ -16,7 +17,7 @@ SIDE = 224
 
 
 def bump(row: float, column: float, width: float, side: int = SIDE) -> torch.Tensor:
-    """A smooth hill on the image plane, ``(1, side, side)``."""
+    """Return a Gaussian bump on the image plane, ``(1, side, side)``."""
     axis = torch.linspace(0, 1, side)
     return torch.exp(-(((axis[:, None] - row) / width) ** 2 + ((axis[None, :] - column) / width) ** 2))[None]
 
@@ -33,7 +34,7 @@ def gate_record(module: str, kind: Kind, g: torch.Tensor, type_name: str, ordina
 
 
 def make_explanation(image: str = "sample_data/chelsea.png") -> Explanation:
-    """A plausible CBAM explanation of the cat, from made-up numbers."""
+    """Return an explanation of the cat by CBAM with random values."""
     generator = torch.Generator().manual_seed(0)
     photo = np.array(Image.open(SAMPLES / "chelsea.png").convert("RGB").crop((94, 19, 356, 281)))
     pixels = np.array(Image.fromarray(photo).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
@@ -94,14 +95,19 @@ def explanation() -> Explanation:
 
 
 @pytest.fixture(scope="session")
-def hostile() -> Explanation:
-    """The same, of a file whose name is HTML."""
+def document(explanation):
+    return describe(explanation)
+
+
+@pytest.fixture(scope="session")
+def html_name() -> Explanation:
+    """The same explanation for a file whose name is HTML."""
     return make_explanation("<img src=x onerror=alert(1)>'\"&.png")
 
 
 @pytest.fixture(scope="module")
 def browser():
-    """A real Chromium; only tests that are marked so ask for it."""
+    """A real Chromium, for tests with the marks of ``chromium.NEEDED``."""
     from chromium import running
 
     with running() as one:

@@ -1,4 +1,4 @@
-"""A run's folder, made by hand in the shape that a run over many images leaves behind."""
+"""A synthetic run folder in the format of ``attnviz report``."""
 
 import io
 import json
@@ -10,7 +10,7 @@ from PIL import Image
 
 from attnviz.batch.schemas import schemas
 
-HOSTILE = [
+UNUSUAL_NAMES = [
     "<img src=x onerror=alert(1)>.png", "</script><script>alert(1)</script>.png", "'\"&.png", "line\nbreak.png",
     "u2028\u2028end.png", "צילום-של-חתול.png", "猫の写真.jpg", "{{ 7*7 }}.png", "javascript:alert(1)", "a\u202egnp.exe",
 ]  # fmt: skip
@@ -22,18 +22,18 @@ CATS, DOGS = "tabby cat", "police dog"
 
 
 def jpeg(number, side=64):
-    """A picture that can be told from others: its number is its shade."""
+    """Return a picture whose colour depends on its number."""
     buffer = io.BytesIO()
     Image.new("RGB", (side, side), (number % 256, (7 * number) % 256, 120)).save(buffer, "JPEG")
     return buffer.getvalue()
 
 
 def name_of(item):
-    return f"photos/{HOSTILE[item]}" if item < len(HOSTILE) else f"photos/{LABELS[item % 2]}/{item:05d}.jpg"
+    return f"photos/{UNUSUAL_NAMES[item]}" if item < len(UNUSUAL_NAMES) else f"photos/{LABELS[item % 2]}/{item:05d}.jpg"
 
 
 def state_of(item, model):
-    """Every seventh image fails, every third is answered wrongly; every fifth has no label."""
+    """Every seventh image fails, every third prediction is wrong, every fifth image has no label."""
     if item % 7 == 5:
         return "failed", None
     return "ok", None if item % 5 == 4 else item % 3 != 2
@@ -43,13 +43,13 @@ def share_of(item, model):
     return (item * 37 % 97 + 1) / 100 - 0.005 * model
 
 
-def value_of(item, model, place):
-    """The number of a measure; the first of every column is missing."""
-    return float("nan") if item == 0 else ((item * (place + 3) + 11 * model) % 101) / 101
+def value_of(item, model, at):
+    """Return the number of a measure; it is missing for the first image."""
+    return float("nan") if item == 0 else ((item * (at + 3) + 11 * model) % 101) / 101
 
 
 def columns_of(metrics):
-    """Kind, subject, other and measure of each number."""
+    """Return kind, subject, other and measure of each number."""
     names = [name for name, _, _ in MAPS]
     return [
         ("answer", "", "", "margin"),
@@ -60,13 +60,13 @@ def columns_of(metrics):
     ]
 
 
-def answer_of(item, at):
-    """What a model says of an image, but not of which."""
+def prediction_of(item, at):
+    """Return the columns of a prediction, without image and model."""
     status, correct = state_of(item, at)
     facts = {"status": status, "reason": "", "target": 3, "width": 640, "height": 480, "sha256": ""}
     if status == "failed":
-        nothing = {"probability": float("nan"), "target_label": "", "top": [], "correct": None}
-        return facts | nothing | {"reason": "broken <b>file</b>"}
+        missing = {"probability": float("nan"), "target_label": "", "top": [], "correct": None}
+        return facts | missing | {"reason": "broken <b>file</b>"}
     target, share = CATS if item % 2 else DOGS, share_of(item, at)
     top = [(3, target, share), (4, "other", (1 - share) / 2)]
     keys = ("index", "label", "probability")
@@ -77,20 +77,20 @@ def answer_of(item, at):
 
 
 def rows_of(item, models, metrics, picture):
-    """The rows of each table about an image."""
+    """Return the rows of each table for an image."""
     label = None if item % 5 == 4 else LABELS[item % 3]
     base = {"item": item, "image": name_of(item), "label": label}
     rows = {"measures": [], "maps": [], "thumbnails": [], "answers": []}
-    rows["answers"] = [base | {"model": model} | answer_of(item, at) for at, model in enumerate(models)]
+    rows["answers"] = [base | {"model": model} | prediction_of(item, at) for at, model in enumerate(models)]
     if state_of(item, 0)[0] == "failed":
         return rows
     rows["thumbnails"] = [{"item": item, "model": "", "width": 64, "height": 64, "jpeg": picture}]
     for at, model in enumerate(models):
-        for place, (kind, subject, other, measure) in enumerate(columns_of(metrics)):
-            value = value_of(item, at, place)
-            about = {"model": model, "kind": kind, "subject": subject, "other": other, "measure": measure}
+        for column, (kind, subject, other, measure) in enumerate(columns_of(metrics)):
+            value = value_of(item, at, column)
+            key = {"model": model, "kind": kind, "subject": subject, "other": other, "measure": measure}
             why = "the map is constant" if value != value else ""
-            rows["measures"].append(base | about | {"value": value, "why": why})
+            rows["measures"].append(base | key | {"value": value, "why": why})
         for name, kind, method in MAPS:
             rows["maps"].append({
                 "item": item, "model": model, "name": name, "kind": kind, "method": method, "source": "",
@@ -100,7 +100,7 @@ def rows_of(item, models, metrics, picture):
 
 
 def make_run(folder, images=40, models=("m1", "timm:m2"), shard=16, total=None, metrics=("insertion",)):
-    """Write plan and tables; shards beyond ``images`` are not done."""
+    """Write plan and tables. Shards after ``images`` are missing, as in an unfinished run."""
     pictures = [jpeg(shade) for shade in range(min(256, images))]
     for number in range(-(-images // shard)):
         members = range(number * shard, min(images, (number + 1) * shard))

@@ -1,5 +1,11 @@
-"""A comparison of maps as figures, a page, a file for machines, and a folder of all three."""
+"""The report of a comparison of maps: a page, figures and a JSON file."""
 
-from attnviz.report.comparison.write import FORMATS, check, write
+from attnviz.core.comparison_results import Comparison
+from attnviz.report.comparison.figures import draw
+from attnviz.report.comparison.page import render
+from attnviz.report.core.study_report import StudyReport
 
-__all__ = ["FORMATS", "check", "write"]
+__all__ = ["REPORT", "check", "write"]
+
+REPORT: StudyReport[Comparison] = StudyReport("comparison", "comparison", draw, render)
+check, write = REPORT.check, REPORT.write

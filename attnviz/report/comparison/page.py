@@ -1,24 +1,22 @@
-"""``comparison.html``: a comparison as one page that needs no network."""
+"""``comparison.html``: a comparison as one self-contained page."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from attnviz.core.comparison_results import Comparison
-from attnviz.report.core.templating import Drawn, embedded, settings_rows, template
+from attnviz.report.core.study_report import ReportFigure
+from attnviz.report.core.templating import settings_rows, template
 
 
-def render(found: Comparison, figures: Iterable[tuple[Drawn, Path]]) -> str:
-    """The page, with its figures inside.
+def render(comparison: Comparison, figures: Iterable[tuple[ReportFigure, str]]) -> str:
+    """Return the page.
 
     Args:
-        found: The comparison.
-        figures: Each with its PNG file.
+        comparison: The comparison.
+        figures: Figures with their ``data:`` URIs.
     """
+    targets = [(f"target classes of {model}", ", ".join(labels)) for model, labels in comparison.targets.items()]
     return template("comparison.html.j2").render(
-        found=found,
-        figures=embedded(figures),
-        names=[row.name for row in found.compared],
-        settings=settings_rows(found.settings),
+        comparison=comparison, figures=figures, settings=targets + settings_rows(comparison.settings)
     )

@@ -1,9 +1,9 @@
-"""What a report can put on display: each component is plain data with a title and a caption.
+"""Components of a report: data with a title, a caption and a template.
 
-A component is a frozen dataclass of numbers, texts and arrays, so that ``explanation.json`` holds it as it is. It says
-what its template ``templates/components/NAME.html.j2`` needs (:meth:`Component.view`), and which pictures of it belong
-into a printed figure (:meth:`Component.static_images`). A new one is one file here and one template:
-``@COMPONENTS.register("name")``.
+A component is a frozen dataclass of numbers, texts and arrays, so that ``explanation.json`` can store it.
+:meth:`~attnviz.report.core.component.Component.view` returns the variables of its template
+``templates/components/NAME.html.j2``, and ``static_images`` its pictures for a printed figure. A new component is one
+file here, decorated with ``@COMPONENTS.register("name")``, and one template.
 """
 
 from attnviz.report.components.base import COMPONENTS

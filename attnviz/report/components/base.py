@@ -1,4 +1,4 @@
-"""What all components share: the registry, the stage on which they are shown, and packed numbers for the page."""
+"""The registry of components."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ COMPONENTS: Registry[type[Any]] = Registry("component", home="attnviz.report.com
 
 
 def name_of(component: Component) -> str:
-    """The name that a component's class is registered under."""
+    """Return the name under which a component's class is registered."""
     return next(name for name, one in COMPONENTS.entries().items() if one is type(component))

@@ -1,4 +1,4 @@
-"""Components of plain numbers: a few named ones, and many that are sorted."""
+"""Components of numbers: named bars and sorted profiles."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _WIDTH, _HEIGHT = 100, 40
 @COMPONENTS.register("bars")
 @dataclass(frozen=True, slots=True, eq=False)
 class Bars:
-    """A few numbers, each with a name and a bar.
+    """A few named numbers, each with a bar.
 
     Attributes:
-        title: A few words.
-        caption: What is seen.
-        names: One for each bar.
-        values: ``(n,)``; bars start at 0 and end at the largest of 1 and all sizes.
+        title: Title.
+        caption: Caption.
+        names: Name of each bar.
+        values: ``(n,)``. Bars start at 0; the longest possible bar is the largest absolute value, at least 1.
     """
 
     title: str
@@ -33,7 +33,7 @@ class Bars:
     values: Array
 
     def view(self, backdrop: Backdrop) -> dict[str, Any]:
-        """Names, numbers and lengths."""
+        """Return name, number and length of each bar."""
         shares = 100 * np.abs(self.values) / max(1.0, float(np.abs(self.values).max(initial=0.0)))
         return {
             "bars": [
@@ -43,21 +43,21 @@ class Bars:
         }
 
     def static_images(self, backdrop: Backdrop) -> list[StaticImage]:
-        """None: the page shows them."""
+        """Return nothing: bars are shown on the page only."""
         return []
 
 
 @COMPONENTS.register("profile")
 @dataclass(frozen=True, slots=True, eq=False)
 class Profile:
-    """Many numbers without an order of their own, the largest first; several series keep the order of the first.
+    """Many numbers in descending order. Several series are sorted by the first one.
 
     Attributes:
-        title: A few words.
-        caption: What is seen.
-        names: One for each series.
+        title: Title.
+        caption: Caption.
+        names: Name of each series.
         values: ``(series, n)``.
-        unit: What is counted, in the plural: ``"channels"``.
+        unit: Plural noun for the numbers: ``"channels"``.
     """
 
     title: str
@@ -67,7 +67,7 @@ class Profile:
     unit: str
 
     def view(self, backdrop: Backdrop) -> dict[str, Any]:
-        """An outline for each series, in a box of 100 × 40."""
+        """Return an SVG path for each series, in a box of 100 × 40."""
         order = np.argsort(-self.values[0], kind="stable")
         top = max(1.0, float(self.values.max(initial=0.0)))
         low = min(0.0, float(self.values.min(initial=0.0)))
@@ -78,20 +78,20 @@ class Profile:
         return {"rows": rows, "top": number(top), "low": number(low), "count": self.values.shape[1], "unit": self.unit}
 
     def static_images(self, backdrop: Backdrop) -> list[StaticImage]:
-        """None: the figure has a chart of its own."""
+        """Return nothing: the figure has its own chart of gates."""
         return []
 
 
 def _stairs(values: Array, low: float, top: float) -> str:
-    """The outline of bars without gaps, as an SVG path; neighbours of the same height are one step.
+    """Return the outline of bars without gaps as an SVG path; adjacent bars of equal height are merged.
 
     >>> _stairs(np.array([1.0, 1.0, 0.5, 0.0]), 0.0, 1.0)
     'M0,40V0H50V20H75V40H100V40Z'
     """
     heights = np.round(_HEIGHT * (top - values) / max(top - low, 1e-30), 2)
-    last = [*(np.flatnonzero(np.diff(heights)) + 1), len(heights)]
+    ends = [*(np.flatnonzero(np.diff(heights)) + 1), len(heights)]
     base = _HEIGHT * top / max(top - low, 1e-30)
     path = f"M0,{base:g}"
-    for end in last:
+    for end in ends:
         path += f"V{heights[end - 1]:g}H{_WIDTH * end / len(heights):.4g}"
     return f"{path}V{base:g}Z"

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 
 from attnviz.core.arrays import Array
 from attnviz.report.components.base import COMPONENTS
-from attnviz.report.core.colours import jpeg_uri
+from attnviz.report.core.colours import jpeg_uri, resized
 from attnviz.report.core.component import Backdrop, StaticImage
 from attnviz.report.core.formatting import number
 
@@ -20,13 +19,13 @@ _FRAME_PX = 160
 @COMPONENTS.register("strip")
 @dataclass(frozen=True, slots=True, eq=False)
 class Strip:
-    """The frames of a clip in the order of time, each with a number under it.
+    """The frames of a clip in temporal order, each with a number below it.
 
     Attributes:
-        title: A few words.
-        caption: What is seen.
+        title: Title.
+        caption: Caption.
         values: ``(T,)``, not negative.
-        uniform: The number that every frame would have if none stood out; NaN where there is none.
+        uniform: Value of every frame under uniform weights; NaN if there is none.
     """
 
     title: str
@@ -35,13 +34,13 @@ class Strip:
     uniform: float
 
     def view(self, backdrop: Backdrop) -> dict[str, Any]:
-        """A frame, its time and its bar; frames that are not at hand are left out."""
-        frames = backdrop.frames if backdrop.frames is not None and len(backdrop.frames) == len(self.values) else None
+        """Return picture, time and bar of each frame; without pictures if the backdrop has other frames."""
+        frames = self._frames(backdrop)
         top = max(float(self.values.max(initial=0.0)), 0.0 if np.isnan(self.uniform) else self.uniform, 1e-30)
         return {
             "items": [
                 {
-                    "uri": None if frames is None else jpeg_uri(_small(frames[index]), 80),
+                    "uri": None if frames is None else jpeg_uri(resized(frames[index], _FRAME_PX), 80),
                     "name": _name(index, backdrop.seconds),
                     "value": number(float(value)),
                     "share": f"{100 * float(value) / top:.1f}",
@@ -53,29 +52,29 @@ class Strip:
         }
 
     def static_images(self, backdrop: Backdrop) -> list[StaticImage]:
-        """Each frame, dimmed as far as its weight is below the largest."""
-        if backdrop.frames is None or len(backdrop.frames) != len(self.values):
+        """Return each frame with a bar as long as its share of the largest weight."""
+        frames = self._frames(backdrop)
+        if frames is None:
             return []
         shares = self.values / max(float(self.values.max(initial=0.0)), 1e-30)
         return [
-            StaticImage(_name(index, backdrop.seconds), _barred(frame, float(share)), number(float(value)))
-            for index, (frame, share, value) in enumerate(zip(backdrop.frames, shares, self.values, strict=True))
+            StaticImage(_name(index, backdrop.seconds), _with_bar(frame, float(share)), number(float(value)))
+            for index, (frame, share, value) in enumerate(zip(frames, shares, self.values, strict=True))
         ]
 
-
-def _small(frame: Array) -> Array:
-    return np.asarray(cv2.resize(frame, (_FRAME_PX, _FRAME_PX), interpolation=cv2.INTER_AREA))
+    def _frames(self, backdrop: Backdrop) -> Array | None:
+        return backdrop.frames if backdrop.frames is not None and len(backdrop.frames) == len(self.values) else None
 
 
 def _name(index: int, seconds: tuple[float, ...]) -> str:
     return f"{seconds[index]:.2f} s" if index < len(seconds) else f"frame {index + 1}"
 
 
-def _barred(frame: Array, share: float) -> Array:
-    """The frame with a bar at its foot, as long as its share."""
+def _with_bar(frame: Array, share: float) -> Array:
+    """Draw a bar of the given share of the width at the bottom of a frame."""
     canvas = np.array(frame)
     side = canvas.shape[1]
-    thick = max(2, side // 14)
-    canvas[-thick:] = (canvas[-thick:] * 0.3).astype(np.uint8)
-    canvas[-thick:, : round(side * share)] = (253, 231, 37)
+    thickness = max(2, side // 14)
+    canvas[-thickness:] = (canvas[-thickness:] * 0.3).astype(np.uint8)
+    canvas[-thickness:, : round(side * share)] = (253, 231, 37)
     return canvas

@@ -1,36 +1,37 @@
-"""Components of small pictures: maps in colour, and views of the photograph itself."""
+"""Components of small pictures: coloured maps, and processed versions of the image."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 
 from attnviz.core.arrays import Array
 from attnviz.report.components.base import COMPONENTS
-from attnviz.report.core.colours import jpeg_uri, map_uri, overlay
+from attnviz.report.core.colours import jpeg_uri, map_uri, overlay, resized
 from attnviz.report.core.component import Backdrop, StaticImage
 from attnviz.report.core.formatting import number
 from attnviz.report.core.map_view import MapView, colour_range
 
 IMAGE_PX = 448
-_LAID_PX, _VIEW_PX = 168, 280
+"""Side of a component's pictures in a printed figure."""
+
+_OVERLAY_PX, _VIEW_PX = 168, 280
 
 
 @COMPONENTS.register("pictures")
 @dataclass(frozen=True, slots=True, eq=False)
 class Pictures:
-    """Small maps side by side, each with a colour scale of its own, whose ends stand under it.
+    """Small maps side by side, each with its own colour scale.
 
     Attributes:
-        title: A few words.
-        caption: What is seen.
-        names: One for each map.
+        title: Title.
+        caption: Caption.
+        names: Name of each map.
         values: ``(n, h, w)``.
-        over: Whether they lie on the image plane and are laid over the photograph.
-        printed: Whether a figure gains by them, if they lie on the image plane.
+        over: Whether the maps lie on the image plane and are drawn over the image.
+        printed: Whether maps on the image plane are also part of a printed figure.
     """
 
     title: str
@@ -47,14 +48,14 @@ class Pictures:
         ]
 
     def view(self, backdrop: Backdrop) -> dict[str, Any]:
-        """An address, a name and the ends of the scale for each map."""
-        small = cv2.resize(backdrop.picture, (_LAID_PX, _LAID_PX), interpolation=cv2.INTER_AREA)
+        """Return picture, name and ends of the colour scale of each map."""
+        picture = resized(backdrop.picture, _OVERLAY_PX)
         return {
             "over": self.over,
             "items": [
                 {
                     "name": one.name,
-                    "uri": jpeg_uri(overlay(small, one, 0.6), 80) if self.over else map_uri(one),
+                    "uri": jpeg_uri(overlay(picture, one, 0.6), 80) if self.over else map_uri(one),
                     "low": number(one.low),
                     "high": number(one.high),
                 }
@@ -63,10 +64,10 @@ class Pictures:
         }
 
     def static_images(self, backdrop: Backdrop) -> list[StaticImage]:
-        """The maps that lie on the image plane."""
+        """Return the maps on the image plane."""
         if not (self.over and self.printed):
             return []
-        picture = cv2.resize(backdrop.picture, (IMAGE_PX, IMAGE_PX), interpolation=cv2.INTER_AREA)
+        picture = resized(backdrop.picture, IMAGE_PX)
         return [
             StaticImage(one.name, overlay(picture, one, 0.6), f"{number(one.low)} … {number(one.high)}")
             for one in self._maps()
@@ -76,14 +77,14 @@ class Pictures:
 @COMPONENTS.register("views")
 @dataclass(frozen=True, slots=True, eq=False)
 class Views:
-    """Views of the photograph: resampled, or dimmed.
+    """Processed versions of the image: resampled, or dimmed by a mask.
 
     Attributes:
-        title: A few words.
-        caption: What is seen.
-        names: One for each view.
+        title: Title.
+        caption: Caption.
+        names: Name of each version.
         pixels: ``(n, H, W, 3)`` uint8 RGB.
-        printed: Whether a figure gains by them.
+        printed: Whether they are also part of a printed figure.
     """
 
     title: str
@@ -93,12 +94,12 @@ class Views:
     printed: bool = True
 
     def view(self, backdrop: Backdrop) -> dict[str, Any]:
-        """An address and a name for each."""
-        small = (cv2.resize(one, (_VIEW_PX, _VIEW_PX), interpolation=cv2.INTER_AREA) for one in self.pixels)
+        """Return picture and name of each version."""
+        pictures = (resized(one, _VIEW_PX) for one in self.pixels)
         return {
-            "items": [{"name": name, "uri": jpeg_uri(one)} for name, one in zip(self.names, small, strict=True)],
+            "items": [{"name": name, "uri": jpeg_uri(one)} for name, one in zip(self.names, pictures, strict=True)],
         }
 
     def static_images(self, backdrop: Backdrop) -> list[StaticImage]:
-        """All of them."""
+        """Return all versions."""
         return [StaticImage(name, one) for name, one in zip(self.names, self.pixels, strict=True) if self.printed]

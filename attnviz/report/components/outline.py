@@ -1,4 +1,4 @@
-"""A component of lines over the photograph: where a module reads from."""
+"""A component of lines over the image: the region that a module samples."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ import numpy as np
 from attnviz.core.arrays import Array
 from attnviz.report.components.base import COMPONENTS
 from attnviz.report.components.image_grid import IMAGE_PX
+from attnviz.report.core.colours import resized
 from attnviz.report.core.component import Backdrop, StaticImage
 
 _EDGE, _MESH = (255, 196, 0), (255, 255, 255)
-_FRACTION = 16  # OpenCV draws at sixteenths of a pixel
+_SUBPIXELS = 16  # OpenCV takes coordinates in sixteenths of a pixel, shift 4
 
 
 @COMPONENTS.register("outline")
 @dataclass(frozen=True, slots=True, eq=False)
 class Outline:
-    """A closed outline and a mesh inside it, laid over the photograph.
+    """A closed outline with a mesh inside, drawn over the image.
 
     Attributes:
-        title: A few words.
-        caption: What is seen.
-        edge: ``(n, 2)`` corners, x then y, as shares of the photograph: (0, 0) upper left, (1, 1) lower right.
-        mesh: ``(lines, m, 2)``, likewise.
+        title: Title.
+        caption: Caption.
+        edge: ``(n, 2)`` corners, x then y, as fractions of the image: (0, 0) upper left, (1, 1) lower right.
+        mesh: ``(lines, m, 2)``, in the same coordinates.
     """
 
     title: str
@@ -35,9 +36,9 @@ class Outline:
     mesh: Array
 
     def view(self, backdrop: Backdrop) -> dict[str, Any]:
-        """The lines as SVG points, the photograph being 1000 × 1000, and the smallest square box that holds all."""
-        reach = np.concatenate([self.edge, [[0.0, 0.0], [1.0, 1.0]]])
-        low, high = np.maximum(reach.min(0), -0.5), np.minimum(reach.max(0), 1.5)
+        """Return the lines as SVG points, with the image as 1000 × 1000, and the smallest square box around all."""
+        corners = np.concatenate([self.edge, [[0.0, 0.0], [1.0, 1.0]]])
+        low, high = np.maximum(corners.min(0), -0.5), np.minimum(corners.max(0), 1.5)
         side = float((high - low).max())
         left, top = ((low + high) / 2 - side / 2).tolist()
         return {
@@ -48,11 +49,10 @@ class Outline:
         }
 
     def static_images(self, backdrop: Backdrop) -> list[StaticImage]:
-        """The lines drawn over the photograph; what is outside of it is cut off."""
-        picture = cv2.resize(backdrop.picture, (IMAGE_PX, IMAGE_PX), interpolation=cv2.INTER_AREA)
-        canvas = np.ascontiguousarray(picture * 0.75).astype(np.uint8)
+        """Return the lines drawn over the image; parts outside the image are cut off."""
+        canvas = np.ascontiguousarray(resized(backdrop.picture, IMAGE_PX) * 0.75).astype(np.uint8)
         for lines, closed, colour, width in ((self.mesh, False, _MESH, 1), (self.edge[None], True, _EDGE, 3)):
-            fixed = [np.rint(np.clip(line, -8, 9) * IMAGE_PX * _FRACTION).astype(np.int32) for line in lines]
+            fixed = [np.rint(np.clip(line, -8, 9) * IMAGE_PX * _SUBPIXELS).astype(np.int32) for line in lines]
             cv2.polylines(canvas, fixed, closed, colour, width, cv2.LINE_AA, 4)
         return [StaticImage(self.title, canvas)]
 

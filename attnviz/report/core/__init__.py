@@ -1,1 +1,1 @@
-"""The document that every format is written from, and what all pages share."""
+"""Parts that all reports share: the document, colours, formatting and templates."""

@@ -1,4 +1,4 @@
-"""What all components of a report share."""
+"""The interface of a report component."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from attnviz.core.arrays import Array
 
 
 class Backdrop(NamedTuple):
-    """What a component may be laid over.
+    """The image that a component is drawn over.
 
     Attributes:
-        picture: The photograph, ``(S, S, 3)`` uint8.
-        frames: The frames of a clip, ``(T, S, S, 3)`` uint8; ``None`` for a still photograph.
-        seconds: When each frame is seen; empty for a still photograph.
+        picture: RGB image, ``(S, S, 3)`` uint8.
+        frames: Frames of a clip, ``(T, S, S, 3)`` uint8; ``None`` for a still image.
+        seconds: Time of each frame; empty for a still image.
     """
 
     picture: Array
@@ -22,12 +22,12 @@ class Backdrop(NamedTuple):
 
 
 class StaticImage(NamedTuple):
-    """A picture of a component, for a printed figure.
+    """A picture of a component for a printed figure.
 
     Attributes:
-        title: A few words over it.
+        title: Text above the picture.
         pixels: ``(S, S, 3)`` uint8 RGB.
-        note: A few words under it.
+        note: Text below the picture.
     """
 
     title: str
@@ -36,22 +36,22 @@ class StaticImage(NamedTuple):
 
 
 class Component(Protocol):
-    """Something on display."""
+    """A part of a report with a title, a caption and data to display."""
 
     @property
     def title(self) -> str:
-        """A few words."""
+        """Title."""
         ...
 
     @property
     def caption(self) -> str:
-        """What is seen, and what was left out to keep the page small."""
+        """Caption: what is displayed, and what was left out to keep the page small."""
         ...
 
     def view(self, backdrop: Backdrop) -> dict[str, Any]:
-        """What the component's template needs, beside title and caption."""
+        """Return the variables of the component's template, except title and caption."""
         ...
 
     def static_images(self, backdrop: Backdrop) -> list[StaticImage]:
-        """Pictures for a printed figure, the most telling first; none where a figure gains nothing."""
+        """Return pictures for a printed figure, the most important first; empty if a figure gains nothing."""
         ...

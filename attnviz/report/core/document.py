@@ -1,6 +1,7 @@
-"""What a report says, as plain data: every format is written from a :class:`Document` and nothing else.
+"""The content of an explanation's report as plain data.
 
-So the JSON file holds everything that the page and the figure show, and a page can be made again from it.
+Every format is written from a :class:`Document` only. The JSON file therefore holds everything that the page and the
+figure show, and the page can be rebuilt from it.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ SCHEMA = "attnviz.explanation"
 VERSION = 1
 
 STORED_VALUES = 1 << 17
-"""A ``g`` of more values than this (131,072) is shown by its map and its numbers alone."""
+"""Largest number of values of a stored ``g`` (131,072). A larger ``g`` is represented by its map and statistics."""
 
 FRAME_PX = 112
-"""Maps of the frames of a clip have at most this many values along a side."""
+"""Largest side of the maps of a clip's frames, in values."""
 
-BOUNDED_BY = frozenset({"sigmoid", "hardsigmoid", "softmax"})
-"""What keeps a gate between 0 and 1."""
+BOUNDING = frozenset({"sigmoid", "hardsigmoid", "softmax"})
+"""Functions that bound a gate to [0, 1]."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,20 +37,20 @@ class SiteView:
     """One attention site in one call.
 
     Attributes:
-        name: Unique in the report.
-        module: Dotted path.
+        name: Name, unique in the report.
+        module: Dotted path of the module.
         type_name: Class of the module.
-        kind: What ``g`` weighs.
+        kind: Kind of attention.
         operation: The operation that applies ``g``.
-        squash: What bounded ``g``; ``None`` for an unbounded one.
+        squash: The function that bounds ``g``; ``None`` for an unbounded ``g``.
         where: ``file:line`` of the operation, without its folder.
-        shape: Shape of ``g`` for this image, batch axis included.
+        shape: Shape of ``g`` for this image, including the batch axis.
         low: Smallest value of ``g``.
         mean: Mean of ``g``.
         high: Largest value of ``g``.
-        error: Largest difference between ``f(g, x)`` and what the model computed, relative to the largest output.
+        error: Largest difference between ``f(g, x)`` and the model's output, relative to the largest output.
         g: ``g`` of this image without its batch axis; ``None`` above :data:`STORED_VALUES` values.
-        components: What its kind of attention puts on display, see :mod:`attnviz.report.kinds`.
+        components: Components of its kind of attention, see :mod:`attnviz.report.kinds`.
     """
 
     name: str
@@ -70,13 +71,14 @@ class SiteView:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameMaps(MapView):
-    """One map for each frame of a clip, all on one colour scale: ``values`` is ``(T, h, w)`` float16.
+    """One map for each frame of a clip, all on one colour scale.
 
-    Attributes of :class:`MapView`; ``h`` and ``w`` are at most :data:`FRAME_PX`.
+    Attributes as in :class:`MapView`, except ``values``: ``(T, h, w)`` float16, ``h`` and ``w`` at most
+    :data:`FRAME_PX`.
     """
 
     def of(self, frame: int) -> MapView:
-        """The map of one frame."""
+        """Return the map of one frame."""
         values = self.values[frame].astype(np.float32)
         scale = (self.low, self.high, self.signed, self.clipped)
         return MapView(self.name, self.kind, self.method, self.source, values, *scale)
@@ -87,13 +89,13 @@ class ClipView:
     """The frames of a clip.
 
     Attributes:
-        frames: ``(T, H, W, 3)`` uint8, as the model saw them.
-        seconds: When each is seen.
-        total: How many frames the clip has.
-        shown: Which of them the rest of the document is about.
-        together: Whether the model looked at all of them together.
-        weights: ``(T,)``: the temporal weight of each frame, or the probability of the target in each; empty where
-            there is neither.
+        frames: Sampled frames, cropped and resized for the model, ``(T, H, W, 3)`` uint8.
+        seconds: Time of each frame.
+        total: Number of frames of the whole clip.
+        shown: Index of the frame that the rest of the document describes.
+        together: Whether the model takes all frames as one input.
+        weights: ``(T,)``: the temporal weight of each frame, or the probability of the target in each frame; empty
+            if there is neither.
         maps: Attention first, then attributions.
     """
 
@@ -106,12 +108,12 @@ class ClipView:
     maps: tuple[FrameMaps, ...]
 
     @property
-    def weighs(self) -> str:
-        """What the weights are."""
+    def weight_name(self) -> str:
+        """Name of the weights."""
         return "temporal weight" if self.together else "probability of the target"
 
-    def best(self) -> FrameMaps | None:
-        """The maps that an animation shows: of spatial attention, or else of the first attribution."""
+    def animated_maps(self) -> FrameMaps | None:
+        """Return the maps of the animation: those of the last spatial attention, or else of the first attribution."""
         spatial = [maps for maps in self.maps if maps.method in {"gate", "joint-log-odds"}]
         others = [maps for maps in self.maps if maps.kind == "attribution"]
         return next(iter([*spatial[::-1], *others, *self.maps]), None)
@@ -119,21 +121,21 @@ class ClipView:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Document:
-    """Everything that a report shows.
+    """The content of a report.
 
     Attributes:
-        image: Path as it was given.
+        image: Path of the image as it was given; empty for pixels that came from no file.
         model: Name of the model.
         target: The class that the attributions explain.
         predictions: Most probable classes, best first.
-        pixels: What the model saw, ``(H, W, 3)`` uint8.
-        photo: The same part, finer, for people; ``None`` where there is none.
-        maps: Attention first, then attributions.
-        sites: In the order of the forward pass.
-        scores: Every number that was measured.
-        notes: What the reader must know.
-        settings: How it was made.
-        clip: The frames, if it is about a clip.
+        pixels: Model input, ``(H, W, 3)`` uint8.
+        photo: The same part of the image at a higher resolution, for display; ``None`` if there is none.
+        maps: Maps, attention before attributions.
+        sites: Attention sites, in the order of the forward pass.
+        scores: All measured scores.
+        notes: Notes on limits and negative results.
+        settings: Settings of the explanation.
+        clip: The frames, if the input is a clip.
     """
 
     image: str
@@ -151,53 +153,53 @@ class Document:
 
     @property
     def file_name(self) -> str:
-        """The image's name without its folder; pixels that came from no file have none."""
-        return PurePath(self.image).name or "photograph"
+        """The image's name without its folder; ``"image"`` for pixels that came from no file."""
+        return PurePath(self.image).name or "image"
 
     @property
     def picture(self) -> Array:
-        """The finest picture there is of what the model saw."""
+        """The model input at the highest available resolution."""
         return self.pixels if self.photo is None else self.photo
 
     def of_kind(self, kind: str) -> tuple[MapView, ...]:
-        """The maps of one kind."""
+        """Return the maps of one kind."""
         return tuple(view for view in self.maps if view.kind == kind)
 
     def measures_between_maps(self) -> dict[str, dict[tuple[str, str], Score]]:
-        """Measure -> pair of maps -> score, both ways round."""
+        """Return measure -> pair of maps -> score, with both orders of each pair."""
         names = {view.name for view in self.maps}
         table: dict[str, dict[tuple[str, str], Score]] = {}
-        for (a, b), score in self._of_two(names, names):
+        for (a, b), score in self._pair_scores(names, names):
             table.setdefault(score.measure, {}).update({(a, b): score, (b, a): score})
         return table
 
     def measures_of_sites(self) -> dict[str, dict[tuple[str, str], Score]]:
-        """Measure -> (site, what of it: ``g``, ``x`` or ``y``) -> score."""
+        """Return measure -> (site, tensor: ``g``, ``x`` or ``y``) -> score."""
         table: dict[str, dict[tuple[str, str], Score]] = {}
-        for subject, score in self._of_two({site.name for site in self.sites}, {"g", "x", "y"}):
+        for subject, score in self._pair_scores({site.name for site in self.sites}, {"g", "x", "y"}):
             table.setdefault(score.measure, {})[subject] = score
         return table
 
-    def _of_two(self, firsts: Set[str], seconds: Set[str]) -> Iterator[tuple[tuple[str, str], Score]]:
-        """The scores whose subject is a pair of these."""
+    def _pair_scores(self, firsts: Set[str], seconds: Set[str]) -> Iterator[tuple[tuple[str, str], Score]]:
+        """Yield the scores whose subject is a pair of a first and a second name."""
         for score in self.scores:
             if len(score.subject) == 2 and score.subject[0] in firsts and score.subject[1] in seconds:
                 yield (score.subject[0], score.subject[1]), score
 
 
 def shows_bounded_gate(view: MapView, site: SiteView | None) -> bool:
-    """Whether a map shows a gate itself that lies between 0 and 1, while its colours span what it takes of that."""
-    if site is None or view.method != "gate" or site.squash not in BOUNDED_BY:
+    """Return whether a map shows the values of a gate that is bounded to [0, 1]."""
+    if site is None or view.method != "gate" or site.squash not in BOUNDING:
         return False
-    return 0 <= site.low <= site.high <= 1  # a sigmoid may be rescaled before it is applied
+    return 0 <= site.low <= site.high <= 1  # some models rescale a sigmoid before they apply it
 
 
 def channel_gates(document: Document) -> tuple[SiteView, ...]:
-    """The sites whose ``g`` weighs channels and is stored."""
+    """Return the channel gates whose ``g`` is stored."""
     return tuple(site for site in document.sites if site.kind == Kind.CHANNEL.value and site.g is not None)
 
 
 def backdrop_of(document: Document) -> Backdrop:
-    """What a document's components may be laid over."""
+    """Return the image and frames that a document's components are drawn over."""
     clip = document.clip
     return Backdrop(document.picture) if clip is None else Backdrop(document.picture, clip.frames, clip.seconds)

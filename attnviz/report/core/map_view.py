@@ -1,32 +1,29 @@
-"""One map on the image plane, and the ends of its colour scale."""
+"""A map on the image plane with the ends of its colour scale."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    pass
 from attnviz.core.arrays import Array
 
 CLIP_PERCENTILE = 99
-"""Colours of attributions end here: gradients have a few pixels that would leave the rest black."""
+"""Upper end of an attribution's colours. Gradients have a few pixels that would leave all others black."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MapView:
-    """One map on the image plane, and how it is coloured.
+    """A map on the image plane and its colour scale.
 
     Attributes:
-        name: Unique in the report.
+        name: Name, unique in the report.
         kind: ``"attention"`` or ``"attribution"``.
-        method: How it came about.
+        method: Attribution method or projection that computed the map.
         source: The site or layer that it describes.
-        values: ``(H, W)`` float32, as measured.
-        low: Value at the colour scale's low end.
-        high: Value at its high end.
+        values: ``(H, W)`` float32, unscaled.
+        low: Value at the low end of the colour scale.
+        high: Value at the high end.
         signed: Whether the scale is centred on 0.
         clipped: Whether values beyond the ends exist.
     """
@@ -43,10 +40,10 @@ class MapView:
 
 
 def colour_range(values: Array, *, kind: str) -> tuple[float, float, bool, bool]:
-    """Ends of the colour scale, whether it is centred on 0, and whether it clips.
+    """Return the ends of the colour scale, whether it is centred on 0, and whether it clips.
 
-    Attention spans its own smallest to largest value. An attribution ends at the 99th percentile of its absolute
-    values. A map with both signs gets a scale centred on 0.
+    Attention spans its smallest to largest value. An attribution ends at the 99th percentile of its absolute values. A
+    map with both signs gets a scale centred on 0.
 
     >>> colour_range(np.array([[0.25, 0.5]]), kind="attention")
     (0.25, 0.5, False, False)
@@ -58,7 +55,7 @@ def colour_range(values: Array, *, kind: str) -> tuple[float, float, bool, bool]
         return 0.0, 1.0, False, False
     low, high = float(finite.min()), float(finite.max())
     largest = max(-low, high)
-    # A few rounding errors below 0 do not make a map signed.
+    # Rounding errors just below 0 do not make a map signed.
     signed = low < -1e-3 * largest and high > 0
     top = largest
     if kind == "attribution":

@@ -10,17 +10,20 @@ from attnviz.core.arrays import Array
 
 
 def packed(values: Array) -> str:
-    """Numbers as text for a script to unpack: little-endian bytes in base64."""
+    """Encode an array as base64 of its little-endian bytes."""
     return base64.b64encode(np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()).decode("ascii")
 
 
-def steps(values: Array, low: Array | float, high: Array | float) -> Array:
-    """Values as 8-bit steps from ``low`` to ``high``; NaN is the low end.
+def quantised(values: Array, low: Array | float, high: Array | float) -> Array:
+    """Quantise values to 256 steps from ``low`` to ``high``; NaN becomes 0.
 
-    >>> steps(np.array([0.0, 0.5, 1.0, 9.0]), 0.0, 1.0).tolist()
+    Returns:
+        uint8 array of the shape of ``values``.
+
+    >>> quantised(np.array([0.0, 0.5, 1.0, 9.0]), 0.0, 1.0).tolist()
     [0, 128, 255, 255]
     """
     span = np.maximum(np.asarray(high, np.float32) - low, 1e-30)
     scaled = (values.astype(np.float32) - low) / span
-    rounded: Array = np.rint(np.clip(np.nan_to_num(scaled), 0, 1) * 255).astype(np.uint8)
-    return rounded
+    steps: Array = np.rint(np.clip(np.nan_to_num(scaled), 0, 1) * 255).astype(np.uint8)
+    return steps

@@ -1,4 +1,4 @@
-"""What the viewer of a page needs of each map: its words, its colours, and its numbers under a cursor."""
+"""Data of the map viewer of a page: titles, colour scales, and how colours convert to values."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from attnviz.report.core.map_view import MapView
 from attnviz.report.core.packing import packed
 
 GROUPS = {"attention": "Attention g(x)", "attribution": "Attribution"}
-"""What the kinds of maps are called over the list to choose from."""
+"""Headings of the kinds of maps."""
 
 
 def views_of(document: Document) -> list[dict[str, Any]]:
-    """Every map of a document, as the viewer takes it."""
+    """Return the viewer's data of every map of a document."""
     sites = {site.name: (number, site) for number, site in enumerate(document.sites, 1)}
     return [_view(view, *sites.get(view.name, (0, None))) for view in document.maps]
 
 
-def _view(view: MapView, place: int, site: SiteView | None) -> dict[str, Any]:
+def _view(view: MapView, site_number: int, site: SiteView | None) -> dict[str, Any]:
     attribution = view.kind == "attribution"
-    about = glossary.method(view.name) if attribution or site is None else glossary.kind(site.kind)
+    meaning = glossary.method(view.name) if attribution or site is None else glossary.kind(site.kind)
     return {
         "name": view.name,
         "title": title_of(view),
-        "subtitle": _subtitle(view, site, about.title),
+        "subtitle": _subtitle(view, site, meaning.title),
         "kind": view.kind,
-        "weighs": "" if attribution or site is None else site.kind,
+        "site_kind": "" if attribution or site is None else site.kind,
         "uri": map_uri(view),
         "gradient": gradient_css(view),
-        "means": about.means,
-        "not_means": about.not_means,
-        "more": f"site-{place}" if site is not None and site.components else "",
+        "means": meaning.means,
+        "not_means": meaning.not_means,
+        "more": f"site-{site_number}" if site is not None and site.components else "",
         **scale_of(view),
     }
 
 
 def scale_of(view: MapView) -> dict[str, Any]:
-    """The colour scale: words at its ends, and how a step of it becomes a number again."""
+    """Return the colour scale of a map: the labels of its ends, and the values between which its 256 steps lie."""
     low, middle, high = scale_ends(view)
     return {
         "low": low,
@@ -56,20 +56,19 @@ def scale_of(view: MapView) -> dict[str, Any]:
 
 
 def palettes(views: Iterable[MapView]) -> dict[str, str]:
-    """The colour scales that the maps use: 256 colours of three bytes each, in base64."""
+    """Return the colour scales of the maps: 256 RGB colours each, as base64."""
     one_of_each = {palette(view): view for view in views}
     return {name: packed(lookup(view)) for name, view in one_of_each.items()}
 
 
 def title_of(view: MapView) -> str:
-    """What people call a map."""
+    """Return the title of a map: the name of the attribution method, or of the site."""
     return glossary.method(view.name).title if view.kind == "attribution" else view.name
 
 
 def _subtitle(view: MapView, site: SiteView | None, kind: str) -> str:
-    """What a map describes, and how much of a gate's range its colours span."""
     if view.kind == "attribution":
         return "at the pixels" if view.source in {"", "input"} else f"at {view.source}"
     if shows_bounded_gate(view, site):
-        return f"{kind}; the colours span {number(view.low)} to {number(view.high)} of its 0 to 1"
+        return f"{kind}; the colours span {number(view.low)} to {number(view.high)} of the range 0 to 1"
     return kind

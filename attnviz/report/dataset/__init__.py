@@ -1,4 +1,4 @@
-"""The page of a run over many images: overview, gallery, and every image with its maps."""
+"""The page of a run over many images: overview, gallery, and a view of each image with its maps."""
 
 from attnviz.report.dataset.write import write
 

@@ -1,4 +1,4 @@
-"""Data as scripts: a page that was opened from a file may load scripts, and nothing else."""
+"""Data as scripts: a page opened from a file can load scripts but no other data."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from attnviz.report.core.packing import packed
 
 
 def call(name: str, *values: Any) -> str:
-    r"""A script that hands values to a function of the page.
+    r"""Return a script that passes values to a function of the page.
 
-    Nothing in them can end a script or a line: all but ASCII is escaped, and so is ``<``.
+    Non-ASCII characters and ``<`` are escaped, so that no value can end the script or a line.
 
     >>> call("take", 1, {"name": "</script>\u2028é"})
     'attnviz.take(1,{"name":"\\u003c/script>\\u2028\\u00e9"});\n'
@@ -25,20 +25,20 @@ def call(name: str, *values: Any) -> str:
 
 
 def write_call(path: Path, name: str, *values: Any) -> None:
-    """Write such a script."""
+    """Write the script of :func:`call`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(call(name, *values), encoding="ascii")
 
 
-def plain(value: float) -> float | None:
-    """A number in five digits; ``None`` for NaN and infinity.
+def rounded(value: float) -> float | None:
+    """Round a number to five digits; ``None`` for NaN and infinity.
 
-    >>> plain(0.123456789), plain(float("nan"))
+    >>> rounded(0.123456789), rounded(float("nan"))
     (0.12346, None)
     """
     return float(f"{value:.5g}") if np.isfinite(value) else None
 
 
 def floats(values: Array) -> str:
-    """Numbers as base64 of 32-bit floats, NaN included."""
+    """Encode numbers as base64 of 32-bit floats, NaN included."""
     return packed(np.asarray(values, np.float32))

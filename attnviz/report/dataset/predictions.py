@@ -1,4 +1,4 @@
-"""What the models answered, in a few bytes for each image; names and words go to the page shard by shard."""
+"""The predictions of a run, in a few bytes per image. Names and labels are written to the page shard by shard."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from attnviz.report.dataset.js_data import floats, write_call
 from attnviz.report.dataset.run_folder import Run
 
 CHUNK = 2048
-"""Images of one script of the index, at least."""
+"""Smallest number of images of one script of the index, except the last."""
 
-ABSENT, FAILED, UNKNOWN, WRONG, CORRECT = range(5)
-"""What became of an image: not there yet, failed, answered without a label to compare with, wrongly, correctly."""
+MISSING, FAILED, UNKNOWN, WRONG, CORRECT = range(5)
+"""State of an image: not processed, failed, predicted without a known label, predicted wrongly, predicted correctly."""
 
-MOST_FAILURES = 50
-MOST_REASONS, OTHER = 500, "other reasons"
+MAX_FAILURES = 50
+MAX_REASONS, OTHER = 500, "other reasons"
 _FIELDS = ["item", "image", "label", "model", "status", "reason", "target_label", "probability", "correct"]
 
 
 @dataclass(slots=True, eq=False)
-class Answers:
-    """What the models answered.
+class Predictions:
+    """The predictions of a run.
 
     Attributes:
-        states: ``(models, images)`` uint8, see :data:`ABSENT` and the others.
-        probability: ``(models, images)`` float32, of the first answer; NaN where there is none.
-        label: ``(images,)`` int32 into ``labels``, -1 without one.
-        labels: The labels that there are.
-        failures: The first of them: item, image, reason, and the models that it is about.
-        reasons: Reason -> how many images.
+        states: ``(models, images)`` uint8, see :data:`MISSING` and the others.
+        probability: ``(models, images)`` float32, of the most probable class; NaN if there is none.
+        label: ``(images,)`` int32 index into ``labels``, -1 without a label.
+        labels: The labels that occur.
+        failures: The first failures: item, image, reason and models.
+        reasons: Reason of a failure -> number of images.
     """
 
     states: Array
@@ -46,72 +46,88 @@ class Answers:
     reasons: dict[str, int] = field(default_factory=dict)
     _last: dict[str, Any] = field(default_factory=dict)
 
-    def failed(self, item: int, image: str, model: str, reason: str) -> None:
-        """Note a failure; that of further models for the same reason, which follow each other, is the same one."""
+    def add_failure(self, item: int, image: str, model: str, reason: str) -> None:
+        """Add a failure. Consecutive failures of an image for the same reason, with several models, count once."""
         if (self._last.get("item"), self._last.get("reason")) == (item, reason):
             self._last["models"].append(model)
             return
         self._last = {"item": item, "image": image, "reason": reason, "models": [model]}
-        if len(self.failures) < MOST_FAILURES:
+        if len(self.failures) < MAX_FAILURES:
             self.failures.append(self._last)
-        counted = reason if reason in self.reasons or len(self.reasons) < MOST_REASONS else OTHER
-        self.reasons[counted] = self.reasons.get(counted, 0) + 1
+        key = reason if reason in self.reasons or len(self.reasons) < MAX_REASONS else OTHER
+        self.reasons[key] = self.reasons.get(key, 0) + 1
+
+    @property
+    def processed(self) -> int:
+        """Number of images with a prediction or a failure."""
+        return int((self.states > MISSING).any(0).sum())
+
+    @property
+    def failed(self) -> int:
+        """Number of images that failed with at least one model."""
+        return int((self.states == FAILED).any(0).sum())
 
 
-def read_answers(run: Run, page: Path) -> tuple[Answers, list[str]]:
-    """Read all answers, and write the scripts of the index.
+def read_predictions(run: Run, page: Path) -> tuple[Predictions, list[str]]:
+    """Read all predictions, and write the scripts of the index.
 
     Args:
         run: The run.
-        page: The folder of the page.
+        page: Folder of the page.
 
     Returns:
-        The answers, and the names of the scripts.
+        The predictions, and the names of the scripts without ending.
     """
     size = (len(run.models), max(1, run.total))
-    found = Answers(
+    predictions = Predictions(
         np.zeros(size, np.uint8), np.full(size, np.nan, np.float32), np.full(size[1], -1, np.int32)
-    )  # fmt: skip
+    )
     codes: dict[str, int] = {}
     scripts: list[str] = []
-    waiting: dict[int, dict[str, Any]] = {}
+    pending: dict[int, dict[str, Any]] = {}
     for shard in run.shards:
         for row in run.rows("answers", shard, _FIELDS):
-            _take(found, run, row, codes, waiting)
-        if len(waiting) >= CHUNK or shard == run.shards[-1]:
-            name = f"index/part-{len(scripts):06d}.js"
-            items = sorted(waiting)
-            models = [_model(found, [waiting[item] for item in items], items, at) for at in range(len(run.models))]
-            names = [waiting[item]["image"] for item in items]
-            labels = [waiting[item]["label"] for item in items]
-            write_call(page / name, "index", {"items": items, "names": names, "labels": labels, "models": models})
-            scripts.append(name)
-            waiting.clear()
-    found.labels = list(codes)
-    return found, scripts
+            _add(predictions, run, row, codes, pending)
+        if len(pending) >= CHUNK or shard == run.shards[-1]:
+            scripts.append(f"index/part-{len(scripts):06d}")
+            write_call(page / f"{scripts[-1]}.js", "index", _index(predictions, pending, len(run.models)))
+            pending.clear()
+    predictions.labels = list(codes)
+    return predictions, scripts
 
 
-def _take(
-    found: Answers, run: Run, row: dict[str, Any], codes: dict[str, int], waiting: dict[int, dict[str, Any]]
+def _add(
+    predictions: Predictions, run: Run, row: dict[str, Any], codes: dict[str, int], pending: dict[int, dict[str, Any]]
 ) -> None:
     item, model = row["item"], run.models.index(row["model"])
     row = row | {key: row[key] and visible(row[key]) for key in ("image", "label", "reason")}
-    known = waiting.setdefault(item, {"image": row["image"], "label": row["label"], "targets": {}})
-    known["targets"][model] = row["target_label"] or ""
+    image = pending.setdefault(item, {"image": row["image"], "label": row["label"], "targets": {}})
+    image["targets"][model] = row["target_label"] or ""
     if row["label"] is not None:
-        found.label[item] = codes.setdefault(row["label"], len(codes))
+        predictions.label[item] = codes.setdefault(row["label"], len(codes))
     if row["status"] != "ok":
-        found.states[model, item] = FAILED
-        found.failed(item, row["image"], row["model"], row["reason"])
+        predictions.states[model, item] = FAILED
+        predictions.add_failure(item, row["image"], row["model"], row["reason"])
         return
-    found.probability[model, item] = row["probability"]
+    predictions.probability[model, item] = row["probability"]
     correct = row["correct"]
-    found.states[model, item] = UNKNOWN if correct is None else CORRECT if correct else WRONG
+    predictions.states[model, item] = UNKNOWN if correct is None else CORRECT if correct else WRONG
 
 
-def _model(found: Answers, known: list[dict[str, Any]], items: list[int], model: int) -> dict[str, Any]:
+def _index(predictions: Predictions, pending: dict[int, dict[str, Any]], models: int) -> dict[str, Any]:
+    """Return the data of one script of the index."""
+    items = sorted(pending)
+    images = [pending[item] for item in items]
     return {
-        "targets": [one["targets"].get(model, "") for one in known],
-        "states": base64.b64encode(found.states[model, items].tobytes()).decode("ascii"),
-        "probability": floats(found.probability[model, items]),
+        "items": items,
+        "names": [image["image"] for image in images],
+        "labels": [image["label"] for image in images],
+        "models": [
+            {
+                "targets": [image["targets"].get(model, "") for image in images],
+                "states": base64.b64encode(predictions.states[model, items].tobytes()).decode("ascii"),
+                "probability": floats(predictions.probability[model, items]),
+            }
+            for model in range(models)
+        ],
     }

@@ -1,4 +1,4 @@
-"""A run's folder, as ``docs/reference/batch.md`` tells it: read shard by shard, one table at a time."""
+"""Reading of a run's folder, shard by shard, one table at a time. ``docs/reference/batch.md`` describes the format."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ SCHEMA = "attnviz.batch"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a run was asked, and which of it is there.
+    """A run over many images and its completed shards.
 
     Attributes:
-        folder: Its folder.
-        total: How many images it is about.
-        models: Their names.
-        shards: Numbers of the shards that are done.
-        plan: All of ``plan.json``.
+        folder: The run's folder.
+        total: Number of images of the run.
+        models: Names of the models.
+        shards: Numbers of the completed shards.
+        plan: Content of ``plan.json``.
     """
 
     folder: Path
@@ -34,8 +34,13 @@ class Run:
     shards: tuple[int, ...]
     plan: dict[str, Any]
 
+    @property
+    def shard_size(self) -> int:
+        """Number of images of a shard."""
+        return int(self.plan.get("shard_size", 1))
+
     def table(self, name: str, shard: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """One table of one shard.
+        """Read one table of one shard.
 
         Raises:
             DataError: the file is damaged, or lacks a column.
@@ -50,16 +55,16 @@ class Run:
             raise DataError(f"{path}: cannot be read as a table of a run: {error}") from error
 
     def rows(self, name: str, shard: int, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-        """The rows of one table of one shard."""
+        """Yield the rows of one table of one shard."""
         for batch in self.table(name, shard, columns).to_batches(max_chunksize=256):
             yield from batch.to_pylist()
 
 
 def open_run(folder: Path) -> Run:
-    """Look at a run's folder.
+    """Read the plan of a run, and find its completed shards.
 
     Raises:
-        DataError: it holds no plan of a run.
+        DataError: the folder has no valid plan.
     """
     path = folder / "plan.json"
     try:

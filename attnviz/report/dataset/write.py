@@ -1,4 +1,4 @@
-"""Write the page of a run: ``index.html``, and ``page/`` with its scripts, figures and data."""
+"""Writing of a run's page: ``index.html``, and ``page/`` with its scripts, figures and data."""
 
 from __future__ import annotations
 
@@ -14,30 +14,35 @@ from attnviz.report.core.map_view import MapView
 from attnviz.report.core.templating import settings_rows, template
 from attnviz.report.core.viewer_data import GROUPS, palettes
 from attnviz.report.dataset import overview
+from attnviz.report.dataset.box_plots import save
 from attnviz.report.dataset.columns import Columns, gather, stride_of
-from attnviz.report.dataset.figures import boxes, save
+from attnviz.report.dataset.figures import boxes
 from attnviz.report.dataset.js_data import floats, write_call
-from attnviz.report.dataset.predictions import Answers, read_answers
+from attnviz.report.dataset.outliers import cards, outlier_lists
+from attnviz.report.dataset.predictions import Predictions, read_predictions
 from attnviz.report.dataset.run_folder import Run, open_run
 from attnviz.report.dataset.shard_data import write_parts
 
 PAGE, INDEX = "page", "index.html"
+SCRIPTS_BEFORE_INDEX = ("theme", "viewer", "gallery_data")
+SCRIPTS_AFTER_INDEX = ("gallery", "image_view")
+STYLES = ("report", "viewer", "gallery")
 
 
 def write(folder: str | Path) -> Path:
-    """Write the page of what is done of a run; that of an earlier time is replaced when the new one is whole.
+    """Write the page of the completed shards of a run. An earlier page is replaced once the new one is complete.
 
-    Memory holds one shard, and a few bytes for each image; nothing but the folder is read.
+    Memory use is one shard and a few bytes per image. No other folder is read.
 
     Args:
-        folder: The run's, on a local disk.
+        folder: Folder of the run, on a local disk.
 
     Returns:
-        ``index.html``, which opens from the disk and by any server.
+        ``index.html``, which opens from the disk and from a server.
 
     Raises:
-        DataError: the folder holds no run, or a damaged one.
-        OutputError: it cannot be written.
+        DataError: the folder contains no run, or a damaged one.
+        OutputError: the page cannot be written.
     """
     run = open_run(Path(folder))
     try:
@@ -56,69 +61,57 @@ def write(folder: str | Path) -> Path:
 
 
 def _fill(run: Run, page: Path, scratch: Path) -> str:
-    """Write everything beside the page, and make the page."""
+    """Write the folder ``page``, and return the text of ``index.html``."""
     columns = gather(run, scratch)
-    answers, scripts = read_answers(run, page)
-    places = {key: at for at, key in enumerate(columns.keys)}
-    words: dict[str, Any] = {}
+    predictions, scripts = read_predictions(run, page)
+    texts: dict[str, Any] = {}
+    index = {key: at for at, key in enumerate(columns.keys)}
     for shard in run.shards:
-        write_parts(run, shard, page, places, words)
+        write_parts(run, shard, page, index, texts)
     for at, values in enumerate(columns.values[: len(columns.keys)]):
         write_call(page / f"columns/{at:06d}.js", "column", at, floats(values))
-    for name in ("viewer", "gallery"):
+    for name in (*SCRIPTS_BEFORE_INDEX, *SCRIPTS_AFTER_INDEX):
         (page / f"{name}.js").write_text(template(f"{name}.js").render(), encoding="utf-8")
-    (page / "theme.js").write_text(template("theme.js").render(), encoding="utf-8")
-    styles = [template(f"{name}.css").render() for name in ("report", "viewer", "gallery")]
-    (page / "page.css").write_text("\n".join(styles), encoding="utf-8")
-    figures = list(_figures(run, columns, answers, page))
+    (page / "page.css").write_text("\n".join(template(f"{name}.css").render() for name in STYLES), encoding="utf-8")
+    lists = outlier_lists(run, columns, predictions)
     return template("gallery.html.j2").render(
         run=run,
-        there=overview.there(answers),
-        rows=overview.model_rows(run, columns, answers),
-        answers=answers,
-        failed=overview.failed(answers),
-        surprises=[
-            (title, text, list(overview.pictures(run, found)))
-            for title, text, found in overview.surprises(run, columns, answers)
-        ],
+        predictions=predictions,
+        rows=overview.model_rows(run, columns, predictions),
+        outliers=[(one.title, one.text, list(cards(run, one.members))) for one in lists],
         agreement=list(overview.agreement(columns, run)),
-        figures=figures,
+        figures=list(_figures(run, columns, predictions, page)),
         stride=stride_of(columns.values.shape[1]),
         settings=_settings(run),
-        scripts=[f"{PAGE}/{name}" for name in scripts],
-        data=_data(run, columns, answers, words),
+        scripts=[f"{PAGE}/{name}.js" for name in (*SCRIPTS_BEFORE_INDEX, *scripts, *SCRIPTS_AFTER_INDEX)],
+        data=_data(run, columns, predictions, texts),
         opacity=round(OPACITY * 100),
     )
 
 
-def _figures(run: Run, columns: Columns, answers: Answers, page: Path) -> Iterator[dict[str, Any]]:
+def _figures(run: Run, columns: Columns, predictions: Predictions, page: Path) -> Iterator[dict[str, Any]]:
     (page / "figures").mkdir()
-    for number, one in enumerate(boxes(run, columns, answers)):
+    for number, one in enumerate(boxes(run, columns, predictions)):
         file = f"figures/{number:03d}.png"
         width, height = save(one, page / file)
-        facts = {
-            "group": one.group,
-            "title": one.title,
-            "reading": one.reading,
-            "meaning": one.meaning,
-            "alt": one.alternative,
-        }
-        yield facts | {"src": f"{PAGE}/{file}", "table": one.table, "width": width, "height": height}
+        yield {"group": one.group, "boxes": one, "src": f"{PAGE}/{file}", "width": width, "height": height}
 
 
 def _settings(run: Run) -> list[tuple[str, str]]:
-    """What was asked, without what the rest of the page tells."""
-    text = {"schema", "version", "models", "names", "settings", "versions", "strict"}
-    settings = {key: value for key, value in run.plan.items() if key not in text and value not in (None, [], "")}
-    nested = {key: run.plan[key] for key in ("settings", "versions") if isinstance(run.plan.get(key), dict)}
-    for part in nested.values():
-        settings |= {key: value for key, value in part.items() if not isinstance(value, dict) and value is not None}
-    shown = {key: ", ".join(map(str, value)) if isinstance(value, list) else value for key, value in settings.items()}
-    return settings_rows(shown)
+    """Return the settings of the run that no other part of the page shows."""
+    excluded = {"schema", "version", "models", "names", "settings", "versions", "strict"}
+    settings = {key: value for key, value in run.plan.items() if key not in excluded and value not in (None, [], "")}
+    for part in ("settings", "versions"):
+        nested = run.plan.get(part)
+        if isinstance(nested, dict):
+            settings |= {
+                key: value for key, value in nested.items() if not isinstance(value, dict) and value is not None
+            }
+    return settings_rows(settings)
 
 
-def _data(run: Run, columns: Columns, answers: Answers, words: dict[str, Any]) -> dict[str, Any]:
-    """What the page's scripts know from the start."""
+def _data(run: Run, columns: Columns, predictions: Predictions, texts: dict[str, Any]) -> dict[str, Any]:
+    """Return the data of the page's scripts that is part of ``index.html``."""
     kinds = [("attention", False), ("attribution", False), ("attribution", True)]
     scales = [
         MapView("", kind, "", "", columns.values[:0], 0.0, 1.0, signed=signed, clipped=False) for kind, signed in kinds
@@ -126,23 +119,23 @@ def _data(run: Run, columns: Columns, answers: Answers, words: dict[str, Any]) -
     tables = palettes(scales)
     return {
         "models": run.models,
-        "shard": int(run.plan.get("shard_size", 1)),
+        "shard": run.shard_size,
         "total": run.total,
         "columns": columns.keys,
-        "labels": answers.labels,
+        "labels": predictions.labels,
         "groups": GROUPS,
         "palettes": tables,
         "gradients": dict(zip(tables, map(gradient_css, scales), strict=True)),
-        "words": words,
+        "texts": texts,
         "details": _details(run),
     }
 
 
 def _details(run: Run) -> dict[int, list[str]]:
-    """Image -> files of its full pages."""
-    found: dict[int, list[str]] = {}
+    """Return image -> files of its full reports."""
+    details: dict[int, list[str]] = {}
     for path in sorted((run.folder / "details").glob("*.html")):
         number = path.name.split("-", 1)[0]
         if number.isdecimal():
-            found.setdefault(int(number), []).append(path.name)
-    return found
+            details.setdefault(int(number), []).append(path.name)
+    return details

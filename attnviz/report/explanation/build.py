@@ -1,4 +1,4 @@
-"""From an explanation to a document."""
+"""Conversion of an explanation to a document."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from attnviz.core.records import Kind
 from attnviz.report.core.document import FRAME_PX, STORED_VALUES, ClipView, Document, FrameMaps, SiteView
 from attnviz.report.core.map_view import MapView, colour_range
 from attnviz.report.kinds import RenderContext, render_kind
-from attnviz.report.kinds.base import array, small
+from attnviz.report.kinds.base import downsampled, to_array
 
 if TYPE_CHECKING:
     from attnviz.core.explanation_results import Clip, Explanation
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def describe(explanation: Explanation) -> Document:
-    """The document of an explanation.
+    """Return the document of an explanation.
 
     Raises:
-        ReconstructionError: a record whose ``f(g, x)`` is not what the model computed.
+        ReconstructionError: ``f(g, x)`` of a record differs from the model's output.
     """
     maps = sorted((_map(heatmap) for heatmap in explanation.heatmaps), key=lambda view: view.kind != "attention")
     height, width = explanation.pixels.shape[:2]
@@ -47,31 +47,30 @@ def describe(explanation: Explanation) -> Document:
 
 
 def _clip(clip: Clip, records: Sequence[Record]) -> ClipView:
-    weights = array(torch.tensor(clip.by_frame))
+    weights = to_array(torch.tensor(clip.by_frame))
     for record in records:
         if clip.together and record.site.kind is Kind.TEMPORAL and record.g.shape == (1, len(clip.frames)):
-            weights = array(record.g[0])
+            weights = to_array(record.g[0])
             break
     maps = sorted((_frame_maps(heatmap) for heatmap in clip.heatmaps), key=lambda one: one.kind != "attention")
     return ClipView(clip.frames, clip.seconds, clip.total, clip.shown, clip.together, weights, tuple(maps))
 
 
 def _frame_maps(heatmap: Heatmap) -> FrameMaps:
-    values = array(heatmap.values)
+    values = to_array(heatmap.values)
     scale = colour_range(values, kind=heatmap.kind)
-    stored = small(values, FRAME_PX).astype(np.float16)
+    stored = downsampled(values, FRAME_PX).astype(np.float16)
     return FrameMaps(heatmap.name, heatmap.kind, heatmap.method, heatmap.source, stored, *scale)
 
 
 def _map(heatmap: Heatmap) -> MapView:
-    values = heatmap.values[0].detach().cpu().float().numpy()
-    low, high, signed, clipped = colour_range(values, kind=heatmap.kind)
-    return MapView(heatmap.name, heatmap.kind, heatmap.method, heatmap.source, values, low, high, signed, clipped)
+    values = to_array(heatmap.values[0])
+    scale = colour_range(values, kind=heatmap.kind)
+    return MapView(heatmap.name, heatmap.kind, heatmap.method, heatmap.source, values, *scale)
 
 
 def _site(record: Record, context: RenderContext) -> SiteView:
     g, site = record.g.detach().float().cpu(), record.site
-    error = record.verify()
     return SiteView(
         name=record.name,
         module=site.module,
@@ -84,7 +83,7 @@ def _site(record: Record, context: RenderContext) -> SiteView:
         low=float(g.min()),
         mean=float(g.mean()),
         high=float(g.max()),
-        error=error,
+        error=record.verify(),
         g=g[0].numpy() if g[0].numel() <= STORED_VALUES else None,
         components=render_kind(record, context),
     )

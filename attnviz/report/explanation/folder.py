@@ -1,4 +1,4 @@
-"""The folder of an explanation's report: what it is called, and its files."""
+"""The output folder of an explanation's report: its name and its files."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from attnviz.report.core.document import Document
 
 
 def folders_for(images: Sequence[str], out: str | Path | None) -> list[Path]:
-    """The folder of each image's report.
+    """Return the output folder of each image's report.
 
-    One image goes to ``out``; several go to folders named after them in ``out``, numbered where names repeat. Without
-    ``out``, a folder named after the image in the current one.
+    The report of a single image goes to ``out``, those of several images to folders in ``out`` named after the images,
+    numbered if names repeat. Without ``out``, folders are created in the current folder.
 
     >>> [str(folder) for folder in folders_for(["a/cat.jpg", "b/cat.png"], "r")]
     ['r/cat', 'r/cat-2']
@@ -24,17 +24,17 @@ def folders_for(images: Sequence[str], out: str | Path | None) -> list[Path]:
     taken: set[Path] = set()
     folders = []
     for image in images:
-        plain = Path(out or ".") / (Path(image).stem or "image")
-        folder, number = plain, 2
+        base = Path(out or ".") / (Path(image).stem or "image")
+        folder, number = base, 2
         while folder in taken:
-            folder, number = plain.with_name(f"{plain.name}-{number}"), number + 1
+            folder, number = base.with_name(f"{base.name}-{number}"), number + 1
         taken.add(folder)
         folders.append(folder)
     return folders
 
 
 def check_folder(folder: Path, formats: Iterable[str], *, overwrite: bool) -> None:
-    """Say before the work whether its result can be written.
+    """Check that the report can be written, before the explanation is computed.
 
     Raises:
         OutputError: see :func:`~attnviz.media.atomic_files.check_files`.
@@ -43,13 +43,13 @@ def check_folder(folder: Path, formats: Iterable[str], *, overwrite: bool) -> No
 
 
 def write_folder(document: Document, folder: Path, formats: Sequence[str], *, overwrite: bool = False) -> list[Path]:
-    """Write the report's files, all or none; other files in the folder are left alone.
+    """Write the report: all of its files, or none after an error. Other files in the folder are kept.
 
     Args:
-        document: What to write.
-        folder: Made where it does not exist.
+        document: The document.
+        folder: Output folder; created if it does not exist.
         formats: ``"html"``, ``"png"``, ``"json"``, ``"gif"``.
-        overwrite: Whether files of an earlier report may be replaced.
+        overwrite: Whether to replace the files of an earlier report.
 
     Returns:
         The files, in the order of ``formats``.

@@ -1,7 +1,7 @@
-"""``overlay.gif``: the frames of a clip, each beside its map.
+"""``overlay.gif``: the frames of a clip, each next to its map.
 
-A GIF, by Pillow: every browser, viewer and slide plays it, and the page can hold it. OpenCV's wheels have no H.264 or
-AV1 encoder, and no browser plays the MPEG-4 that they do write.
+The format is GIF, since every browser and presentation program plays it and a page can embed it. OpenCV's wheels have
+no H.264 or AV1 encoder, and no browser plays the MPEG-4 that they write.
 """
 
 from __future__ import annotations
@@ -10,34 +10,34 @@ import io
 import itertools
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from attnviz.core.arrays import Array
 from attnviz.errors import OutputError
-from attnviz.report.core.colours import overlay
+from attnviz.report.core.colours import overlay, resized
 from attnviz.report.core.document import ClipView, Document
 
-_SIDE, _SMALL_SIDE, _MANY = 256, 160, 12
-_GAP, _FOOT, _LABEL = 4, 34, 16
-_QUICKEST_MS, _SLOWEST_MS = 120, 700
-_BAR, _DIM, _INK = (79, 195, 176), (92, 97, 107), (233, 233, 230)
+_SIDE, _SMALL_SIDE = 256, 160
+_MAX_LARGE_FRAMES = 12
+_GAP, _FOOTER, _LABEL = 4, 34, 16
+_MIN_MS, _MAX_MS = 120, 700
+_CURRENT, _OTHER, _TEXT = (79, 195, 176), (92, 97, 107), (233, 233, 230)
 
 
 def write(document: Document, path: Path) -> None:
     """Write ``overlay.gif``.
 
     Raises:
-        OutputError: the document is about a photograph.
+        OutputError: the document describes a still image.
     """
     if document.clip is None:
-        raise OutputError("a photograph has no frames to animate")
+        raise OutputError("a still image has no frames to animate")
     path.write_bytes(animated(document.clip))
 
 
 def animated(clip: ClipView) -> bytes:
-    """The animation: each frame, its map over it, and under both the weights of all frames."""
+    """Return the animation as bytes: each frame and its overlay, with the weights of all frames below."""
     images = [Image.fromarray(picture_of(clip, frame)) for frame in range(len(clip.frames))]
     buffer = io.BytesIO()
     durations = _durations_ms(clip.seconds)
@@ -46,40 +46,40 @@ def animated(clip: ClipView) -> bytes:
 
 
 def _durations_ms(seconds: tuple[float, ...]) -> list[int]:
-    """How long each frame stays: as in the clip, but neither a flicker nor a standstill.
+    """Return the duration of each frame: as in the clip, within limits.
 
     >>> _durations_ms((0.0, 0.25, 2.0))
     [250, 700, 700]
     """
-    steps = [1000 * (after - before) for before, after in itertools.pairwise(seconds)] or [_SLOWEST_MS]
-    return [int(min(_SLOWEST_MS, max(_QUICKEST_MS, step))) for step in [*steps, steps[-1]]][: len(seconds)]
+    steps = [1000 * (after - before) for before, after in itertools.pairwise(seconds)] or [_MAX_MS]
+    return [int(min(_MAX_MS, max(_MIN_MS, step))) for step in [*steps, steps[-1]]][: len(seconds)]
 
 
 def picture_of(clip: ClipView, frame: int) -> Array:
-    """One picture of the animation, RGB."""
-    side = _SIDE if len(clip.frames) <= _MANY else _SMALL_SIDE
-    seen = cv2.resize(clip.frames[frame], (side, side), interpolation=cv2.INTER_AREA)
-    maps = clip.best()
-    halves = [seen] if maps is None else [seen, overlay(seen, maps.of(frame), 0.6)]
-    canvas = np.zeros((side + _FOOT, len(halves) * side + (len(halves) - 1) * _GAP, 3), np.uint8)
-    for index, half in enumerate(halves):
-        canvas[:side, index * (side + _GAP) :][:, :side] = half
-    return _with_foot(canvas, clip, frame)
+    """Return one picture of the animation, RGB."""
+    side = _SIDE if len(clip.frames) <= _MAX_LARGE_FRAMES else _SMALL_SIDE
+    plain = resized(clip.frames[frame], side)
+    maps = clip.animated_maps()
+    parts = [plain] if maps is None else [plain, overlay(plain, maps.of(frame), 0.6)]
+    canvas = np.zeros((side + _FOOTER, len(parts) * side + (len(parts) - 1) * _GAP, 3), np.uint8)
+    for index, part in enumerate(parts):
+        canvas[:side, index * (side + _GAP) :][:, :side] = part
+    return _with_footer(canvas, clip, frame)
 
 
-def _with_foot(canvas: Array, clip: ClipView, frame: int) -> Array:
-    """Under the pictures: when the frame is seen, and a bar for each frame, its own being lit."""
+def _with_footer(canvas: Array, clip: ClipView, frame: int) -> Array:
+    """Draw the frame's time and a bar for each frame, the current one highlighted, below the pictures."""
     height, width = canvas.shape[:2]
     image = Image.fromarray(canvas)
-    pen, font = ImageDraw.Draw(image), ImageFont.load_default(12)
+    drawing, font = ImageDraw.Draw(image), ImageFont.load_default(12)
     text = f"{clip.seconds[frame]:.2f} s"
     if clip.weights.size:
-        text += f"   {clip.weighs} {clip.weights[frame]:.2f}"
+        text += f"   {clip.weight_name} {clip.weights[frame]:.2f}"
         step = width / len(clip.weights)
         top = max(float(clip.weights.max()), 1e-30)
         for index, weight in enumerate(clip.weights):
-            tall = (_FOOT - _LABEL - 3) * float(weight) / top
-            box = (index * step + 1, height - 1 - tall, (index + 1) * step - 2, height - 1)
-            pen.rectangle(box, fill=_BAR if index == frame else _DIM)
-    pen.text((3, height - _FOOT + 1), text, fill=_INK, font=font)
+            bar = (_FOOTER - _LABEL - 3) * float(weight) / top
+            box = (index * step + 1, height - 1 - bar, (index + 1) * step - 2, height - 1)
+            drawing.rectangle(box, fill=_CURRENT if index == frame else _OTHER)
+    drawing.text((3, height - _FOOTER + 1), text, fill=_TEXT, font=font)
     return np.asarray(image)

@@ -1,8 +1,8 @@
-"""``explanation.json``: a document as JSON, and back.
+"""``explanation.json``: conversion of a document to JSON and back.
 
 The file is ``{"schema": "attnviz.explanation", "version": 1, ...}`` with the fields of
-:class:`~attnviz.report.core.document.Document`. An array is ``{"shape", "dtype", "order": "C", "base64"}``, its bytes
-little-endian and exact; a NaN is ``null``. In Python: ``np.frombuffer(base64.b64decode(a["base64"]),
+:class:`~attnviz.report.core.document.Document`. An array is ``{"shape", "dtype", "order": "C", "base64"}`` with exact,
+little-endian bytes; a NaN is ``null``. In Python: ``np.frombuffer(base64.b64decode(a["base64"]),
 a["dtype"]).reshape(a["shape"])``.
 """
 
@@ -27,16 +27,16 @@ from attnviz.report.core.document import SCHEMA, VERSION, ClipView, Document, Fr
 from attnviz.report.core.map_view import MapView
 
 _NAME = "exhibit"
-_WRITTEN_AS = {"components": "exhibits"}
-"""Keys of version 1 of the file that are no longer the names of the fields."""
+_KEYS = {"components": "exhibits"}
+"""Field -> its key in version 1 of the file, if they differ."""
 
 
 def dump(document: Document, *, arrays: bool = True) -> dict[str, Any]:
-    """The document as what ``json`` can write.
+    """Convert a document to a JSON-compatible dictionary.
 
     Args:
-        document: What to write.
-        arrays: ``False`` leaves pictures, maps and ``g`` out, for a summary.
+        document: The document.
+        arrays: Whether to include pictures, maps and ``g``; ``False`` gives a summary.
     """
     plain: dict[str, Any] = _plain(document)
     if not arrays:
@@ -46,7 +46,7 @@ def dump(document: Document, *, arrays: bool = True) -> dict[str, Any]:
             clip = {key: value for key, value in plain["clip"].items() if key not in {"frames", "maps"}}
             plain["clip"] = {**clip, "weights": document.clip.weights.tolist()}
         plain["sites"] = [
-            {k: v for k, v in site.items() if k not in {"g", _WRITTEN_AS["components"]}} for site in plain["sites"]
+            {k: v for k, v in site.items() if k not in {"g", _KEYS["components"]}} for site in plain["sites"]
         ]
     return {"schema": SCHEMA, "version": VERSION, **plain}
 
@@ -57,10 +57,10 @@ def write(document: Document, path: Path) -> None:
 
 
 def load(path: str | Path) -> Document:
-    """Read what :func:`write` wrote.
+    """Read a file written by :func:`write`.
 
     Raises:
-        DataError: not an explanation, damaged, or of another version; the message names the file.
+        DataError: the file is not an explanation, is damaged, or has another version.
     """
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -100,13 +100,13 @@ def _clip(one: dict[str, Any]) -> ClipView:
 
 def _site(one: dict[str, Any]) -> SiteView:
     g = None if one["g"] is None else _array(one["g"])
-    components = tuple(_component(component) for component in one.get(_WRITTEN_AS["components"], []))
-    one = {key: value for key, value in one.items() if key != _WRITTEN_AS["components"]}
+    components = tuple(_component(component) for component in one.get(_KEYS["components"], []))
+    one = {key: value for key, value in one.items() if key != _KEYS["components"]}
     return SiteView(**{**one, "shape": tuple(one["shape"]), "g": g, "components": components})
 
 
 def _component(one: dict[str, Any]) -> Component:
-    """A component from its fields. A class with other fields than numbers, texts and arrays has ``restored``."""
+    """Build a component from its fields. A class with nested dataclasses has a constructor ``restored``."""
     kind = COMPONENTS[one[_NAME]]
     values = {key: _restored(value) for key, value in one.items() if key != _NAME}
     component: Component = getattr(kind, "restored", kind)(**values)
@@ -128,9 +128,7 @@ def _score(one: dict[str, Any]) -> Score:
 def _plain(value: Any) -> Any:
     if is_dataclass(value):
         named = {_NAME: name_of(value)} if type(value) in COMPONENTS.entries().values() else {}  # type: ignore[arg-type]
-        return named | {
-            _WRITTEN_AS.get(item.name, item.name): _plain(getattr(value, item.name)) for item in fields(value)
-        }
+        return named | {_KEYS.get(item.name, item.name): _plain(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, np.ndarray):
         little = np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
         text = base64.b64encode(little.tobytes()).decode("ascii")

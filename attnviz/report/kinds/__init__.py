@@ -1,8 +1,8 @@
-"""How each kind of attention is told: from a record to components.
+"""Rendering of each kind of attention: from a record to components.
 
-A language is one function of a record and its scene, registered by the kind that it speaks of. It knows the record's
-fields alone, never a model or the name of a class. A new kind joins by one file in this folder: every file here is
-imported, and ``@language(Kind.…)`` enters its function.
+The renderer of a kind is a function of a record and its context. It depends only on the record's fields, never on a
+model or a class name. A new kind is one file in this folder, which is imported automatically and registers its
+function with ``@kind_renderer(Kind.…)``.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Branch weights: how branches, or kernels, are mixed, on the whole and for each channel."""
+"""Branch weights: the weights of branches or kernels, on average and for each channel."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ from collections.abc import Sequence
 
 from attnviz.core.records import Kind, Record
 from attnviz.report.components import Bars, Component, Profile
-from attnviz.report.kinds.base import RenderContext, array, kind_renderer
+from attnviz.report.kinds.base import RenderContext, kind_renderer, to_array
 
 
 @kind_renderer(Kind.BRANCH)
 def branch(record: Record, context: RenderContext) -> Sequence[Component]:
-    """The mean weight of each branch, then the weights of all channels, branch under branch."""
-    weights = array(record.g[0])
+    """Return the mean weight of each branch, and the weights of all channels for each branch."""
+    weights = to_array(record.g[0])
     names = tuple(f"branch {index + 1}" for index in range(len(weights)))
     if weights.shape[1] == 1:
         return [Bars("Weight of each branch", "One weight for all channels.", names, weights[:, 0])]
-    mixed = (
-        "Each step is a channel, in the order of what the first branch gets: the same channels stand under each other."
-    )
+    caption = "Each step is a channel. All branches are sorted by the weights of the first, so that channels line up."
     return [
         Bars("Mean weight of each branch", "Over all channels.", names, weights.mean(1)),
-        Profile("Branches by channel", mixed, names, weights, "channels"),
+        Profile("Branches by channel", caption, names, weights, "channels"),
     ]

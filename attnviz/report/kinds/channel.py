@@ -1,4 +1,4 @@
-"""Channel gates: how open each channel is, and what the most and the least open ones hold."""
+"""Channel gates: the weight of each channel, and the feature maps of the most and the least open channels."""
 
 from __future__ import annotations
 
@@ -10,34 +10,32 @@ from attnviz.core.arrays import Array
 from attnviz.core.records import Kind, Record
 from attnviz.report.components import Component, Pictures, Profile
 from attnviz.report.core.formatting import number
-from attnviz.report.kinds.base import RenderContext, array, feature_maps, kind_renderer, small
+from attnviz.report.kinds.base import RenderContext, downsampled, feature_maps, kind_renderer, to_array
 
-SHOWN = 6
-"""Feature maps at either end."""
+MAX_MAPS = 6
+"""Largest number of feature maps of the most, and of the least, open channels."""
 
 
 @kind_renderer(Kind.CHANNEL)
 def channel(record: Record, context: RenderContext) -> Sequence[Component]:
-    """The sorted gates, then the feature maps of the most and of the least open channels, before the gate."""
-    gates = array(record.g[0])
-    profile = Profile(
-        "All channels", "Each step is a channel, the most open first. A channel's number means nothing by itself.",
-        ("g",), gates[None], "channels",
-    )  # fmt: skip
+    """Return the sorted gates, and the feature maps of the most and the least open channels before the gate."""
+    gates = to_array(record.g[0])
+    caption = "Each step is a channel, the most open first. The order of channels in the model has no meaning."
+    profile = Profile("All channels", caption, ("g",), gates[None], "channels")
     maps = feature_maps(record)
     if maps is None or maps.shape[1] * maps.shape[2] == 1 or len(maps) != len(gates):
         return [profile]
     order = np.argsort(-gates, kind="stable")
-    shown = min(SHOWN, len(order) // 2)
+    count = min(MAX_MAPS, len(order) // 2)
     return [
         profile,
-        _features("Most open", order[:shown], gates, maps),
-        _features("Least open", order[len(order) - shown :][::-1], gates, maps),
+        _features("Most open", order[:count], gates, maps),
+        _features("Least open", order[len(order) - count :][::-1], gates, maps),
     ]
 
 
 def _features(title: str, channels: Array, gates: Array, maps: Array) -> Pictures:
     names = tuple(f"channel {c}, g = {number(float(gates[c]))}" for c in channels)
     return Pictures(
-        title, "Feature maps before the gate, each on a scale of its own.", names, small(maps[channels])
-    )  # fmt: skip
+        title, "Feature maps before the gate, each with its own colour scale.", names, downsampled(maps[channels])
+    )

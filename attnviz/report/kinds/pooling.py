@@ -1,4 +1,4 @@
-"""Attention pooling: which places make up the context."""
+"""Attention pooling: the contribution of each position to the context vector."""
 
 from __future__ import annotations
 
@@ -9,34 +9,35 @@ import numpy as np
 from attnviz.core.arrays import Array
 from attnviz.core.records import Kind, Record
 from attnviz.report.components import Bars, Component, Pictures, Profile
-from attnviz.report.kinds.base import RenderContext, array, kind_renderer
-from attnviz.report.kinds.pairwise import laid_keys
+from attnviz.report.kinds.base import RenderContext, kind_renderer, to_array
+from attnviz.report.kinds.pairwise import key_maps
 
-MOST_HEADS = 6
+MAX_HEADS = 6
 
 
 @kind_renderer(Kind.POOLING)
 def pooling(record: Record, context: RenderContext) -> Sequence[Component]:
-    """The weights on the photograph, head by head; where it is not known where they stand, sorted."""
-    laid = laid_keys(record)
-    weights = array(record.g[0])
-    if laid is None:
-        names = tuple(f"head {index + 1}" for index in range(min(MOST_HEADS, len(weights))))
-        return [
-            Profile("All positions", "Where they stand on the photograph is not known.", names,
-                    weights[:MOST_HEADS], "positions")
-        ]  # fmt: skip
-    maps, lost = laid[0].mean(0), laid[1].mean(0)
-    heads = tuple(f"head {index + 1}" for index in range(min(MOST_HEADS, len(maps))))
-    names, shown = (("all positions",), maps) if len(maps) == 1 else (("mean over heads", *heads), _with_mean(maps))
-    left = f" {len(maps) - MOST_HEADS} more heads are left out." if len(maps) > MOST_HEADS else ""
-    components: list[Component] = [
-        Pictures("What makes up the context", f"The share that each place gives.{left}", names, shown, over=True)
-    ]
-    if lost.max() > 0:
-        components.append(Bars("From tokens that stand nowhere", "Mean over heads.", ("share",), lost.mean()[None]))
+    """Return the weights of each head over the image, or sorted if the positions of the keys are unknown."""
+    found = key_maps(record)
+    weights = to_array(record.g[0])
+    if found is None:
+        caption = "The positions of the keys on the image are unknown."
+        return [Profile("All positions", caption, _heads(len(weights)), weights[:MAX_HEADS], "positions")]
+    maps, unplaced = found[0].mean(0), found[1].mean(0)
+    single = len(maps) == 1
+    names = ("all positions",) if single else ("mean over heads", *_heads(len(maps)))
+    omitted = f" {len(maps) - MAX_HEADS} more heads are left out." if len(maps) > MAX_HEADS else ""
+    caption = f"The share of each position in the context.{omitted}"
+    shares = maps if single else _with_mean(maps)
+    components: list[Component] = [Pictures("Contributions to the context", caption, names, shares, over=True)]
+    if unplaced.max() > 0:
+        components.append(Bars("From tokens without a position", "Mean over heads.", ("share",), unplaced.mean()[None]))
     return components
 
 
+def _heads(count: int) -> tuple[str, ...]:
+    return tuple(f"head {index + 1}" for index in range(min(MAX_HEADS, count)))
+
+
 def _with_mean(maps: Array) -> Array:
-    return np.concatenate([maps.mean(0, keepdims=True), maps[:MOST_HEADS]])
+    return np.concatenate([maps.mean(0, keepdims=True), maps[:MAX_HEADS]])

@@ -1,4 +1,4 @@
-"""Spatial masks: the mask as it is, and the photograph seen through it."""
+"""Spatial masks: the mask, and the image dimmed by it."""
 
 from __future__ import annotations
 
@@ -10,41 +10,33 @@ import numpy as np
 from attnviz.core.arrays import Array
 from attnviz.core.records import Kind, Record
 from attnviz.report.components import Component, Pictures, Profile, Views
+from attnviz.report.core.colours import resized
 from attnviz.report.core.formatting import number
-from attnviz.report.kinds.base import RenderContext, array, kind_renderer
+from attnviz.report.kinds.base import RenderContext, kind_renderer, to_array
 
-_DARKEST = 0.12
+_MIN_BRIGHTNESS = 0.12
 _VIEW_PX = 280
 
 
 @kind_renderer(Kind.SPATIAL)
 def spatial(record: Record, context: RenderContext) -> Sequence[Component]:
-    """The mask over the photograph at its own resolution, the photograph through it, and all of its values sorted."""
-    mask = array(record.g[0])
-    height, width = mask.shape
+    """Return the mask over the image at its own resolution, the image dimmed by the mask, and the sorted values."""
+    mask = to_array(record.g[0])
+    size = f"{mask.shape[0]} × {mask.shape[1]}"
     low, high = float(mask.min()), float(mask.max())
-    components: list[Component] = [
-        Pictures(
-            "The mask",
-            f"At its own {height} × {width} places.",
-            (f"{height} × {width}",),
-            mask[None],
-            over=True,
-            printed=False,
-        )
-    ]
+    caption = f"At its own resolution of {size} positions."
+    components: list[Component] = [Pictures("The mask", caption, (size,), mask[None], over=True, printed=False)]
     if high > low:
-        through = f"As bright as the mask is open: darkest at g = {number(low)}, as it is at g = {number(high)}."
-        view = _through(context, (mask - low) / (high - low))
-        components.append(Views("The photograph through it", through, ("through the mask",), view[None], printed=False))
-    flat = mask.reshape(1, -1)
-    components.append(Profile("All places", "Each step is a place, the most open first.", ("g",), flat, "places"))
+        caption = f"Brightness follows the mask: darkest at g = {number(low)}, unchanged at g = {number(high)}."
+        view = _dimmed(context.picture, (mask - low) / (high - low))
+        components.append(Views("Image dimmed by the mask", caption, ("dimmed",), view[None], printed=False))
+    caption = "Each step is a position, the most open first."
+    components.append(Profile("All positions", caption, ("g",), mask.reshape(1, -1), "positions"))
     return components
 
 
-def _through(context: RenderContext, shares: Array) -> Array:
-    side = (_VIEW_PX, _VIEW_PX)
-    picture = cv2.resize(context.picture, side, interpolation=cv2.INTER_AREA)
-    light = cv2.resize(shares.astype(np.float32), side, interpolation=cv2.INTER_LINEAR)
-    lit: Array = np.rint(picture * (_DARKEST + (1 - _DARKEST) * light[..., None])).astype(np.uint8)
-    return lit
+def _dimmed(picture: Array, shares: Array) -> Array:
+    light = cv2.resize(shares.astype(np.float32), (_VIEW_PX, _VIEW_PX), interpolation=cv2.INTER_LINEAR)
+    brightness = _MIN_BRIGHTNESS + (1 - _MIN_BRIGHTNESS) * light[..., None]
+    dimmed: Array = np.rint(resized(picture, _VIEW_PX) * brightness).astype(np.uint8)
+    return dimmed

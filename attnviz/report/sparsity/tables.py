@@ -1,10 +1,11 @@
-"""The tables of a study of sparsity: the same rows for the terminal and the page."""
+"""The tables of a sparsity study, for the terminal and the page."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from attnviz.core.sparsity_results import CausalFinding, Estimate, ModelFinding, SiteFinding
+from attnviz.core.intervals import Interval
+from attnviz.core.sparsity_results import CausalFinding, ModelFinding, SiteFinding
 from attnviz.report.core import glossary
 
 
@@ -12,10 +13,10 @@ class Table(NamedTuple):
     """A table of texts.
 
     Attributes:
-        title: What it shows.
-        head: Of its columns; the first names the row.
-        rows: Of the same length.
-        note: How to read it.
+        title: Title.
+        head: Column titles; the first column names the row.
+        rows: Rows of the length of ``head``.
+        note: How to read the table.
     """
 
     title: str
@@ -25,15 +26,15 @@ class Table(NamedTuple):
 
 
 def tables(model: ModelFinding) -> list[Table]:
-    """All tables that the model has something for."""
-    made = [_looks(model), _heads(model), _needs(model), _replaced(model), _activations(model)]
+    """Return the tables for which the model has data."""
+    made = [_sparsity(model), _heads(model), _needed(model), _replaced(model), _activations(model)]
     return [table for table in made if table is not None]
 
 
-def value(one: Estimate | None, digits: int = 2) -> str:
-    """A mean with its interval where there is one: ``0.52 [0.48, 0.55]``.
+def value(one: Interval | None, digits: int = 2) -> str:
+    """Format a mean with its interval, if there is one: ``0.52 [0.48, 0.55]``.
 
-    >>> value(Estimate(0.5, 0.4, 0.6, 9)), value(Estimate(0.5, float("nan"), float("nan"), 1)), value(None)
+    >>> value(Interval(0.5, 0.4, 0.6, 9)), value(Interval(0.5, float("nan"), float("nan"), 1)), value(None)
     ('0.50 [0.40, 0.60]', '0.50', '–')
     """
     if one is None or one.value != one.value:
@@ -44,25 +45,19 @@ def value(one: Estimate | None, digits: int = 2) -> str:
     return text.replace("-", "−").replace("−0.00", "0.00")
 
 
-def _looks(model: ModelFinding) -> Table:
+def _sparsity(model: ModelFinding) -> Table:
     names = list(dict.fromkeys(key for site in model.sites for key in site.measures if key.startswith("g.")))
-    head = (
-        "site",
-        "kind",
-        *(glossary.measure(key[2:], "").title for key in names),
-        "input share",
-        "dead",
-        "open",
-        "unused",
-    )
+    titles = (glossary.measure(key.removeprefix("g."), "").title for key in names)
+    head = ("site", "kind", *titles, "input share", "dead", "open", "unused")
     rows = tuple(
         (site.name, site.kind, *(value(site.measures.get(key)) for key in names), *_gate(site)) for site in model.sites
     )
     note = (
-        "Means over images, 95 % intervals. Input share: how much of the variance of g the input explains. Dead and "
-        "open: entries that are at most 0.01, or at least 0.99, for every image. Unused: channels that carry nothing."
+        "Means over images with 95 % intervals. Input share: share of the variance of g that the input explains. Dead "
+        "and open: entries that are at most 0.01, or at least 0.99, for every image. Unused: channels whose features "
+        "are 0 for every image."
     )
-    return Table("How sparse it looks", head, rows, note)
+    return Table("Sparsity of g", head, rows, note)
 
 
 def _gate(site: SiteFinding) -> tuple[str, str, str, str]:
@@ -87,24 +82,25 @@ def _heads(model: ModelFinding) -> Table | None:
         return None
     head = ("site", "heads", "distinct", "cosine", "JS, bits", "CKA", "with a sink", "strongest key")
     note = (
-        "Distinct: clusters of heads with a mean cosine of 0.9 or more. A sink takes more than 0.3 of the mean query."
+        "Distinct: clusters of heads with a mean cosine of 0.9 or more. Sink: a key that receives more than 0.3 of the "
+        "attention of the mean query."
     )
     return Table("Heads and sinks", head, tuple(tuple(c.replace("nan", "–") for c in row) for row in rows), note)
 
 
-def _needs(model: ModelFinding) -> Table | None:
+def _needed(model: ModelFinding) -> Table | None:
     scopes = [one for one in model.causal if one.needed is not None]
     if not scopes:
         return None
-    head = ("site", "needed", "looks", "gap", "area, strongest", "area, random", "area, weakest")
+    head = ("site", "needed", "strong", "gap", "area, strongest", "area, random", "area, weakest")
     note = (
-        "Needed: smallest share of g, strongest first, that keeps 95 % of the answer's probability. Looks: share that "
-        "holds 95 % of the strength. Gap: looks − needed. Areas under the curve of the probability."
+        "Needed: smallest share of g, strongest first, that keeps 95 % of the predicted class's probability. Strong: "
+        "share of g that holds 95 % of the strength. Gap: strong − needed. Areas are under the probability curves."
     )
-    return Table("How sparse it may be", head, tuple(map(_need, scopes)), note)
+    return Table("Share of g that is needed", head, tuple(map(_needed_row, scopes)), note)
 
 
-def _need(one: CausalFinding) -> tuple[str, ...]:
+def _needed_row(one: CausalFinding) -> tuple[str, ...]:
     areas = (value(one.areas.get(order)) for order in ("strongest", "random", "weakest"))
     return (one.scope, value(one.needed), value(one.looks), value(one.gap), *areas)
 
@@ -113,26 +109,26 @@ def _replaced(model: ModelFinding) -> Table | None:
     scopes = [one for one in model.causal if one.replaced]
     if not scopes:
         return None
-    keys = [f"{name}.{what}" for name in ("uniform", "mean", "other") for what in ("kl", "top1")]
+    columns = [(name, what) for name in ("uniform", "mean", "other") for what in ("kl", "top1")]
     titles = {"kl": "KL", "top1": "top-1"}
-    head = ("site", *(f"{key.split('.')[0]}: {titles[key.split('.')[1]]}" for key in keys))
-    rows = tuple((one.scope, *(value(one.replaced.get(key)) for key in keys)) for one in scopes)
+    head = ("site", *(f"{name}: {titles[what]}" for name, what in columns))
+    rows = tuple((one.scope, *(value(one.replaced.get(f"{name}.{what}")) for name, what in columns)) for one in scopes)
     note = (
-        "g replaced by one without preference, by its mean over the images, by another image's. KL in nats; a KL of 0 "
-        "and a top-1 of 1 mean that it was not needed."
+        "g is replaced by a uniform g, by its mean over the images, and by the g of another image. KL in nats. A KL of "
+        "0 and a top-1 of 1 mean that g is not needed."
     )
-    return Table("Is it needed as it is?", head, rows, note)
+    return Table("Effect of replacing g", head, rows, note)
 
 
 def _activations(model: ModelFinding) -> Table | None:
     found = {**{site.name: site.measures for site in model.sites}, **model.activations}
-    keys = [f"{part}.{name}" for name in ("gini", "near_zero_share") for part in ("before", "after")]
+    columns = [(part, name) for name in ("gini", "near_zero_share") for part in ("before", "after")]
+    keys = [f"{part}.{name}" for part, name in columns]
     rows = tuple(
         (name, *(value(m.get(key)) for key in keys)) for name, m in found.items() if any(key in m for key in keys)
     )
     if not rows:
         return None
-    titles = (f"{glossary.measure(key.split('.')[1], '').title}, {key.split('.')[0]}" for key in keys)
-    return Table(
-        "Activations", ("site or nonlinearity", *titles), rows, "From 4,096 evenly spread values of each image."
-    )
+    titles = (f"{glossary.measure(name, '').title}, {part}" for part, name in columns)
+    note = "From 4,096 evenly spaced values of each image."
+    return Table("Activations", ("site or nonlinearity", *titles), rows, note)

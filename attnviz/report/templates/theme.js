@@ -16,13 +16,13 @@
   theme.hidden = false;
   label();
 
-  // On paper nothing can be opened.
-  let shut = [];
+  // Closed details would be missing from a print.
+  let closed = [];
   addEventListener("beforeprint", () => {
-    shut = [...document.querySelectorAll("details:not([open]):not(.drawn details)")];
-    for (const details of shut) details.open = true;
+    closed = [...document.querySelectorAll("details:not([open]):not(.report-figure details)")];
+    for (const details of closed) details.open = true;
   });
   addEventListener("afterprint", () => {
-    for (const details of shut) details.open = false;
+    for (const details of closed) details.open = false;
   });
 })();

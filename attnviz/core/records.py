@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import enum
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal
 
+from attnviz.core.uses import Operand, Use
 from attnviz.errors import CaptureError, ReconstructionError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from attnviz.core.token_layout import Layout
-
-Operand: TypeAlias = "Tensor | tuple[Tensor, ...]"
 
 
 class Kind(enum.Enum):
@@ -55,18 +54,6 @@ _AXES: dict[Kind, tuple[tuple[str, ...], ...]] = {
     Kind.SAMPLING: (("N", "S", "H", "W", "2"),),
 }
 _RANKS = {kind: frozenset(len(axes) for axes in choices) for kind, choices in _AXES.items()}
-
-
-class Use(Protocol):
-    """``f``: how a site uses ``g``. Picklable, comparable, and the same for every call of the site."""
-
-    def read(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Operand]:
-        """The canonical ``g``, and ``x``, from what the operation was called with."""
-        ...
-
-    def __call__(self, g: Tensor, x: Operand) -> Tensor:
-        """``f(g, x)``, from the canonical ``g``."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from typing import Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from attnviz.core.records import Operand, Site
+from attnviz.core.records import Site
+from attnviz.core.uses import Operand
 
 GEdit: TypeAlias = Callable[[Tensor], Tensor]
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from attnviz.core.records import Operand, Site
+from attnviz.core.records import Site
+from attnviz.core.uses import Operand
 from attnviz.edits import Edit, Moment
 from attnviz.errors import CaptureError, NoAttentionError
 from attnviz.instrumentation.site_handler import SiteObserver

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from attnviz.core.records import Kind, Record
+from attnviz.core.uses import HasChannelAxis
 from attnviz.errors import CaptureError
 from attnviz.heatmaps.projection import projection
 
@@ -19,7 +20,8 @@ def activations(record: Record) -> Tensor:
         CaptureError: it was not applied to a feature map.
     """
     x = record.x
-    axis = int(getattr(record.site.use, "channel_axis", 1))
+    use = record.site.use
+    axis = use.channel_axis if isinstance(use, HasChannelAxis) else 1
     if not isinstance(x, Tensor) or x.ndim != 4:
         got = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"{len(x)} operands"
         raise CaptureError(f"{record.site.name}: a gate on a feature map of 4 axes has an image plane, got {got}")

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attnviz.core.records import Heatmap, Kind, Record
+from attnviz.core.uses import HasParts
 from attnviz.errors import CaptureError
 from attnviz.heatmaps.projection import projection
 from attnviz.ops import bilinear_splat
@@ -20,7 +21,8 @@ def _sampled(record: Record) -> tuple[Tensor, Tensor | None]:
     """The map that is sampled, and the weight of each point, ``(N, S, H, W)``, where the operation has one."""
     if isinstance(record.x, Tensor):
         return record.x, None
-    parts = dict(zip(getattr(record.site.use, "parts", ("input",)), record.x, strict=False))
+    use = record.site.use
+    parts = dict(zip(use.parts if isinstance(use, HasParts) else ("input",), record.x, strict=False))
     return parts["input"], parts.get("mask")
 
 

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from attnviz._compat import graph_task_id
 from attnviz.core.attention_scores import Scores
-from attnviz.core.records import Operand, Site
+from attnviz.core.records import Site
+from attnviz.core.uses import HasMapAndOutput, HasScores, NeedsOperands, Operand
 
 Key = tuple[str, int]  # a site's operation and position
 Edit = Callable[[Site, Tensor, Operand], Tensor]
 Keep = Callable[[Site, Tensor, Operand, Tensor], None]
 KeepScores = Callable[[Site, Scores, Operand, Tensor], None]
-MapAndOutput = Callable[[Sequence[Any], Mapping[str, Any]], tuple[Tensor, Tensor, Operand] | None]
 Scored = Callable[[Sequence[Any], Mapping[str, Any]], tuple[Scores, Tensor]]
 
 
@@ -52,17 +52,18 @@ class SiteHandler:
             none.
     """
 
-    __slots__ = ("_edits", "_keeps", "_retains", "_scores", "_site", "_together", "also")
+    __slots__ = ("_edits", "_keeps", "_map_and_output", "_retains", "_scores", "_site", "also")
 
     def __init__(self, observers: Sequence[tuple[SiteObserver, Site]]) -> None:
         self._site = observers[0][1]
         self._edits = [(site, observer.edit) for observer, site in observers if observer.edit is not None]
         self._keeps = [(site, observer) for observer, site in observers if observer.keep is not None]
         self._retains = any(observer.retains for _, observer in self._keeps)
-        self._scores: Scored | None = getattr(self._site.use, "scores", None)
-        together: MapAndOutput | None = getattr(self._site.use, "together", None)
-        self._together = None if self._edits or not self._keeps else together
-        self.also: Key | None = getattr(self._site.use, "also", None)
+        use = self._site.use
+        self._scores = use.scores if isinstance(use, HasScores) else None
+        is_replaced = bool(self._keeps) and not self._edits
+        self._map_and_output = use.map_and_output if is_replaced and isinstance(use, HasMapAndOutput) else None
+        self.also = use.also if isinstance(use, NeedsOperands) else None
 
     def run(
         self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], more: Sequence[Any] = ()
@@ -72,7 +73,7 @@ class SiteHandler:
         if self._scores is not None and not self._edits:
             if all(observer.wants_scores_only() for _, observer in self._keeps):
                 return self._keep_scores(self._scores, func, args, kwargs)
-            found = self._together(args, kwargs) if self._together is not None else None
+            found = self._map_and_output(args, kwargs) if self._map_and_output is not None else None
         g, y, x = found or self._use(func, args, kwargs, more)
         if self._keeps and not _in_backward():
             seen = y

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from attnviz.core.attention_scores import Scores
 from attnviz.core.memory_budget import KEEPS, UNASKED_BYTES, Keep, available_bytes, choose
-from attnviz.core.records import Kind, Operand, Record, Site
+from attnviz.core.records import Kind, Record, Site
+from attnviz.core.uses import Operand
 from attnviz.errors import CaptureError, NoAttentionError, UnknownNameError
 from attnviz.instrumentation import module_hooks
 from attnviz.instrumentation.dispatch import HookTarget

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from attnviz._compat import is_functorch_wrapped
 from attnviz.core.attention_scores import Index, Scores
-from attnviz.core.records import Operand, Record, Site
+from attnviz.core.records import Record, Site
+from attnviz.core.uses import Operand
 from attnviz.errors import CaptureError
 
 

@@ -15,6 +15,7 @@ from attnviz.core.memory_budget import KEEPS, Keep
 from attnviz.core.model_state import as_inference
 from attnviz.core.records import Kind, Site
 from attnviz.core.token_layout import Layout
+from attnviz.core.uses import NeedsOperands
 from attnviz.errors import CaptureError
 from attnviz.instrumentation.dispatch import disabled
 from attnviz.instrumentation.forward_wrapper import traceable
@@ -133,7 +134,7 @@ def _site(graph: Graph, node: Node, finding: Finding, ordinal: int, same: list[N
         squash=finding.squash,
         implied=finding.implied,
         overwritten=overwritten_by(graph, node, finding),
-        starts_after=after if getattr(finding.use, "also", None) is None else None,
+        starts_after=None if isinstance(finding.use, NeedsOperands) else after,
         patchable=all(other.patchable for other in same) and node.module not in graph.unpatchable,
         size_bytes={keep: calls * size for keep, size in sizes_of(node, finding).items()},
     )

@@ -12,6 +12,7 @@ from torch import Tensor
 from attnviz.core.attention_scores import canonical
 from attnviz.core.records import Kind
 from attnviz.core.token_layout import NO_POSITION, Layout, Tokens
+from attnviz.core.uses import HasHeads
 from attnviz.tracing.detectors.linear_attention import LinearAttention
 from attnviz.tracing.detectors.registry import Finding
 from attnviz.tracing.graph import Node
@@ -40,7 +41,7 @@ def _fused(places: PositionTracker, finding: Finding) -> tuple[Codes, Codes]:
     query, key = finding.g, finding.hidden[0]
     lead = max(query.shape[:-2], key.shape[:-2], key=math.prod)
     if not isinstance(finding.use, LinearAttention):
-        heads = getattr(finding.use, "heads", None)
+        heads = finding.use.heads if isinstance(finding.use, HasHeads) else None
         return _tokens(places, query, -1, lead, heads), _tokens(places, key, -1, lead, heads)
     channels, heads = -2 if finding.use.last else -1, finding.use.heads
     return _tokens(places, query, channels, lead, heads), _tokens(places, finding.x, channels, lead, heads)

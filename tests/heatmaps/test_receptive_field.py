@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attnviz.core.records import Kind, Record, Site
 from attnviz.errors import CaptureError
-from attnviz.heatmaps import receptive_field, combined_heatmaps
+from attnviz.heatmaps import combined_heatmaps, receptive_field
 
 
 def reads(points: Tensor, source: tuple[int, int], mask: Tensor | None = None) -> Record:

@@ -6,7 +6,7 @@ from networks import small_vit
 from torch import Tensor, nn
 
 from attnviz.errors import CaptureError
-from attnviz.heatmaps import rollout, combined_heatmaps
+from attnviz.heatmaps import combined_heatmaps, rollout
 from attnviz.heatmaps.rollout import chain
 from attnviz.recording import capture
 

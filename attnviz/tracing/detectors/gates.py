@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from attnviz.core.records import Kind, Operand
+from attnviz.core.records import Kind
+from attnviz.core.uses import Operand
 from attnviz.tracing.detectors.registry import RECOGNISERS, Finding
 from attnviz.tracing.graph import Graph, Node
 from attnviz.tracing.provenance import Mixing, ancestors, channel_axis, mixing_between, mixing_of, root, squash_of

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from attnviz.core.attention_scores import canonical
-from attnviz.core.records import Kind, Operand
+from attnviz.core.records import Kind
+from attnviz.core.uses import Operand
 from attnviz.tracing.axis_meanings import Meaning, parts_of
 from attnviz.tracing.detectors.registry import RECOGNISERS, Finding
 from attnviz.tracing.graph import Graph, Node

@@ -19,7 +19,8 @@ from torch.nn import functional as F
 
 from attnviz._compat import any_requires_grad
 from attnviz.core.attention_scores import Scores, canonical
-from attnviz.core.records import Kind, Operand
+from attnviz.core.records import Kind
+from attnviz.core.uses import Operand
 from attnviz.instrumentation.operations import TRANSPARENT
 from attnviz.ops.attention_with_map import softmax_attention
 from attnviz.tracing.axis_meanings import Meaning, parts_of
@@ -123,7 +124,7 @@ class FusedAttention:
         mask, causal = given.get("attn_mask"), bool(given.get("is_causal"))
         return Scores(query, key, mask, given.get("scale"), causal, self.heads), value
 
-    def together(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor] | None:
+    def map_and_output(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor] | None:
         """``g``, ``g x`` and ``x``, in one pass; ``None`` where gradients are wanted, or more than a softmax."""
         query, key, value, given = _operands(args, kwargs)
         mask: Tensor | None = given.get("attn_mask")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from attnviz.core.records import Kind, Use
+from attnviz.core.records import Kind
 from attnviz.core.registry import Registry
+from attnviz.core.uses import Use
 from attnviz.tracing.graph import Graph, Node
 
 

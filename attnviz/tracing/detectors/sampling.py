@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnviz.core.records import Kind, Operand
+from attnviz.core.records import Kind
+from attnviz.core.uses import Operand
 from attnviz.errors import CaptureError
 from attnviz.instrumentation.operations import LEARNED, TRANSPARENT
 from attnviz.tracing.axis_meanings import heads_in, parts_of

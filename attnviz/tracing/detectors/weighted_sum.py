@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnviz.core.records import Kind, Operand
+from attnviz.core.records import Kind
+from attnviz.core.uses import Operand
 from attnviz.instrumentation.operations import SLICING, TRANSPARENT
 from attnviz.tracing.axis_meanings import Meaning, Parts, heads_in, parts_of, reduced_axes
 from attnviz.tracing.detectors.registry import RECOGNISERS, Finding

@@ -23,7 +23,7 @@ TESTS = Path(__file__).parents[1] / "tests" / "report"
 WRITER = """
 import json, resource, sys, time
 from pathlib import Path
-from attnviz.report.gallery import write
+from attnviz.report.dataset import write
 start = time.perf_counter()
 write(sys.argv[1])
 print(json.dumps([time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))

@@ -33,11 +33,7 @@ def gate_record(module: str, kind: Kind, g: torch.Tensor, type_name: str, ordina
     return Record(site, 0, g, x, y)
 
 
-def make_explanation(image: str = "sample_data/chelsea.png") -> Explanation:
-    """Return an explanation of the cat by CBAM with random values."""
-    generator = torch.Generator().manual_seed(0)
-    photo = np.array(Image.open(SAMPLES / "chelsea.png").convert("RGB").crop((94, 19, 356, 281)))
-    pixels = np.array(Image.fromarray(photo).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+def _attention(generator: torch.Generator) -> tuple[list[Record], list[Heatmap]]:
     records, heatmaps = [], []
     for stage in (3, 4, 5):
         channel = torch.sigmoid(torch.randn(1, 48, generator=generator) * stage / 2)
@@ -52,14 +48,10 @@ def make_explanation(image: str = "sample_data/chelsea.png") -> Explanation:
             Heatmap(energy, "channel-energy", records[-2].name, "attention"),
             Heatmap(large, "gate", records[-1].name, "attention"),
         ]
-    noise = torch.randn(1, SIDE, SIDE, generator=generator)
-    heatmaps += [
-        Heatmap(bump(0.5, 0.5, 0.35), "gradcam", "blocks.6", "attribution"),
-        Heatmap(noise.abs() * bump(0.5, 0.5, 0.3), "saliency", "", "attribution"),
-        Heatmap(noise * bump(0.5, 0.5, 0.3), "integrated_gradients", "", "attribution"),
-        Heatmap(noise.abs().sqrt() * bump(0.5, 0.5, 0.3), "smoothgrad", "", "attribution"),
-    ]
-    names = [heatmap.name for heatmap in heatmaps]
+    return records, heatmaps
+
+
+def _scores(names: list[str], records: list[Record], generator: torch.Generator) -> list[Score]:
     scores = [
         Score(measure, (a, b), float(torch.rand((), generator=generator)), "more alike", low, 1.0)
         for measure, low in (("spearman", -1.0), ("ssim", -1.0), ("topk_iou", 0.0))
@@ -73,6 +65,23 @@ def make_explanation(image: str = "sample_data/chelsea.png") -> Explanation:
         for part in ("g", "x", "y")
     ]
     scores[0] = Score("spearman", (names[0], names[1]), float("nan"), "more alike", -1.0, 1.0, "a constant map")
+    return scores
+
+
+def make_explanation(image: str = "sample_data/chelsea.png") -> Explanation:
+    """Return an explanation of the cat by CBAM with random values."""
+    generator = torch.Generator().manual_seed(0)
+    photo = np.array(Image.open(SAMPLES / "chelsea.png").convert("RGB").crop((94, 19, 356, 281)))
+    pixels = np.array(Image.fromarray(photo).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+    records, heatmaps = _attention(generator)
+    noise = torch.randn(1, SIDE, SIDE, generator=generator)
+    heatmaps += [
+        Heatmap(bump(0.5, 0.5, 0.35), "gradcam", "blocks.6", "attribution"),
+        Heatmap(noise.abs() * bump(0.5, 0.5, 0.3), "saliency", "", "attribution"),
+        Heatmap(noise * bump(0.5, 0.5, 0.3), "integrated_gradients", "", "attribution"),
+        Heatmap(noise.abs().sqrt() * bump(0.5, 0.5, 0.3), "smoothgrad", "", "attribution"),
+    ]
+    scores = _scores([heatmap.name for heatmap in heatmaps], records, generator)
     predictions = (
         Prediction(282, "tiger cat", 0.39),
         Prediction(285, "Egyptian cat", 0.36),

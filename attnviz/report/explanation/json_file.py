@@ -19,6 +19,7 @@ import numpy as np
 
 from attnviz.core.arrays import Array
 from attnviz.core.explanation_results import Prediction
+from attnviz.core.json_encoding import to_plain
 from attnviz.core.records import Score
 from attnviz.errors import DataError
 from attnviz.report.components import COMPONENTS, Component
@@ -137,9 +138,7 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
+    return to_plain(value)
 
 
 def _array(one: dict[str, Any]) -> Array:

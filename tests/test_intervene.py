@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 import attnviz
 from attnviz import capture, edits, find_attention, intervene
-from attnviz.errors import CaptureError, NoAttentionError
+from attnviz.errors import CaptureError, NoAttentionError, UnknownNameError
 
 E = 8
 
@@ -184,7 +184,7 @@ def test_an_edit_that_gives_something_else_is_an_error(wrong):
 
 
 def test_what_is_no_edit_is_refused_at_once():
-    message = r"'\*': an edit is a function of g or has a method at\(moment\), got float"
+    message = r"an edit is a name, a function of g or an object with a method at\(moment\), got float"
     with pytest.raises(CaptureError, match=message), intervene(build("se"), {"*": 0.5}):
         pass
 
@@ -447,3 +447,16 @@ def test_the_public_names_are_the_function_and_the_module():
     importlib.import_module("attnviz.edits.intervention")
     assert attnviz.intervene is intervene
     assert attnviz.edits.uniform is edits.uniform
+
+
+def test_an_edit_can_be_given_by_name():
+    model, x = build("se"), torch.rand(2, 8, 5, 5)
+    with torch.no_grad(), intervene(model, {"*": "uniform"}):
+        by_name = model(x)
+    with torch.no_grad(), intervene(model, {"*": edits.uniform}):
+        assert torch.equal(model(x), by_name)
+    with (
+        pytest.raises(UnknownNameError, match="unknown edit 'unform': did you mean uniform"),
+        intervene(model, {"*": "unform"}),
+    ):
+        pass

@@ -11,11 +11,17 @@ from torch import Tensor, nn
 
 from attnviz.analyses.accumulators import Tally, scalar
 from attnviz.analyses.pruning import ALL, answer, outcome
+from attnviz.core.glossary import Meaning
 from attnviz.core.model_state import as_inference
-from attnviz.core.records import Kind, Site
-from attnviz.edits import Edit, GEdit, Mean, Moment, uniform
+from attnviz.core.records import Site
+from attnviz.edits import EDITS, GEdit, Mean, Moment, NamedEdit
 from attnviz.edits.intervention import intervene
 from attnviz.recording import capture
+
+_MEAN = Meaning("mean g", "g is replaced by its mean over the images.", "The effect of removing the attention.")
+_OTHER = Meaning(
+    "g of another image", "g is replaced by that of the next image.", "The effect of removing the attention."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +57,18 @@ def _rolled(g: Tensor, site: Site, images: int) -> Tensor:
     return apart.roll(-1, layout.order.index("images")).reshape(g.shape)
 
 
-def replacements(images: int, mean: Mean | None) -> dict[str, Edit]:
-    """What ``g`` is replaced by: ``uniform`` (no preference), ``mean`` (no image), ``other`` (another image)."""
-    found: dict[str, Edit] = {"uniform": uniform}
+def replacements(images: int, mean: Mean | None) -> dict[str, NamedEdit]:
+    """What ``g`` is replaced by: registered edits of studies, its ``mean`` over images, and that of an ``other`` image.
+
+    Args:
+        images: Number of images of the batch; a single one has no other image.
+        mean: The mean ``g``; left out by default.
+    """
+    found = {name: EDITS[name] for name in EDITS if EDITS[name].in_studies}
     if mean is not None:
-        found["mean"] = mean
+        found["mean"] = NamedEdit("mean", mean, _MEAN)
     if images > 1:
-        found["other"] = Other(images)
+        found["other"] = NamedEdit("other", Other(images), _OTHER)
     return found
 
 
@@ -87,10 +98,10 @@ def replace(
     tally: Tally = {}
     scopes = {site.name: [site] for site in sites}
     for scope, chosen in ({**scopes, ALL: list(sites)} if len(scopes) > 1 else scopes).items():
-        for name, edit in replacements(len(x), mean).items():
-            apt = [site for site in chosen if name != "uniform" or site.kind is not Kind.SAMPLING]
-            if apt:
-                for what, value in outcome(plain, answer(model, x, edit, apt)).items():
+        for name, named in replacements(len(x), mean).items():
+            applicable = [site for site in chosen if site.kind in named.kinds]
+            if applicable:
+                for what, value in outcome(plain, answer(model, x, named.edit, applicable)).items():
                     tally[scope, f"{name}.{what}"] = scalar(value)
         advance(scope)
     return tally

@@ -21,6 +21,7 @@ from attnviz.core.sparsity_results import (
     ModelFinding,
     SiteFinding,
 )
+from attnviz.edits import EDITS
 from attnviz.metrics.attention_sinks import sinks
 from attnviz.metrics.gate_diagnostics import dead, input_share, never_used, saturated
 from attnviz.metrics.head_similarity import cka, clusters
@@ -179,7 +180,8 @@ def _causal(scope: str, tally: Tally, shares: Sequence[float]) -> CausalFinding:
     }
     curves = {what.removeprefix("pruned."): _curve(v) for what, v in mine.items() if what.startswith("pruned.")}
     one = {what: mean_with_interval(mine[what]) for what in ("needed", "looks", "gap") if what in mine}
-    replaced = ("uniform.", "mean.", "other.")
+    names = (*(name for name in EDITS if EDITS[name].in_studies), "mean", "other")
+    replaced = tuple(f"{name}." for name in names)
     return CausalFinding(
         scope,
         tuple(shares),

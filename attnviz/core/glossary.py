@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Category: TypeAlias = Literal["measure", "method", "map", "kind"]
-"""A number, an attribution method, a map of one or several sites, and a kind of attention."""
+Category: TypeAlias = Literal["measure", "method", "map", "kind", "edit"]
+"""A number, an attribution method, a map of one or several sites, a kind of attention, and an edit of ``g``."""
 
 
 @dataclass(frozen=True, slots=True)

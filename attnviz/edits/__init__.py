@@ -14,15 +14,18 @@ channel, the frames or positions of one pooled value. The entries of a gate comp
 
 from attnviz.edits.context import Edit, GEdit, Moment, PlacedEdit
 from attnviz.edits.masking import drop_top, keep_random, keep_top, scale, zero
+from attnviz.edits.registry import EDITS, NamedEdit, register_edit
 from attnviz.edits.replacement import Mean, Swap, mean, mean_over, swap
 from attnviz.edits.reweighting import Identity, Shuffle, Uniform, identity, shuffle, uniform
 
 __all__ = [
+    "EDITS",
     "Edit",
     "GEdit",
     "Identity",
     "Mean",
     "Moment",
+    "NamedEdit",
     "PlacedEdit",
     "Shuffle",
     "Swap",
@@ -33,6 +36,7 @@ __all__ = [
     "keep_top",
     "mean",
     "mean_over",
+    "register_edit",
     "scale",
     "shuffle",
     "swap",

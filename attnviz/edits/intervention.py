@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from attnviz.core.records import Site
 from attnviz.core.uses import Operand
 from attnviz.edits import Edit, Moment
+from attnviz.edits.registry import as_edit
 from attnviz.errors import CaptureError, NoAttentionError
 from attnviz.instrumentation.site_handler import SiteObserver
 from attnviz.recording.capture import observing
@@ -26,14 +27,9 @@ class Intervention:
             forward call where no sites were given.
     """
 
-    def __init__(self, patterns: Mapping[str, Edit]) -> None:
-        for pattern, edit in patterns.items():
-            if not callable(edit) and not hasattr(edit, "at"):
-                raise CaptureError(
-                    f"{pattern!r}: an edit is a function of g or has a method at(moment), got {type(edit).__name__}"
-                )
+    def __init__(self, patterns: Mapping[str, Edit | str]) -> None:
         self.edits: dict[Site, tuple[Edit, ...]] = {}
-        self._patterns = dict(patterns)
+        self._patterns = {pattern: as_edit(edit) for pattern, edit in patterns.items()}
         self._calls: defaultdict[Site, Iterator[int]] = defaultdict(itertools.count)
 
     def _start(self, sites: list[Site]) -> Iterable[Site]:
@@ -65,7 +61,7 @@ class Intervention:
 
 @contextmanager
 def intervene(
-    model: nn.Module, edits: Mapping[str, Edit], sites: Iterable[Site] | None = None
+    model: nn.Module, edits: Mapping[str, Edit | str], sites: Iterable[Site] | None = None
 ) -> Iterator[Intervention]:
     r"""Let ``model`` use another ``g`` in each forward call inside the ``with`` block.
 
@@ -81,8 +77,8 @@ def intervene(
     Args:
         model: Any PyTorch model; it is left as it was found, also after an error.
         edits: What to do where. The keys are shell patterns on a site's name, module or kind (``"blocks.4*"``,
-            ``"channel"``), the values functions of ``g`` or edits of :mod:`attnviz.edits`. Of several patterns that
-            fit one site all apply, in their order.
+            ``"channel"``), the values functions of ``g``, edits of :mod:`attnviz.edits` or their names
+            (``"uniform"``). If several patterns match a site, all apply, in their order.
         sites: From :func:`attnviz.find_attention`. Left out, the first forward call is preceded by one that finds them.
 
     Yields:

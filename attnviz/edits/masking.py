@@ -9,6 +9,7 @@ from torch import Tensor
 
 from attnviz.core.sorting import nth_smallest
 from attnviz.edits.context import GEdit
+from attnviz.edits.registry import register_edit
 
 
 def zero(g: Tensor) -> Tensor:
@@ -20,6 +21,15 @@ def zero(g: Tensor) -> Tensor:
     tensor([[0., 0.]])
     """
     return torch.zeros_like(g)
+
+
+register_edit(
+    "zero",
+    zero,
+    title="zero g",
+    means="Every entry is 0: nothing passes a gate, and a query attends to nothing.",
+    not_means="The effect of an uninformative g: a network without any signal is far from what it was trained on.",
+)
 
 
 def scale(a: float) -> GEdit:

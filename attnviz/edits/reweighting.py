@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attnviz.core.records import Kind
 from attnviz.edits.context import GEdit, Moment, random_order
+from attnviz.edits.registry import register_edit
 from attnviz.errors import CaptureError
 
 _COMPETING: Mapping[Kind, tuple[int, ...]] = {
@@ -55,6 +56,15 @@ class Uniform:
 
 
 uniform = Uniform()
+register_edit(
+    "uniform",
+    uniform,
+    title="uniform g",
+    means="Every entry is replaced by the mean of those that it competes with.",
+    not_means="The effect of removing the attention: the total weight is kept.",
+    kinds=frozenset(Kind) - {Kind.SAMPLING},
+    in_studies=True,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +92,13 @@ class Identity:
 
 
 identity = Identity()
+register_edit(
+    "identity",
+    identity,
+    title="identity",
+    means="The g with which the operation returns its input, as if the attention were not there.",
+    not_means="An effect on its own: later layers were trained with the attention.",
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,6 +132,15 @@ def shuffle(generator: torch.Generator | None = None) -> Shuffle:
     tensor([[0.1000, 0.2000, 0.3000, 0.4000]])
     """
     return Shuffle(generator)
+
+
+register_edit(
+    "shuffle",
+    shuffle(),
+    title="shuffled g",
+    means="The entries of each sample in random order: the same weights at other positions.",
+    not_means="The effect of a single permutation: it depends on the random state.",
+)
 
 
 def _levelled(g: Tensor, axes: tuple[int, ...]) -> Tensor:

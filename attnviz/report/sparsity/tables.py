@@ -109,13 +109,14 @@ def _replaced(model: ModelFinding) -> Table | None:
     scopes = [one for one in model.causal if one.replaced]
     if not scopes:
         return None
-    columns = [(name, what) for name in ("uniform", "mean", "other") for what in ("kl", "top1")]
+    names = dict.fromkeys(key.partition(".")[0] for one in scopes for key in one.replaced)
+    columns = [(name, what) for name in names for what in ("kl", "top1")]
     titles = {"kl": "KL", "top1": "top-1"}
     head = ("site", *(f"{name}: {titles[what]}" for name, what in columns))
     rows = tuple((one.scope, *(value(one.replaced.get(f"{name}.{what}")) for name, what in columns)) for one in scopes)
     note = (
-        "g is replaced by a uniform g, by its mean over the images, and by the g of another image. KL in nats. A KL of "
-        "0 and a top-1 of 1 mean that g is not needed."
+        "What becomes of the prediction when g is replaced: by a uniform g, by its mean over the images, by the g of "
+        "another image. KL in nats. A KL of 0 and a top-1 of 1 mean that g is not needed."
     )
     return Table("Effect of replacing g", head, rows, note)
 

@@ -61,7 +61,7 @@ class TestPreprocess:
             Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 45, 3), np.uint8)).resize((450, 300))
         )
         plain = Preprocess().crop(smooth).astype(int)
-        monkeypatch.setattr("attnviz.media.images._LONG", 0)
+        monkeypatch.setattr("attnviz.media.images._MAX_ASPECT", 0)
         assert np.abs(Preprocess().crop(smooth) - plain).max() <= 1
 
     def test_the_inverse_gives_back_the_crop(self, scene):
@@ -86,7 +86,7 @@ class TestPreprocess:
 
     @pytest.mark.parametrize("pixels", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)])
     def test_what_is_no_rgb_picture_is_refused(self, pixels):
-        with pytest.raises(ValueError, match=r"an RGB picture is \(H, W, 3\) uint8, got"):
+        with pytest.raises(ValueError, match=r"an RGB image is \(H, W, 3\) uint8, got"):
             Preprocess()(pixels)
 
     def test_impossible_settings_are_refused(self):

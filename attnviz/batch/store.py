@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from attnviz.batch.plan import Plan, differences, models_of, parse
 from attnviz.batch.schemas import LAST, TABLES, part, schemas, shard_of
 from attnviz.errors import OutputError
-from attnviz.media.atomic_files import check_files
+from attnviz.media.atomic_files import check_files, is_partial
 from attnviz.media.image_item import printable
 from attnviz.media.image_listing import Listing
-from attnviz.media.remote_files import Folder, is_partial
+from attnviz.media.remote_files import Folder
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,12 +1,17 @@
-"""A folder of files: all of them or none of them."""
+"""Write files completely or not at all: an interruption leaves no partial file.
+
+Permissions follow the process's umask, which the operating system applies to the temporary file or folder.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import shutil
-import tempfile
+import stat
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,84 +19,137 @@ from typing import Any
 from attnviz.errors import OutputError
 
 
-def check_files(folder: Path, names: Sequence[str], what: str, *, overwrite: bool) -> None:
-    """Say before the work whether its result can be written.
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a temporary file in the folder of ``path`` and rename it to ``path``.
 
     Args:
-        folder: Where to.
-        names: The files, or folders of files, that will be written there.
-        what: What they are: ``"report"``.
-        overwrite: Whether they may be there already.
+        path: File to write or replace; missing parent folders are created.
+        write: Writes the content to the path that it is given.
 
     Raises:
-        OutputError: the folder is a file, cannot be looked into or written, or holds one of them already.
+        OutputError: the file cannot be written.
+    """
+    partial = path.with_name(partial_name(path.name))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch(exist_ok=False)
+        mode = stat.S_IMODE(partial.stat().st_mode)
+        write(partial)
+        partial.chmod(mode)  # safetensors and others create private files
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+def partial_name(name: str) -> str:
+    """Return an unused name for a file or folder while it is written."""
+    return f".{name}.{uuid.uuid4().hex[:12]}.partial"
+
+
+def is_partial(name: str) -> bool:
+    """Return whether a name is one of :func:`partial_name`."""
+    return name.startswith(".") and name.endswith(".partial")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` as JSON; see :func:`write_atomically`."""
+    text = json.dumps(content, indent=1) + "\n"
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def check_files(folder: Path, names: Sequence[str], what: str, *, overwrite: bool) -> None:
+    """Check that files can be written into a folder; nothing is created.
+
+    Args:
+        folder: Output folder, existing or not.
+        names: Files, or folders of files, to be written there.
+        what: What they are, for messages: ``"report"``.
+        overwrite: Whether they may exist.
+
+    Raises:
+        OutputError: the folder is a file, is below a file or cannot be read or written, or one of the files exists.
     """
     try:
-        check_folder(folder, what)
-        there = [name for name in names if (folder / name).exists()]
+        _check_folder(folder, what)
+        existing = [name for name in names if (folder / name).exists()]
     except OSError as error:
         raise OutputError(f"{folder}: cannot be a folder for the {what}: {error.strerror or error}") from error
-    if there and not overwrite:
-        raise OutputError(f"{folder}: holds {', '.join(there)} already; --overwrite replaces it")
+    if existing and not overwrite:
+        raise OutputError(f"{folder}: holds {', '.join(existing)} already; --overwrite replaces it")
 
 
 def write_files(
     folder: Path, names: Sequence[str], fill: Callable[[Path], None], what: str, *, overwrite: bool
 ) -> list[Path]:
-    """Have files written into a temporary folder, then put them in place: an interruption leaves none half-written.
-
-    Other files in the folder are left alone.
+    """Write files into a temporary folder and move them into ``folder``; its other files stay as they are.
 
     Args:
-        folder: Made where it does not exist.
-        names: What ``fill`` writes: files, or folders of files.
+        folder: Output folder; created if it does not exist.
+        names: Files, or folders of files, that ``fill`` writes.
         fill: Writes them into the folder that it is given.
         what: What they are, for messages.
-        overwrite: Whether earlier ones may be replaced.
+        overwrite: Whether existing files may be replaced.
 
     Returns:
         Their paths, in the order of ``names``.
 
     Raises:
-        OutputError: see :func:`check_files`, or the disk refused.
+        OutputError: see :func:`check_files`, or the files cannot be written.
     """
     check_files(folder, names, what, overwrite=overwrite)
-    made = make_parents(folder.parent)
-    partial: Path | None = None
+    created = make_parents(folder.parent)
+    # The folder itself, if it exists: it can be on another disk than its parent.
+    partial = (folder if folder.exists() else folder.parent) / partial_name(folder.name)
     try:
-        beside = folder if folder.exists() else folder.parent  # a folder may be another disk than its parent
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=beside))
+        partial.mkdir()
         fill(partial)
-        partial.chmod(0o777 & ~_umask())
         _move(partial, folder, names)
-        made.clear()
+        created.clear()
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
     finally:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
-        for parent in reversed(made):
+        shutil.rmtree(partial, ignore_errors=True)
+        for parent in reversed(created):
             parent.rmdir()
     return [folder / name for name in names]
 
 
 def make_parents(folder: Path) -> list[Path]:
-    """Make the folder and those above it; those that were made, outermost first."""
+    """Create a folder and its missing parents, and return those that were created, outermost first.
+
+    Raises:
+        OutputError: one cannot be created; the others are removed again.
+    """
     missing = [one for one in (folder, *folder.parents) if not one.exists()][::-1]
-    made: list[Path] = []
+    created: list[Path] = []
     for one in missing:
         try:
             one.mkdir()
         except OSError as error:
-            for parent in reversed(made):
+            for parent in reversed(created):
                 parent.rmdir()
             raise OutputError(f"{one}: cannot be made: {error.strerror or error}") from error
-        made.append(one)
-    return made
+        created.append(one)
+    return created
+
+
+def _check_folder(folder: Path, what: str) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: is a file, wanted a folder for the {what}")
+    parent = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+    if not parent.is_dir():
+        raise OutputError(f"{folder}: cannot be made, {parent} is a file")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(f"{folder}: cannot be written, no permission in {parent}")
 
 
 def _move(partial: Path, folder: Path, names: Sequence[str]) -> None:
-    """Put the finished files in place: the folder at once where there is none, or else file by file."""
+    """Rename the temporary folder if ``folder`` does not exist, otherwise move its files one by one."""
     if not folder.exists():
         try:
             partial.rename(folder)
@@ -104,51 +162,3 @@ def _move(partial: Path, folder: Path, names: Sequence[str]) -> None:
         if (folder / name).is_dir():
             shutil.rmtree(folder / name)
         (partial / name).replace(folder / name)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def check_folder(folder: Path, what: str) -> None:
-    """Say before the work that a folder cannot be written; it need not be there yet, and is not made.
-
-    Args:
-        folder: Where to.
-        what: What for: ``"report"``.
-
-    Raises:
-        OutputError: it is a file, lies below one, or may not be written.
-        OSError: it cannot be looked into.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder}: is a file, wanted a folder for the {what}")
-    parent = folder
-    while not parent.exists() and parent != parent.parent:
-        parent = parent.parent
-    if not parent.is_dir():
-        raise OutputError(f"{folder}: cannot be made, {parent} is a file")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{folder}: cannot be written, no permission in {parent}")
-
-
-_READABLE = 0o644  # some writers make private files
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a file beside ``path``, then put it in ``path``'s place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        write(beside)
-        beside.chmod(_READABLE)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write ``content`` as JSON, atomically."""
-    write_atomically(path, lambda beside: beside.write_text(json.dumps(content, indent=1) + "\n"))

@@ -1,4 +1,7 @@
-"""From a file to an RGB picture: every pixel format, strictly, in bounded memory."""
+"""Decode image files to RGB: every pixel format, in bounded memory, damaged files rejected.
+
+Pillow's own limit of the image size is a global setting; it is neither changed nor applied here.
+"""
 
 from __future__ import annotations
 
@@ -8,28 +11,31 @@ import stat
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from attnviz.errors import ImageError
 
 MAX_PIXELS = 1 << 29
-"""The largest picture that is read: 536,870,912 pixels, 2 GiB decoded. 20,000 × 20,000 fits."""
+"""Maximum size of an image: 536,870,912 pixels, 2 GiB decoded. 20,000 × 20,000 is below."""
 
 REDUCE_ABOVE_PIXELS = 1 << 26
-"""Pictures above this many pixels (67 million) are reduced by whole factors while they are read."""
+"""Images with more pixels (67 million) are reduced by a whole factor while they are decoded."""
 
 _STRIP_PIXELS = 1 << 22
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, OverflowError, struct.error, zlib.error)
-_DRAWINGS = {"EPS", "WMF"}  # decoded by running other programs
+_DAMAGE = (
+    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, OverflowError, struct.error, zlib.error,
+    Image.DecompressionBombError,  # Pillow's limit, which some formats check while they are decoded
+)  # fmt: skip
+_DRAWINGS = {"EPS", "WMF"}  # Pillow decodes them by running other programs
 _DEEP = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
-_UPRIGHT = {  # Exif tag 0x0112 -> what turns the picture upright
+_TO_UPRIGHT = {  # Exif orientation -> transpose
     2: "FLIP_LEFT_RIGHT",
     3: "ROTATE_180",
     4: "FLIP_TOP_BOTTOM",
@@ -38,17 +44,19 @@ _UPRIGHT = {  # Exif tag 0x0112 -> what turns the picture upright
     7: "TRANSVERSE",
     8: "ROTATE_90",
 }
+_SWAP_SIDES = {"TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"}
+_HUGE_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """A decoded photograph.
+    """A decoded image.
 
     Attributes:
-        path: As it was given.
+        path: Path of the file, as given.
         pixels: ``(H, W, 3)`` uint8 RGB, upright.
-        size: ``(H, W)`` of the upright original; larger than ``pixels`` where a huge picture was reduced.
-        notes: What was done to it that one should know: the first of several frames, transparency on white.
+        size: ``(H, W)`` of the upright original; larger than ``pixels`` if it was reduced.
+        notes: Conversions that change the content: first frame of an animation, transparency on white.
     """
 
     path: str
@@ -58,16 +66,16 @@ class Picture:
 
 
 def as_picture(image: str | os.PathLike[str] | Picture | np.ndarray[Any, np.dtype[np.uint8]]) -> Picture:
-    """A photograph in whichever form it is given: a file, a picture, or RGB pixels.
+    """Convert a path, a :class:`Picture` or RGB pixels to a :class:`Picture`.
 
     Raises:
-        ImageError: see :func:`decode`; an array that is not ``(H, W, 3)`` uint8, or another object.
+        ImageError: see :func:`decode`; an array that is not ``(H, W, 3)`` uint8; another type.
     """
     if isinstance(image, Picture):
         return image
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-            raise ImageError(f"an RGB picture is (H, W, 3) uint8, got an array of shape {image.shape}, {image.dtype}")
+            raise ImageError(f"an RGB image is (H, W, 3) uint8, got an array of shape {image.shape}, {image.dtype}")
         return Picture("", np.ascontiguousarray(image), (image.shape[0], image.shape[1]))
     if not isinstance(image, str | os.PathLike):
         raise ImageError(f"wanted an image file or an RGB array (H, W, 3) uint8, got a {type(image).__name__}")
@@ -75,42 +83,49 @@ def as_picture(image: str | os.PathLike[str] | Picture | np.ndarray[Any, np.dtyp
 
 
 def decode(path: str | os.PathLike[str], keep_px: int = 1024, data: bytes | None = None) -> Picture:
-    """Read one photograph as upright 8-bit RGB.
+    """Decode an image as upright 8-bit RGB.
 
-    Exif rotation is applied; 16-bit, grey, palette and CMYK pixels are converted; transparency is laid on white; of
-    an animation the first frame is taken. A picture of more than 67 million pixels is reduced by a whole factor while
-    it is read, so that beside Pillow's own 4 bytes a pixel almost nothing is needed.
+    Exif orientation is applied; 16-bit, grey, palette and CMYK pixels are converted; transparency is composited on
+    white; of an animation the first frame is decoded. An image of more than 67 million pixels is reduced by a whole
+    factor, strip by strip, so that little memory is needed beyond Pillow's 4 bytes per pixel.
 
     Args:
-        path: A file in any format that Pillow reads.
-        keep_px: A huge picture is never reduced to less than this along its shorter side.
-        data: What the file holds, where it was read already; ``path`` is then a name alone.
-
-    Returns:
-        The picture, with notes.
+        path: File in any format that Pillow decodes.
+        keep_px: Minimum of the shorter side after the reduction.
+        data: Content of the file if it was read already; ``path`` is then only a name.
 
     Raises:
-        ImageError: missing, empty, truncated, above :data:`MAX_PIXELS`, or no image; one line that names the file.
+        ImageError: missing, empty, truncated, larger than :data:`MAX_PIXELS`, or not an image; one line that names the
+            file.
     """
     name = os.fspath(path)
     if data is None:
         check_file(name)
     try:
-        with _bomb_limit_lifted():
-            image = Image.open(name if data is None else io.BytesIO(data))
-    except UnidentifiedImageError:
-        raise ImageError(f"{name}: not an image that can be read (wanted PNG, JPEG, WebP, TIFF, GIF or BMP)") from None
-    except _DAMAGE as error:
+        stream: IO[bytes] = io.BytesIO(data) if data is not None else Path(name).open("rb")  # noqa: SIM115
+    except OSError as error:
         raise ImageError(f"{name}: cannot be read as an image: {_line(error)}") from error
-    with image, _one_huge_at_a_time(image):
-        return _read(image, name, keep_px)
+    with stream:
+        try:
+            image = _identify(stream, name)
+        except _DAMAGE as error:
+            raise ImageError(f"{name}: cannot be read as an image: {_line(error)}") from error
+        if image is None:
+            raise ImageError(f"{name}: not an image that can be read (wanted PNG, JPEG, WebP, TIFF, GIF or BMP)")
+        with image, _one_at_a_time(image):
+            return _decode(image, name, keep_px)
 
 
 def check_file(name: str, wanted: str = "an image file", error_type: type[ImageError] = ImageError) -> None:
-    """Say what stands in the way of reading a file, before a decoder says it less clearly.
+    """Check that a file can be read, for a clearer message than a decoder's.
+
+    Args:
+        name: Path of the file.
+        wanted: Kind of file, for the message.
+        error_type: Type of the error.
 
     Raises:
-        ImageError: missing, empty, a folder or no regular file; of the type that is asked for.
+        ImageError: missing, empty, a folder or not a regular file.
     """
     try:
         status = Path(name).stat()
@@ -126,26 +141,26 @@ def check_file(name: str, wanted: str = "an image file", error_type: type[ImageE
         raise error_type(f"{name}: the file is empty")
 
 
-_BOMB_LOCK, _HUGE_LOCK = threading.Lock(), threading.Lock()
+def _identify(stream: IO[bytes], name: str) -> Image.Image | None:
+    """The image with its header read, as by ``Image.open`` but without Pillow's size limit; ``None`` if unknown."""
+    start = stream.read(16)
+    for import_formats in (Image.preinit, Image.init):  # the common formats, then all
+        import_formats()
+        for identifier in Image.ID:
+            factory, accepts = Image.OPEN[identifier]
+            if accepts is None or accepts(start) is True:
+                stream.seek(0)
+                with suppress(SyntaxError, IndexError, TypeError, struct.error):  # another format
+                    return factory(stream, name)
+    return None
 
 
-def _one_huge_at_a_time(image: Image.Image) -> AbstractContextManager[object]:
-    """Pictures that take more memory than all else are decoded one after the other, whichever threads ask."""
+def _one_at_a_time(image: Image.Image) -> AbstractContextManager[object]:
+    """A lock for huge images, so that threads decode them one after the other: each needs gigabytes."""
     return _HUGE_LOCK if image.size[0] * image.size[1] > REDUCE_ABOVE_PIXELS else nullcontext()
 
 
-@contextmanager
-def _bomb_limit_lifted() -> Iterator[None]:
-    """Let Pillow read a header that it finds too large: :func:`_read` has a limit of its own."""
-    with _BOMB_LOCK:
-        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = before
-
-
-def _read(image: Image.Image, name: str, keep_px: int) -> Picture:
+def _decode(image: Image.Image, name: str, keep_px: int) -> Picture:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImageError(f"{name}: {width} × {height} pixels, at most {MAX_PIXELS:,} can be read")
@@ -155,26 +170,23 @@ def _read(image: Image.Image, name: str, keep_px: int) -> Picture:
     try:
         frames = getattr(image, "n_frames", 1)
         if factor > 1:
-            image.draft("RGB", (-(-width // factor), -(-height // factor)))  # JPEG alone can decode a smaller picture
+            image.draft("RGB", (-(-width // factor), -(-height // factor)))  # reduces a JPEG while it is decoded
         image.load()
-        turn = _UPRIGHT.get(image.getexif().get(0x0112, 1))
+        transpose = _TO_UPRIGHT.get(image.getexif().get(0x0112, 1))
     except _DAMAGE as error:
         raise ImageError(f"{name}: damaged or truncated: {_line(error)}") from error
     notes = [f"animation: the first of {frames} frames is explained"] if frames > 1 else []
     if _is_transparent(image):
         notes.append("transparent pixels are laid on white")
-    factor = max(1, factor * image.size[0] // width)
-    small = _reduced(image, name, factor)
-    if turn is not None:
-        small = small.transpose(Image.Transpose[turn])
-        height, width = (
-            (width, height) if turn in {"TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"} else (height, width)
-        )
-    return Picture(name, np.array(small), (height, width), tuple(notes))
+    reduced = _reduced(image, name, max(1, factor * image.size[0] // width))
+    if transpose is not None:
+        reduced = reduced.transpose(Image.Transpose[transpose])
+    size = (width, height) if transpose in _SWAP_SIDES else (height, width)
+    return Picture(name, np.array(reduced), size, tuple(notes))
 
 
 def _reduced(image: Image.Image, name: str, factor: int) -> Image.Image:
-    """The picture as RGB, each ``factor`` × ``factor`` pixels averaged, a strip at a time."""
+    """The image as RGB, with each ``factor`` × ``factor`` pixels averaged, strip by strip."""
     to_rgb = _converter(image, name)
     if factor == 1:
         return to_rgb(image)
@@ -188,7 +200,7 @@ def _reduced(image: Image.Image, name: str, factor: int) -> Image.Image:
 
 
 def _converter(image: Image.Image, name: str) -> Callable[[Image.Image], Image.Image]:
-    """The function that turns this image, or a strip of it, into RGB."""
+    """The function that converts this image, or a strip of it, to RGB."""
     if image.mode in _DEEP:
         white = _white_level(image, name)
 
@@ -200,16 +212,16 @@ def _converter(image: Image.Image, name: str) -> Callable[[Image.Image], Image.I
     if _is_transparent(image):
 
         def on_white(part: Image.Image) -> Image.Image:
-            part.info = image.info  # a palette's transparency lives there, and a strip has none
-            clear = part.convert("RGBA")
-            paper = Image.new("RGBA", clear.size, "white")
-            return Image.alpha_composite(paper, clear).convert("RGB")
+            part.info = image.info  # it holds the transparency of a palette, which a strip lacks
+            transparent = part.convert("RGBA")
+            background = Image.new("RGBA", transparent.size, "white")
+            return Image.alpha_composite(background, transparent).convert("RGB")
 
         return on_white
     try:
         image.crop((0, 0, 1, 1)).convert("RGB")
     except _DAMAGE as error:
-        raise ImageError(f"{name}: pixels of mode {image.mode} cannot be shown as RGB") from error
+        raise ImageError(f"{name}: pixels of mode {image.mode} cannot be converted to RGB") from error
     return lambda part: part.convert("RGB")
 
 
@@ -218,7 +230,7 @@ def _is_transparent(image: Image.Image) -> bool:
 
 
 def _white_level(image: Image.Image, name: str) -> float:
-    """The value that is white: 65,535 for 16-bit integers, 1 for floating point."""
+    """The value of white: 65,535 for integers, 1 for floating point."""
     low, high = (float(v) for v in image.getextrema())  # type: ignore[arg-type]  # one band: two numbers
     white = 1.0 if image.mode == "F" else 65535.0
     if not 0 <= low <= high <= white:
@@ -229,6 +241,6 @@ def _white_level(image: Image.Image, name: str) -> float:
 
 
 def _line(error: BaseException) -> str:
-    """An exception's text on one line."""
+    """The message of an exception on one line."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(text.split()) or type(error).__name__

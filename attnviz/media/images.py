@@ -1,6 +1,6 @@
-"""Load photographs, show a model exactly what it was trained on, and show people what the model saw.
+"""Load images and preprocess them as a model expects; convert model inputs back to images.
 
-Torch is imported when a tensor is made, so that a file that cannot be read is reported at once.
+Torch is imported when a tensor is created, so that an unreadable file is reported without delay.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 
     Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
-_LONG = 8  # pictures longer than this, in shorter sides, are cropped before they are resized
+_MAX_ASPECT = 8  # images with a larger aspect ratio are cropped before they are resized
 
 __all__ = ["MAX_PIXELS", "Images", "Picture", "Preprocess", "decode", "load_images"]
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """From a photograph to what a model wants: shorter side to ``resize_px``, centre crop, normalise.
+    """Preprocessing of an image: resize the shorter side to ``resize_px``, crop the centre, normalise.
 
     The resize is antialiased, as Pillow's and torchvision's are.
 
     Attributes:
-        size_px: Side of the square that the model sees.
-        resize_px: What the shorter side is resized to before the crop.
-        mean: Subtracted from each channel, in [0, 1].
-        std: Divides each channel afterwards.
-        interpolation: The resize's filter.
+        size_px: Side of the model's square input.
+        resize_px: Shorter side after the resize, before the crop.
+        mean: Mean of each channel, in [0, 1].
+        std: Standard deviation of each channel.
+        interpolation: Filter of the resize.
     """
 
     size_px: int = 224
@@ -52,7 +52,7 @@ class Preprocess:
             raise ValueError(f"preprocess: wanted 3 means and 3 positive stds, got {self.mean} and {self.std}")
 
     def __call__(self, pixels: Pixels) -> Tensor:
-        """``(x / 255 - mean) / std`` of the resized centre crop.
+        """Return ``(x / 255 - mean) / std`` of the resized centre crop.
 
         Args:
             pixels: RGB, ``(H, W, 3)`` uint8.
@@ -61,7 +61,7 @@ class Preprocess:
             ``(3, size_px, size_px)`` float32.
 
         Raises:
-            ValueError: not an RGB uint8 picture.
+            ValueError: not an RGB uint8 image.
 
         >>> import numpy as np
         >>> Preprocess(2, 2)(np.full((4, 6, 3), 255, np.uint8))[0]
@@ -71,29 +71,29 @@ class Preprocess:
         return self.normalise(self.crop(pixels))
 
     def crop(self, pixels: Pixels, side_px: int | None = None) -> Pixels:
-        """The square that the model sees, still as a picture.
+        """Return the resized centre crop as an image.
 
         Args:
             pixels: RGB, ``(H, W, 3)`` uint8.
-            side_px: Side of the result; ``size_px`` by default. Another side shows the same part of the photograph.
+            side_px: Side of the result; ``size_px`` by default. The crop shows the same part of the image at any side.
 
         Returns:
             ``(side_px, side_px, 3)`` uint8.
 
         Raises:
-            ValueError: not an RGB uint8 picture.
+            ValueError: not an RGB uint8 image.
         """
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or 0 in pixels.shape:
-            raise ValueError(f"an RGB picture is (H, W, 3) uint8, got {pixels.shape} {pixels.dtype}")
+            raise ValueError(f"an RGB image is (H, W, 3) uint8, got {pixels.shape} {pixels.dtype}")
         image, side = Image.fromarray(pixels), side_px or self.size_px
         resample = Image.Resampling[self.interpolation.upper()]
         height, width = self._resized(*pixels.shape[:2])
-        if side == self.size_px and max(height, width) <= _LONG * self.resize_px:
+        if side == self.size_px and max(height, width) <= _MAX_ASPECT * self.resize_px:
             top, left = (round((length - side) / 2.0) for length in (height, width))
             image = image.resize((width, height), resample).crop((left, top, left + side, top + side))
         else:
-            # The filter reads beyond the box, so this is the same within a rounding of the box, without the
-            # memory that an extremely long picture would take in between.
+            # The resized image of an extreme aspect ratio would need a lot of memory. The filter samples beyond the
+            # box, so the result is the same, except that the box is not rounded to whole pixels.
             image = image.resize((side, side), resample, box=self.box(*pixels.shape[:2]))
         return np.array(image)
 
@@ -105,7 +105,7 @@ class Preprocess:
         return tall, wide
 
     def box(self, height: int, width: int) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom of the crop, in pixels of the original.
+        """Return left, top, right and bottom of the crop, in pixels of the original.
 
         >>> Preprocess(224, 256).box(256, 512)
         (144.0, 16.0, 368.0, 240.0)
@@ -116,28 +116,28 @@ class Preprocess:
         return (left * across, top * down, (left + self.size_px) * across, (top + self.size_px) * down)
 
     def normalise(self, pixels: Pixels) -> Tensor:
-        """``(x / 255 - mean) / std`` of one picture ``(H, W, 3)`` or of many ``(N, H, W, 3)``, channels first."""
+        """Return ``(x / 255 - mean) / std``, channels first, of an image ``(H, W, 3)`` or a batch ``(N, H, W, 3)``."""
         import torch
 
         x = torch.tensor(pixels).movedim(-1, -3).float().div_(255)
         return x.sub_(torch.tensor(self.mean)[:, None, None]).div_(torch.tensor(self.std)[:, None, None])
 
     def inverse(self, x: Tensor) -> Pixels:
-        """The picture behind a normalised tensor.
+        """Convert a normalised tensor back to an image.
 
         Args:
             x: ``(3, H, W)`` or ``(N, 3, H, W)``.
 
         Returns:
-            ``(H, W, 3)`` or ``(N, H, W, 3)`` uint8; values beyond black and white are clipped.
+            ``(H, W, 3)`` or ``(N, H, W, 3)`` uint8; values outside black and white are clipped.
 
         Raises:
-            ValueError: ``x`` has not 3 channels.
+            ValueError: ``x`` does not have 3 channels.
         """
         import torch
 
         if x.ndim < 3 or x.shape[-3] != 3:
-            raise ValueError(f"a normalised picture is (..., 3, H, W), got {tuple(x.shape)}")
+            raise ValueError(f"a normalised image is (..., 3, H, W), got {tuple(x.shape)}")
         values = x.detach().cpu().float()
         values = values * torch.tensor(self.std)[:, None, None] + torch.tensor(self.mean)[:, None, None]
         pixels: Pixels = values.mul(255).round().clamp(0, 255).to(torch.uint8).movedim(-3, -1).numpy()
@@ -146,14 +146,14 @@ class Preprocess:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Images:
-    """Photographs as a model sees them.
+    """A batch of preprocessed images.
 
     Attributes:
-        x: Normalised, ``(N, 3, H, W)`` float32.
-        pixels: The same crops as pictures, ``(N, H, W, 3)`` uint8 RGB.
-        paths: Where they came from, ``N`` of them.
-        size: ``(H, W)``.
-        pictures: The decoded photographs, before the crop.
+        x: Normalised images, ``(N, 3, H, W)`` float32.
+        pixels: The same crops before normalisation, ``(N, H, W, 3)`` uint8 RGB.
+        paths: Paths of the ``N`` files.
+        size: ``(H, W)`` of the crops.
+        pictures: The decoded images, before the crop.
     """
 
     x: Tensor
@@ -169,30 +169,30 @@ class Images:
 def load_images(
     path_or_paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], preprocess: Preprocess
 ) -> Images:
-    """Read photographs and make them what the model wants.
+    """Load images and preprocess them.
 
     Args:
-        path_or_paths: One file or several.
-        preprocess: The model's own.
+        path_or_paths: Path, or several paths.
+        preprocess: Preprocessing of the model.
 
     Returns:
-        All of them, in the order given.
+        The images, in the given order.
 
     Raises:
-        ImageError: a file is missing, empty, truncated, too large or no image; the message names it.
-        ValueError: no path at all.
+        ImageError: a file is missing, empty, truncated, too large or not an image; the message names it.
+        ValueError: no path.
     """
     one = isinstance(path_or_paths, str | os.PathLike)
     paths: Sequence[Any] = [path_or_paths] if one else list(path_or_paths)  # type: ignore[arg-type]  # narrowed above
     if not paths:
         raise ValueError("load_images: wanted at least one path, got none")
-    # Four times the model's resolution: reducing a huge picture to that first changes nothing that can be seen.
+    # Reducing a huge image to four times the model's resolution first makes no visible difference.
     pictures = tuple(decode(path, keep_px=4 * preprocess.resize_px) for path in paths)
     return as_images(pictures, preprocess)
 
 
 def as_images(pictures: Sequence[Picture], preprocess: Preprocess) -> Images:
-    """Decoded pictures as a model wants them."""
+    """Preprocess decoded images."""
     pixels = np.stack([preprocess.crop(picture.pixels) for picture in pictures])
     size = (preprocess.size_px, preprocess.size_px)
     paths = tuple(picture.path for picture in pictures)

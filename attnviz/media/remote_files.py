@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from attnviz.errors import AttnvizError, ImageError, OutputError
+from attnviz.media.atomic_files import partial_name, write_atomically
 from attnviz.media.image_decoding import check_file
 
 MAX_FILE_BYTES = 1 << 30
@@ -190,28 +190,8 @@ class Folder:
             raise OutputError(f"{where}: cannot be removed: {_line(error)}") from error
 
 
-def partial_name(name: str) -> str:
-    """Name of a file while it is written: hidden, so that no reader of the folder takes it."""
-    return f".{name}.{uuid.uuid4().hex[:12]}.partial"
-
-
-def is_partial(name: str) -> bool:
-    """Whether a name is one of :func:`partial_name`'s."""
-    return name.startswith(".") and name.endswith(".partial")
-
-
 def _write_local(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(partial_name(path.name))
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    write_atomically(path, lambda partial: partial.write_bytes(data))
 
 
 def _write_url(where: str, data: bytes) -> None:

@@ -1,39 +1,45 @@
-"""From a video file to a few of its frames: evenly spaced, strictly, in bounded memory.
+"""Read a few evenly spaced frames of a video file, in bounded memory.
 
-OpenCV is imported when a clip is read.
+PyAV is imported when a clip is read.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
-import re
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from attnviz.errors import ClipError
 from attnviz.media.image_decoding import check_file
 
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
 SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .ogv .ts .3gp".split())
-"""Files that are read as clips. Of an animated GIF the first frame is a photograph."""
+"""Suffixes of the files that are read as clips. An animated GIF is read as an image: its first frame."""
 
 MAX_FRAMES = 100_000
-"""The longest clip: an hour at 25 frames a second."""
+"""Maximum length of a clip: about an hour at 25 frames per second."""
 
 MAX_PIXELS = 1 << 26
-"""The largest frame: 67,108,864 pixels."""
+"""Maximum size of a frame: 67,108,864 pixels."""
 
-_SEEK_ABOVE = 2_000  # frames; shorter clips are decoded from the start, which every codec can do
-_NONSENSE = 1 << 31  # a still picture claims to have more frames than this
+_SEEK_ABOVE = 2_000  # frames to skip; fewer are decoded, which is exact in every container
+_IMPLAUSIBLE = 1 << 31  # frame counts above this are not lengths: FFmpeg reports one for a still image
 _KEEP_PX = 1024
-_MISSED = 0.02  # some containers only estimate how many frames they hold
+_TOLERANCE = 0.02  # relative error of the frame count: Matroska and MPEG-TS only give a duration
+_MAX_REASON = 120  # characters
+_LOG_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,11 +47,11 @@ class Footage:
     """Some frames of a clip.
 
     Attributes:
-        path: As it was given.
-        frames: ``(T, H, W, 3)`` uint8 RGB, upright, in the order of time.
-        seconds: When each frame is seen.
-        total: How many frames the clip has.
-        size: ``(H, W)`` of the original, which is larger than ``frames`` where they were reduced.
+        path: Path of the file, as given.
+        frames: ``(T, H, W, 3)`` uint8 RGB, upright, in temporal order.
+        seconds: Time of each frame.
+        total: Number of frames of the clip.
+        size: ``(H, W)`` of the original; larger than ``frames`` if they were reduced.
     """
 
     path: str
@@ -56,7 +62,7 @@ class Footage:
 
 
 def is_clip(path: object) -> bool:
-    """Whether a path is that of a video, by its ending.
+    """Return whether a path has the suffix of a video.
 
     >>> is_clip("a.MP4"), is_clip("a.gif")
     (True, False)
@@ -65,52 +71,51 @@ def is_clip(path: object) -> bool:
 
 
 def check_clip(path: str | os.PathLike[str]) -> None:
-    """Decode the first frame, so that a clip that cannot be read is told before any work.
+    """Decode the first frame, to report an unreadable clip before any work.
 
     Raises:
         ClipError: see :func:`read_clip`.
     """
     name = os.fspath(path)
-    with _opened(name) as (video, said):
-        if not video.grab() or not video.retrieve()[0]:
-            raise ClipError(f"{name}: no frame of it can be decoded{said()}")
+    with _opened(name) as (container, stream):
+        if next(_decoded(container, stream), None) is None:
+            raise ClipError(f"{name}: no frame of it can be decoded")
 
 
 def read_clip(path: str | os.PathLike[str], count: int) -> Footage:
-    r"""Read ``count`` frames, evenly spaced: the middle one of each of ``count`` equal parts.
+    r"""Read ``count`` evenly spaced frames: the middle frame of each of ``count`` equal parts.
 
     .. math:: i_t = \lfloor (t + 1/2)\, n / T \rfloor
 
-    Of a clip with fewer frames some are taken several times.
+    If the clip has fewer than ``count`` frames, some are repeated.
 
     Args:
-        path: A file in any format that OpenCV's FFmpeg decodes.
+        path: File in any format that FFmpeg decodes.
         count: ``T``, at least 1.
 
     Raises:
-        ClipError: missing, empty, truncated, no video, in a codec that is not there, larger than :data:`MAX_PIXELS` or
+        ClipError: missing, empty, truncated, not a video, in an unsupported codec, larger than :data:`MAX_PIXELS` or
             longer than :data:`MAX_FRAMES`; one line that names the file.
         ValueError: ``count`` is below 1.
     """
     if count < 1:
         raise ValueError(f"read_clip: wanted at least 1 frame, got {count}")
     name = os.fspath(path)
-    promised, found = _promised(name), 0
-    for _ in range(2):  # again with the true number where the container's was a little off
-        indices = spaced(promised, count)
-        frames, seconds, found, size = _frames(name, indices)
+    total, decodable = _frame_count(name), 0
+    for _ in range(2):  # again with the decodable frames if the container's count is slightly too high
+        indices = spaced(total, count)
+        frames, seconds, decodable, size = _read(name, sorted(set(indices)))
         if len(frames) == len(set(indices)):
-            places = sorted(set(indices))
-            order = [places.index(index) for index in indices]
-            return Footage(name, np.stack([frames[i] for i in order]), tuple(seconds[i] for i in order), promised, size)
-        if found < (1 - _MISSED) * promised - 2 or found == 0:
+            order = np.unique(indices, return_inverse=True)[1]
+            return Footage(name, np.stack(frames)[order], tuple(seconds[i] for i in order), total, size)
+        if decodable < (1 - _TOLERANCE) * total - 2 or decodable == 0:
             break
-        promised = found
-    raise ClipError(f"{name}: damaged or truncated: it should have {promised} frames, {found} can be decoded")
+        total = decodable
+    raise ClipError(f"{name}: damaged or truncated: it should have {total} frames, {decodable} can be decoded")
 
 
 def spaced(total: int, count: int) -> list[int]:
-    """The middle frame of each of ``count`` equal parts.
+    """Return the index of the middle frame of each of ``count`` equal parts.
 
     >>> spaced(48, 4), spaced(2, 4)
     ([6, 18, 30, 42], [0, 0, 1, 1])
@@ -118,99 +123,172 @@ def spaced(total: int, count: int) -> list[int]:
     return [(2 * part + 1) * total // (2 * count) for part in range(count)]
 
 
-def _promised(name: str) -> int:
-    """How many frames the container says it has; counted where it does not say."""
-    import cv2
-
-    with _opened(name) as (video, said):
-        total = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
-        if not 0 < total < _NONSENSE:
-            total = sum(1 for _ in itertools.takewhile(lambda _: video.grab(), range(MAX_FRAMES + 1)))
+def _frame_count(name: str) -> int:
+    """The number of frames: from the container, from its duration, or by decoding."""
+    with _opened(name) as (container, stream):
+        total = stream.frames or round(_duration(container, stream) * _rate(stream))
+        if not 0 < total < _IMPLAUSIBLE:
+            total = sum(1 for _ in islice(_decoded(container, stream), MAX_FRAMES + 1))
     if total == 0:
-        raise ClipError(f"{name}: has no frames{said()}")
+        raise ClipError(f"{name}: has no frames")
     if total > MAX_FRAMES:
         raise ClipError(f"{name}: more than {MAX_FRAMES:,} frames, an hour of video: cut out the part to explain")
     return total
 
 
-def _frames(name: str, indices: Sequence[int]) -> tuple[list[Any], list[float], int, tuple[int, int]]:
-    """The frames of those indices, when they are seen, how far the clip could be decoded, and the frames' size."""
-    import cv2
+def _duration(container: InputContainer, stream: VideoStream) -> float:
+    """Seconds; 0 if unknown."""
+    if container.duration:
+        return container.duration / 1_000_000
+    return float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
 
+
+def _rate(stream: VideoStream) -> float:
+    """Frames per second; 0 if unknown."""
+    return float(stream.guessed_rate or 0)
+
+
+def _read(
+    name: str, indices: Sequence[int], *, seek: bool = True
+) -> tuple[list[Any], list[float], int, tuple[int, int]]:
+    """Decode the frames of ascending indices.
+
+    Returns:
+        Frames, their times, the number of frames up to the last decoded one, and ``(H, W)`` of the original. Fewer
+        frames than indices if the clip ends before.
+    """
     frames: list[Any] = []
     seconds: list[float] = []
-    size, at = (0, 0), 0
-    with _opened(name) as (video, _):
-        rate = video.get(cv2.CAP_PROP_FPS)
-        for index in sorted(set(indices)):
-            if index - at > _SEEK_ABOVE and video.set(cv2.CAP_PROP_POS_FRAMES, index):
-                at = index
-            while at < index and video.grab():
-                at += 1
-            time_ms = video.get(cv2.CAP_PROP_POS_MSEC)
-            frame = video.read()[1] if at == index else None
-            if frame is None:
-                return frames, seconds, at, size
-            at, size = at + 1, frame.shape[:2]
-            frames.append(_reduced(frame))
-            seconds.append(index / rate if rate > 0 else time_ms / 1000)
-    return frames, seconds, at, size
+    end, size = 0, (0, 0)
+    with _opened(name) as (container, stream):
+        rate, shape = _rate(stream), (stream.width, stream.height)
+        decoded: Iterator[tuple[int, VideoFrame]] | None = enumerate(_decoded(container, stream))
+        for index in indices:
+            if seek and index - end > _SEEK_ABOVE:
+                decoded = _seek(container, stream, index)
+            if decoded is None:
+                return _read(name, indices, seek=False)
+            frame = None
+            for number, frame in decoded:  # noqa: B007  # used below
+                end = number + 1
+                if number == index:
+                    break
+            if frame is None or end <= index:
+                break
+            pixels = _upright(frame, stream, shape)
+            size = pixels.shape[:2]
+            frames.append(_reduced(pixels))
+            seconds.append(index / rate if rate else frame.time or 0.0)
+    return frames, seconds, end, size
 
 
-def _reduced(frame: Any) -> Any:
-    """The frame in RGB; one of more than 2048 pixels along its shorter side is reduced by a whole factor."""
-    import cv2
+def _seek(container: InputContainer, stream: VideoStream, index: int) -> Iterator[tuple[int, VideoFrame]] | None:
+    """The frames from the key frame at or before ``index``, with their indices; ``None`` if these are unknown."""
+    from av.error import FFmpegError
 
-    factor = max(1, min(frame.shape[:2]) // _KEEP_PX)
-    if factor > 1:
-        size = (frame.shape[1] // factor, frame.shape[0] // factor)
-        frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-    return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+    start, scale = stream.start_time or 0, float(stream.time_base or 0) * _rate(stream)
+    if not scale:
+        return None
+    try:
+        container.seek(start + round(index / scale), stream=stream)
+    except FFmpegError:
+        return None
+    decoded = _decoded(container, stream)
+    frame = next(decoded, None)
+    if frame is None or frame.pts is None or round((frame.pts - start) * scale) > index:
+        return None
+    return enumerate(chain([frame], decoded), round((frame.pts - start) * scale))
+
+
+def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    """The frames in temporal order; damaged packets are skipped, and a damaged file ends early."""
+    from av.error import FFmpegError
+
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except FFmpegError:
+            return
+        if packet is None:
+            return
+        try:
+            frames = packet.decode()
+        except FFmpegError:
+            continue
+        yield from frames
+
+
+def _upright(frame: VideoFrame, stream: VideoStream, shape: tuple[int, int]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The frame in RGB, at the stream's width and height, rotated as the file demands."""
+    pixels: Any = frame.to_ndarray(format="rgb24", width=shape[0], height=shape[1])
+    # Degrees counterclockwise; before version 14 PyAV has them for the stream.
+    of_stream = getattr(stream, "side_data", None) or {}
+    rotation = getattr(frame, "rotation", of_stream.get("DISPLAYMATRIX", 0))
+    return np.ascontiguousarray(np.rot90(pixels, round(rotation / 90)))
+
+
+def _reduced(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The frame, reduced by a whole factor if its shorter side has more than twice 1024 pixels."""
+    height, width = pixels.shape[:2]
+    factor = max(1, min(height, width) // _KEEP_PX)
+    if factor == 1:
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((width // factor, height // factor), Image.Resampling.BOX))
 
 
 @contextmanager
-def _opened(name: str) -> Iterator[tuple[Any, Any]]:
-    """The video, and a function that tells what FFmpeg said last; closed on leaving.
+def _opened(name: str) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a video and its main stream.
 
     Raises:
-        ClipError: it is no file, cannot be opened as a video, or its frames are too large.
+        ClipError: not a file, not a video that can be decoded, or its frames are too large.
     """
-    import cv2
+    import av
+    from av.error import FFmpegError
 
     check_file(name, "a video file", ClipError)
-    with _hushed() as said:
-        video = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
+    try:
+        container = av.open(f"file:{name}")  # "file:" since a colon in the name would be a protocol
+    except FFmpegError:
+        raise ClipError(f"{_undecodable(name)}{_reason(name)}") from None
+    with container:
+        streams = container.streams.video
+        if not streams or streams[0].codec_context is None:
+            raise ClipError(_undecodable(name))
+        stream = streams[0]
+        if stream.width * stream.height > MAX_PIXELS:
+            raise ClipError(
+                f"{name}: frames of {stream.width} × {stream.height} pixels, at most {MAX_PIXELS:,} can be read"
+            )
+        stream.thread_type = "AUTO"
+        yield container, stream
+
+
+def _undecodable(name: str) -> str:
+    return f"{name}: not a video that can be decoded (wanted MP4, MOV, AVI, MKV or WebM)"
+
+
+def _reason(name: str) -> str:
+    """FFmpeg's message about a file that it cannot open.
+
+    PyAV discards FFmpeg's log unless a level is set. At the level PANIC the message is part of the exception, and
+    nothing is printed.
+    """
+    import av
+    from av.error import FFmpegError
+
+    with _LOG_LOCK:
+        level = av.logging.get_level()
+        if level is None:
+            av.logging.set_level(av.logging.PANIC)
         try:
-            if not video.isOpened():
-                raise ClipError(f"{name}: not a video that can be decoded (wanted MP4, MOV, AVI, MKV or WebM){said()}")
-            width, height = (int(video.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-            if width * height > MAX_PIXELS:
-                raise ClipError(f"{name}: frames of {width} × {height} pixels, at most {MAX_PIXELS:,} can be read")
-            yield video, said
+            av.open(f"file:{name}").close()
+        except FFmpegError as error:
+            log: Any = error.log  # level, component, message
+            text = log[2].strip() if log else ""
+            return f": {text}" if text and len(text) < _MAX_REASON else ""
         finally:
-            video.release()
-
-
-_HUSH = threading.Lock()
-_SPEAKER = re.compile(r"\[\S+ @ 0x")  # a part of FFmpeg, not OpenCV
-
-
-@contextmanager
-def _hushed() -> Iterator[Any]:
-    """Keep what FFmpeg writes to the error stream, past Python, so that an error is one line; hands out its words."""
-    with _HUSH, tempfile.TemporaryFile() as heard:
-        before = os.dup(2)
-
-        def said() -> str:
-            heard.seek(0)
-            lines = heard.read().decode(errors="replace").splitlines()
-            spoken = [line for line in lines if _SPEAKER.match(line)]
-            text = spoken[0].partition("] ")[2].strip() if spoken else ""
-            return f": {text}" if text and len(text) < 120 else ""
-
-        try:
-            os.dup2(heard.fileno(), 2)
-            yield said
-        finally:
-            os.dup2(before, 2)
-            os.close(before)
+            if level is None:
+                av.logging.set_level(None)
+    return ""

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from attnviz.errors import ImageError, OutputError
-from attnviz.media.remote_files import Folder, is_partial, read_image
+from attnviz.media.atomic_files import is_partial
+from attnviz.media.remote_files import Folder, read_image
 
 
 @pytest.fixture(params=["local", "file", "memory"])

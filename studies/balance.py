@@ -1,10 +1,10 @@
-"""How much scenes gain and plain photographs lose: the curve behind docs/reference/models.md, from one command.
+"""Agreement on scenes against agreement on plain photographs: the curve in docs/reference/models.md.
 
     python studies/balance.py [--models nonlocal …] [--weights 0 1 3] [--work build/balance]
 
-Each mechanism is trained once for each weight of plain photographs, everything else being equal, by the commands that
-the cards in ``--work`` hold. What is there already is not trained again, and what was interrupted goes on. A training
-takes about 4 minutes on 2 cores, and its evaluation 3.
+Each mechanism is trained once for each loss weight of plain photographs, with all other options equal, by the command
+that its card in ``--work`` records. Existing cards are reused and interrupted trainings resumed. A training takes about
+4 minutes on 2 cores, and its evaluation 3.
 """
 
 from __future__ import annotations
@@ -12,11 +12,15 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
-from attnviz.cli.train import command
 from attnviz.models.card import read_card
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from builtin_training.train import command
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ("top1", "top5", "pointing", "plain")
@@ -24,7 +28,7 @@ MARKERS = "osD^vP"
 
 
 def main() -> None:
-    """Train what is missing, then write the table and the curve."""
+    """Train the missing models, then write the table and the curve."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="*", default=["nonlocal"])
     parser.add_argument("--weights", nargs="*", type=float, default=[0.0, 1.0, 3.0])
@@ -36,7 +40,7 @@ def main() -> None:
         for weight in sorted(options.weights):
             folder = options.work / f"{weight:g}"
             if not (folder / "cards" / f"{name}.json").is_file():
-                learn(name, weight, folder)
+                train(name, weight, folder)
             rows.append(row(name, weight, folder))
     options.out.mkdir(parents=True, exist_ok=True)
     with (options.out / "balance.csv").open("w", newline="", encoding="utf-8") as file:
@@ -46,8 +50,8 @@ def main() -> None:
     draw(rows, options.out / "balance.png")
 
 
-def learn(name: str, weight: float, folder: Path) -> None:
-    """Train and evaluate one mechanism, as the command line does, at the learning rate of its shipped weights."""
+def train(name: str, weight: float, folder: Path) -> None:
+    """Train and evaluate one mechanism, with the learning rate of its shipped weights."""
     card = read_card(name)
     if card is None:
         raise SystemExit(f"{name} has no card, and so no learning rate")
@@ -57,16 +61,16 @@ def learn(name: str, weight: float, folder: Path) -> None:
 
 
 def row(name: str, weight: float, folder: Path) -> dict[str, Any]:
-    """What the card of a training says."""
+    """Return the figures of one training from its card."""
     figures = json.loads((folder / "cards" / f"{name}.json").read_text(encoding="utf-8"))["figures"]
-    found: dict[str, Any] = {"model": name, "plain_weight": weight}
+    cells: dict[str, Any] = {"model": name, "plain_weight": weight}
     for key in FIGURES:
-        found |= {f"{key}_{end}": round(figures[key][end], 4) for end in ("value", "low", "high")}
-    return found
+        cells |= {f"{key}_{end}": round(figures[key][end], 4) for end in ("value", "low", "high")}
+    return cells
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Agreement on scenes against agreement on plain photographs: a line per mechanism, a point per weight."""
+    """Draw one curve per mechanism with one point per weight."""
     import matplotlib.pyplot as plt
     import seaborn as sns
 
@@ -74,23 +78,23 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
     names = list(dict.fromkeys(row["model"] for row in rows))
     for name, marker, colour in zip(names, MARKERS, sns.color_palette("colorblind", len(names)), strict=False):
-        mine = [row for row in rows if row["model"] == name]
-        (x, beside_x), (y, beside_y) = (spread(mine, key) for key in ("plain", "top1"))
-        axes.errorbar(x, y, beside_y, beside_x, color=colour, marker=marker, label=name, lw=1.5, elinewidth=0.6)
-        for row, u, v in zip(mine, x, y, strict=True):
+        of_model = [row for row in rows if row["model"] == name]
+        (x, x_errors), (y, y_errors) = (with_errors(of_model, key) for key in ("plain", "top1"))
+        axes.errorbar(x, y, y_errors, x_errors, color=colour, marker=marker, label=name, lw=1.5, elinewidth=0.6)
+        for row, u, v in zip(of_model, x, y, strict=True):
             weight = f"{row['plain_weight']:g}"
             axes.annotate(weight, (u, v), xytext=(5, 5), textcoords="offset points", color=colour)
     axes.set(
         xlabel="plain photographs: agreement with the bare network",
         ylabel="scenes: agreement with the teacher, top-1",
-        title="What a plain photograph counts in training",
+        title="Loss weight of plain photographs in training",
     )
     axes.legend(title="95 % intervals", loc="lower left")
     figure.savefig(path, dpi=110)
 
 
-def spread(rows: list[dict[str, Any]], key: str) -> tuple[list[float], list[list[float]]]:
-    """The values of a figure, and how far its intervals reach below and above."""
+def with_errors(rows: list[dict[str, Any]], key: str) -> tuple[list[float], list[list[float]]]:
+    """Return the values of a figure, and the lengths of the intervals below and above them."""
     values = [row[f"{key}_value"] for row in rows]
     return values, [[abs(row[f"{key}_{end}"] - row[f"{key}_value"]) for row in rows] for end in ("low", "high")]
 

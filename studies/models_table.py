@@ -1,4 +1,4 @@
-"""The tables of the built-in models in the README, from their cards and gains: run it after one has changed.
+"""Write the tables of the built-in models in the README, from their cards and gains.
 
 python studies/models_table.py [--check]
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gains import told
+from gains import interval_text
 
 from attnviz.models import MODELS
 from attnviz.models.card import Card, read_card
@@ -29,39 +29,37 @@ FIGURES = ("kl", "top1", "top5", "pointing", "energy", "gradcam", "plain")
 
 
 def main() -> None:
-    """Put the tables into the README, or say that others are there."""
+    """Write the tables into the README, or check them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing; fail where a table is another")
+    parser.add_argument("--check", action="store_true", help="Change nothing; fail if a table differs.")
     options = parser.parse_args()
     text = README.read_text(encoding="utf-8")
     names = sorted(MODELS, key=lambda name: (MODELS[name].attends, name))  # the control comes first
     cards = [card for card in map(read_card, names) if card is not None]
-    wanted = with_table(text, HEAD, list(map(row, cards)))
-    wanted = with_table(wanted, GAINS_HEAD, [gain for name in names for gain in gains_of(name)])
-    if options.check and wanted != text:
-        raise SystemExit(
-            f"{README}: other tables than those of cards and gains; python studies/models_table.py writes them"
-        )
-    README.write_text(wanted, encoding="utf-8")
+    expected = with_table(text, HEAD, list(map(row, cards)))
+    expected = with_table(expected, GAINS_HEAD, [gain for name in names for gain in gains_of(name)])
+    if options.check and expected != text:
+        raise SystemExit(f"{README}: tables differ from cards and gains; python studies/models_table.py writes them")
+    README.write_text(expected, encoding="utf-8")
 
 
 def with_table(text: str, head: str, rows: Sequence[str]) -> str:
-    """The text with other rows under a table's head."""
+    """Return the text with the rows below a table's head replaced."""
     lines = [head, "|" + "---|" * head.count(" | ") + "---|", *rows]
     return re.sub(re.escape(head) + r"\n(?:\|.*\n)+", lambda _: "\n".join(lines) + "\n", text, count=1)
 
 
 def gains_of(name: str) -> Iterator[str]:
-    """A model less the control, on the views of the cards."""
+    """Yield the row of a model's figures minus the control's, on the views of the cards."""
     with GAINS.open(newline="", encoding="utf-8") as file:
         for one in csv.DictReader(file):
             if one["model"] == name and float(one["object_from"]) == OBJECT_SHARE[0] and one["kl_gain_value"]:
                 keys = ("kl_gain", "top1_gain", "top5_gain", "pointing_gain")
-                yield f"| `{name}` | {' | '.join(told(one, key, '+') for key in keys)} |"
+                yield f"| `{name}` | {' | '.join(interval_text(one, key, '+') for key in keys)} |"
 
 
 def row(card: Card) -> str:
-    """One model."""
+    """Return the row of one model."""
     figures, cost = card.figures, card.figures["cost"]
     measured = [cell(figures[key]) for key in FIGURES]
     costs = [f"{cost['flops'] / 1e9:.2f}", f"{cost['time_ratio']:.2f}×"]
@@ -70,7 +68,7 @@ def row(card: Card) -> str:
 
 
 def cell(figure: Mapping[str, Any]) -> str:
-    """A value with its interval; a dash where there is none."""
+    """Return a value with its interval as text; a dash if there is no value."""
     return f"{figure['value']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]" if figure["n"] else "–"
 
 

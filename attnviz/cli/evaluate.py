@@ -1,32 +1,25 @@
-"""``attnviz evaluate``: built-in models on held-out scenes and photographs, in one table."""
+"""``attnviz evaluate``: evaluate built-in models on held-out scenes and photographs."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from attnviz.cli.evaluation_tables import shown_table
-from attnviz.cli.training_options import folders_of_pictures, progress
+from attnviz.cli.evaluation_tables import evaluation_table
+from attnviz.cli.training_options import FOLDER, evaluation_options, progress
+
+if TYPE_CHECKING:
+    from attnviz.training.sources import Sources
 
 
 @click.command()
-@click.argument("models", nargs=-1)
-@click.option("--weights", type=click.Path(path_type=Path), help="File of the attention's weights, for one model.")
-@click.option(
-    "--views",
-    type=click.IntRange(min=2),
-    default=1600,
-    show_default=True,
-    help="Views, half of them plain photographs.",
-)
-@click.option(
-    "--seed", type=int, help="Decides what is held out.  [default: the one that the models were trained with]"
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the table.")
-@folders_of_pictures
+@evaluation_options
+@click.option("--objects", type=FOLDER, help="Folder of cut-out objects with transparency; required.")
+@click.option("--backgrounds", type=FOLDER, help="Folder of photographs; required.")
 def command(
     models: tuple[str, ...],
     *,
@@ -37,46 +30,85 @@ def command(
     objects: Path | None,
     backgrounds: Path | None,
 ) -> None:
-    """Evaluate MODELS, by default all that come trained, on objects and photographs that no model was trained on."""
+    """Evaluate MODELS, by default all that have weights, on scenes of objects in photographs.
+
+    A fifth of the objects and photographs is used: the fifth that a training with the same seed leaves out.
+    """
+    if objects is None or backgrounds is None:
+        raise click.UsageError(
+            "attnviz evaluate needs --objects FOLDER and --backgrounds FOLDER; the published figures are made by "
+            "builtin_training/evaluate.py in the repository"
+        )
+    from attnviz.training.sources import find_sources
+
+    print_evaluation(models, weights, views, seed, lambda: find_sources(objects, backgrounds), as_json=as_json)
+
+
+def print_evaluation(
+    models: Sequence[str],
+    weights: Path | None,
+    views: int,
+    seed: int | None,
+    load_sources: Callable[[], Sources],
+    *,
+    as_json: bool,
+) -> None:
+    """Evaluate models on held-out views and print the figures.
+
+    Args:
+        models: Names; all models with weights if empty.
+        weights: File of weights for one model, or ``None`` for the shipped ones.
+        views: Number of views.
+        seed: Seed of the held-out split; ``None`` for the seed of the training.
+        load_sources: Loads objects and photographs.
+        as_json: Print JSON instead of the table.
+    """
     from attnviz.models import MODELS
     from attnviz.models.builtin import is_shipped
     from attnviz.models.card import read_card
+    from attnviz.training.evaluation import evaluate_models
     from attnviz.training.features import DataRecipe
-    from attnviz.training.run import measure
-    from attnviz.training.sources import find_sources
 
-    names = models or tuple(name for name in MODELS if is_shipped(name))
+    names = tuple(models) or tuple(name for name in MODELS if is_shipped(name))
     for name in names:
         MODELS[name]
     if weights is not None and len(names) != 1:
         raise click.UsageError("--weights is for one model: name it")
     cards = {name: read_card(name) for name in names}
-    trained_with = {name: int(card.made["data"]["seed"]) for name, card in cards.items() if card and weights is None}
-    seed = _held_out_by(seed, trained_with)
+    seeds = {name: int(card.made["data"]["seed"]) for name, card in cards.items() if card and weights is None}
+    seed = _split_seed(seed, seeds)
+    map_of = {name: card.figures["map_of"] for name, card in cards.items() if card}
+    results = []
     with progress() as on_progress:
-        sources = find_sources(objects, backgrounds)
-        map_of = {name: card.figures["map_of"] for name, card in cards.items() if card}
-        results = []
+        sources = load_sources()
         for frames in dict.fromkeys(MODELS[name].frames for name in names):
             group = [name for name in names if MODELS[name].frames == frames or not MODELS[name].attends]
             held_out = DataRecipe(views, seed=seed, held_out=True, frames=frames)
-            chosen = map_of if frames is None else {name: map_of[name] for name in group if MODELS[name].frames}
-            results += measure(dict.fromkeys(group, weights), sources, held_out, on_progress, chosen)
+            chosen = {
+                name: map_of[name] for name in group if name in map_of and (frames is None or MODELS[name].frames)
+            }
+            results += evaluate_models(dict.fromkeys(group, weights), sources, held_out, on_progress, chosen)
     if as_json:
         click.echo(json.dumps([result.as_dict() for result in results], indent=1))
     else:
-        click.echo(shown_table(results), nl=False)
+        click.echo(evaluation_table(results), nl=False)
 
 
-def _held_out_by(seed: int | None, trained_with: Mapping[str, int]) -> int:
+def _split_seed(seed: int | None, seeds: Mapping[str, int]) -> int:
     """The seed whose held-out objects and photographs no model was trained on.
+
+    Args:
+        seed: Value of ``--seed``.
+        seeds: Training seed of each model.
 
     Raises:
         UsageError: there is none.
     """
-    seeds = set(trained_with.values()) | ({seed} if seed is not None else set())
-    if len(seeds) > 1:
-        on_progress = ", ".join(f"{name} with {other}" for name, other in trained_with.items())
-        asked = "" if seed is None else f"; --seed {seed} was asked for"
-        raise click.UsageError(f"what one seed holds out, another trains on: trained were {on_progress}{asked}")
-    return seeds.pop() if seeds else 0
+    distinct = set(seeds.values()) | ({seed} if seed is not None else set())
+    if len(distinct) > 1:
+        trained = ", ".join(f"{name} with seed {other}" for name, other in seeds.items())
+        given = "" if seed is None else f"; got --seed {seed}"
+        raise click.UsageError(
+            f"images held out by one seed are training images of another: trained were {trained}{given}"
+        )
+    return distinct.pop() if distinct else 0

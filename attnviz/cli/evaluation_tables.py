@@ -1,7 +1,8 @@
-"""Tables of evaluation figures."""
+"""Tables of evaluation figures for the terminal."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -9,30 +10,30 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from attnviz.core.intervals import Figure
+    from attnviz.core.intervals import Interval
     from attnviz.training.evaluation import Evaluation
     from attnviz.training.labelled import Accuracy
 
 
 def accuracy_table(results: Sequence[Accuracy]) -> str:
-    """How right each model is on photographs with labels, each with its 95 % interval."""
+    """Return the accuracies on held-out labelled images, each with its 95 % interval."""
     from rich.table import Table
 
     table = Table(
-        title="Held-out photographs",
-        caption=f"{results[0].top1.n} photographs; below each figure its 95 % interval. none has a classifier alone.",
+        title="Held-out images",
+        caption=f"{results[0].top1.n} images; 95 % intervals below the figures. none trains only a classifier.",
         caption_justify="left",
     )
-    for column in ("model", "parameters", "top-1", "top-5", "top-1 less none's"):
+    for column in ("model", "parameters", "top-1", "top-5", "top-1 minus none's"):
         table.add_column(column, justify="left" if column == "model" else "right")
     for one in results:
         gain = "–" if one.gain is None else _cell(one.gain)
         table.add_row(one.model, f"{one.parameters:,}", _cell(one.top1), _cell(one.top5), gain)
-    return _in_text(table)
+    return _as_text(table)
 
 
-def shown_table(results: Sequence[Evaluation]) -> str:
-    """The figures as a table for the terminal, each with its 95 % interval."""
+def evaluation_table(results: Sequence[Evaluation]) -> str:
+    """Return the figures on held-out scenes and photographs, each with its 95 % interval."""
     from rich.table import Table
 
     table = Table(title="Held-out scenes and photographs", caption=_caption(results), caption_justify="left")
@@ -52,10 +53,10 @@ def shown_table(results: Sequence[Evaluation]) -> str:
             *costs,
         )
         table.add_row(name, *cells, result.map_of, end_section=True)
-    return _in_text(table)
+    return _as_text(table)
 
 
-def _in_text(table: Table) -> str:
+def _as_text(table: Table) -> str:
     from rich.console import Console
 
     console = Console(width=None if os.environ.get("COLUMNS") else 150)
@@ -70,16 +71,21 @@ def _caption(results: Sequence[Evaluation]) -> str:
         first = next(result for result in results if result.frames == frames)
         scenes, photographs = ("scenes", "photographs") if frames is None else ("clips", "plain clips")
         lines.append(
-            f"{first.kl.n} {scenes}, the teacher sure in {first.top1.n}; {first.plain.n} {photographs} in which the "
-            f"trunk sees something. Pointing by chance: {first.chance.value:.2f}."
+            f"{first.kl.n} {scenes}, {first.top1.n} of them with a certain teacher; {first.plain.n} {photographs} with "
+            f"a certain trunk. Pointing score by chance: {first.chance.value:.2f}."
         )
-    gains = any(result.gains for result in results)
-    less = " and, view by view, the figure less that of none" if gains else ""
-    return " ".join([*lines, f"Below each figure its 95 % interval{less}. GFLOP and time: one view, and beside none."])
+    gains = ", and the difference to none, paired view by view" if any(result.gains for result in results) else ""
+    return " ".join(
+        [*lines, f"95 % intervals below the figures{gains}. GFLOP and time: of one view, and relative to none."]
+    )
 
 
-def _cell(figure: Figure, gain: Figure | None = None) -> str:
+def _cell(figure: Interval, gain: Interval | None = None) -> str:
     if figure.n == 0:
         return "–"
-    above = "" if gain is None else f"\n{gain.value:+.2f}\n[dim]{gain.low:+.2f}–{gain.high:+.2f}[/dim]"
-    return f"{figure.value:.2f}\n[dim]{figure.low:.2f}–{figure.high:.2f}[/dim]{above}"
+    difference = "" if gain is None else f"\n{gain.value:+.2f}{_range(gain, '+')}"
+    return f"{figure.value:.2f}{_range(figure)}{difference}"
+
+
+def _range(figure: Interval, sign: str = "") -> str:
+    return "" if math.isnan(figure.low) else f"\n[dim]{figure.low:{sign}.2f}–{figure.high:{sign}.2f}[/dim]"

@@ -12,7 +12,7 @@ from typing import NoReturn
 import click
 
 from attnviz import __version__
-from attnviz.errors import AttnvizError
+from attnviz.cli.errors import INTERRUPTED, error_lines
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("attnviz.cli.explain", "Explain photographs: what the model attends to, beside CAM and saliency."),
@@ -31,15 +31,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "completion": ("attnviz.cli.completion", "Print the completion script of a shell."),
 }
 """Name -> (module that holds ``command``, one-line help)."""
-
-INTERRUPTED = 130
-
-
-class _OneLineError(click.ClickException):
-    """An :class:`AttnvizError` as the command line tells it: one line, exit code 1."""
-
-    def format_message(self) -> str:
-        return " ".join(self.message.split())
 
 
 class LazyGroup(click.Group):
@@ -76,13 +67,8 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; what it raises on purpose becomes one line and exit code 1, Ctrl-C becomes 130."""
-        try:
+        with error_lines():
             return super().invoke(ctx)
-        except AttnvizError as error:
-            raise _OneLineError(str(error)) from error
-        except KeyboardInterrupt:
-            click.echo("Interrupted: nothing half-written is left.", err=True)
-            raise click.exceptions.Exit(INTERRUPTED) from None
 
 
 @click.group(

@@ -1,4 +1,4 @@
-"""What a mechanism costs beside the bare trunk."""
+"""Cost of a mechanism relative to the bare trunk."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _BATCH = 4
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one forward pass.
+    """Cost of one forward pass.
 
     Attributes:
-        flops: Floating-point operations of convolutions and matrix products for one view, as PyTorch's counter counts
-            them: a multiplication and an addition are two.
-        flops_ratio: Over the control's.
-        time_ratio: Time over the control's, both in turn in this process, the fastest round of each.
+        flops: Floating-point operations of convolutions and matrix products for one view, by PyTorch's counter: a
+            multiplication and an addition are two.
+        flops_ratio: ``flops`` divided by the control's.
+        time_ratio: Time divided by the control's: the fastest of several alternating rounds in this process.
     """
 
     flops: int
@@ -34,20 +34,20 @@ class Cost:
 
 @torch.no_grad()
 def cost(network: nn.Module, control: nn.Module, x: Tensor) -> Cost:
-    """Count and time a network beside the control.
+    """Count the operations of a network and time it against the control.
 
     Args:
-        network: With attention.
-        control: Without, for the same input.
+        network: Network with attention.
+        control: Network without attention, for the same input.
         x: One view, ``(1, 3, H, W)``, or a clip.
     """
-    flops, bare = (_flops(module, x) for module in (network, control))
+    flops, control_flops = (_flops(module, x) for module in (network, control))
     batch = x.expand(_BATCH, *x.shape[1:]).contiguous()
-    spent = {module: [_seconds(module, batch) for _ in range(2)][1:] for module in (network, control)}
+    seconds = {module: [_seconds(module, batch) for _ in range(2)][1:] for module in (network, control)}
     for _ in range(_ROUNDS):
         for module in (network, control):
-            spent[module].append(_seconds(module, batch))
-    return Cost(flops, flops / bare, min(spent[network]) / min(spent[control]))
+            seconds[module].append(_seconds(module, batch))
+    return Cost(flops, flops / control_flops, min(seconds[network]) / min(seconds[control]))
 
 
 def _seconds(module: nn.Module, x: Tensor) -> float:
@@ -64,6 +64,6 @@ def _flops(module: nn.Module, x: Tensor) -> int:
 
 
 def _deformable(_x: Any, _offset: Any, weight: list[int], *_others: Any, out_shape: list[int], **_named: Any) -> int:
-    """The product with the weights, as of a plain convolution; the reading between pixels is left out."""
+    """The product with the weights, as for a plain convolution; the interpolation is not counted."""
     batch, channels, height, width = out_shape
     return 2 * batch * channels * height * width * weight[1] * weight[2] * weight[3]

@@ -1,4 +1,4 @@
-"""The maps of a model on some views, and how well each finds the object."""
+"""The maps of a model on a batch of views, and their scores."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from torch.nn import functional as F
 
 from attnviz.core.records import Kind, Record, Site
 from attnviz.errors import CaptureError
-from attnviz.heatmaps import PROJECTIONS, project, together
+from attnviz.heatmaps import PROJECTIONS, combined_heatmaps, project
 from attnviz.metrics import localisation
 from attnviz.models.mechanism import LATE_BLOCKS
 from attnviz.models.trunk import EfficientNetLite0
 
 FEATURE_NORM = "feature norm"
-_NO_PLACES = frozenset({Kind.CHANNEL, Kind.BRANCH})
+_WITHOUT_POSITIONS = frozenset({Kind.CHANNEL, Kind.BRANCH})
 
 
 def maps_of(records: Sequence[Record], size: tuple[int, int]) -> dict[str, Tensor]:
-    """Every map that the records of one forward pass have: each projection of each site, and those of several sites.
+    """Return every map of the records of one forward pass: each projection of each site, and the joint maps.
 
     Args:
-        records: What the sites did.
+        records: Records of the sites.
         size: ``(H, W)`` of the views.
 
     Returns:
-        Maps ``(N, H, W)`` by name: the site's, with the projection's where it is not the default. Of attention over
+        Maps ``(N, H, W)`` by name: the site, followed by the projection if it is not the default. For attention over
         frames, the weights ``(N, T)``.
     """
     maps = {}
@@ -40,28 +40,28 @@ def maps_of(records: Sequence[Record], size: tuple[int, int]) -> dict[str, Tenso
             if PROJECTIONS[name].kind is not kind:
                 continue
             try:
-                found = project(record, size, name)
+                heatmap = project(record, size, name)
             except CaptureError:
-                continue  # this record has no image plane for it
-            maps[_name(record.site, name)] = found.values
-    return maps | {one.source: one.values for one in together(records, size)}
+                continue  # the record has no map on the image plane by this projection
+            maps[_name(record.site, name)] = heatmap.values
+    return maps | {heatmap.source: heatmap.values for heatmap in combined_heatmaps(records, size)}
 
 
 def _name(site: Site, projection: str) -> str:
     return site.name if PROJECTIONS[projection].default else f"{site.name} ({projection})"
 
 
-def weigh_places(sites: Sequence[Site], names: Sequence[str]) -> list[str]:
-    """Those of the maps that come from attention which weighs places, or frames, and not channels alone."""
-    channels_alone = tuple(site.name for site in sites if site.kind in _NO_PLACES)
-    return [name for name in names if name.partition(" (")[0] not in channels_alone]
+def maps_over_positions(sites: Sequence[Site], names: Sequence[str]) -> list[str]:
+    """Return the names of the maps whose site weighs positions or frames, and not only channels or branches."""
+    without = tuple(site.name for site in sites if site.kind in _WITHOUT_POSITIONS)
+    return [name for name in names if name.partition(" (")[0] not in without]
 
 
 def feature_norms(trunk: EfficientNetLite0, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """The logits, and what the control has for maps: the norm of the features where the other models have their sites.
+    """Return the logits of the control and its maps: the norm of the features at the blocks where others have sites.
 
     Args:
-        trunk: The bare trunk.
+        trunk: Bare trunk.
         x: ``(N, 3, H, W)``, or clips ``(N, T, 3, H, W)``.
 
     Returns:
@@ -72,14 +72,13 @@ def feature_norms(trunk: EfficientNetLite0, x: Tensor) -> tuple[Tensor, dict[str
         return trunk.classifier(pooled.mean(1)), {FEATURE_NORM: pooled.norm(dim=2)}
     maps, features = {}, trunk.stem(x)
     for stage in range(len(trunk.blocks)):
-        for position, block in enumerate(trunk.stage(stage)):
+        for index, block in enumerate(trunk.stage(stage)):
             features = block(features)
-            if (stage, position) in LATE_BLOCKS:
+            if (stage, index) in LATE_BLOCKS:
                 norm = features.norm(dim=1, keepdim=True)
-                maps[f"{FEATURE_NORM} of blocks.{stage}.{position}"] = F.interpolate(
-                    norm, x.shape[2:], mode="bilinear"
-                )[:, 0]
-    # As much as the joint map of gates is given: all depths together, each on the same scale.
+                resized = F.interpolate(norm, x.shape[2:], mode="bilinear")[:, 0]
+                maps[f"{FEATURE_NORM} of blocks.{stage}.{index}"] = resized
+    # The counterpart of the joint map of gates: the sum over all depths, each standardised.
     maps[f"{FEATURE_NORM}s together"] = torch.stack([_standardised(values) for values in maps.values()]).sum(0)
     return trunk.classifier(trunk.head(features).mean((2, 3))), maps
 
@@ -90,13 +89,13 @@ def _standardised(values: Tensor) -> Tensor:
 
 
 def energy(maps: Tensor, masks: Tensor) -> Tensor:
-    """Share of each map's mass that lies on the object, its least value taken as nothing.
+    """Share of each map's mass that lies on the object, after its minimum is subtracted.
 
-    Unlike the measure of the same name, this is fair to maps of any scale: gates and norms have no zero of their own.
+    Unlike the measure of the same name, it compares maps of any scale: gates and norms have no natural zero.
 
     Args:
-        maps: ``(N, H, W)`` or ``(N, T)``, any scale. A flat map has no mass: 0.
-        masks: As the maps, bool.
+        maps: ``(N, H, W)`` or ``(N, T)``, any scale. A constant map has no mass: 0.
+        masks: Same shape as ``maps``, bool.
 
     Returns:
         ``(N,)``, 0 to 1.

@@ -1,4 +1,4 @@
-"""Optimizers by name; each is built from parameters, ``lr`` and ``weight_decay``, and takes a step from a closure."""
+"""Optimizers by name; each takes parameters, ``lr`` and ``weight_decay``, and its ``step`` takes a closure."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ OPTIMIZERS.register("sgd")(partial(torch.optim.SGD, momentum=0.9, nesterov=True)
 
 @OPTIMIZERS.register("sam")
 class SAM(torch.optim.AdamW):
-    r"""Sharpness-aware minimisation: AdamW with the gradient where the loss nearby is worst.
+    r"""Sharpness-aware minimisation: AdamW with the gradient at the worst point of a neighbourhood.
 
     .. math:: \nabla L(w + \hat\epsilon), \quad \hat\epsilon = \rho\,\nabla L(w) / \lVert\nabla L(w)\rVert_2
 
-    Each step computes the gradients twice. The paper steps with SGD.
+    Each step computes the gradients twice. The paper uses SGD.
 
     Args:
-        params: The parameters.
+        params: Parameters.
         radius: ``ρ``.
-        others: AdamW's.
+        others: Options of AdamW.
 
     Source: Foret, Kleiner, Mobahi and Neyshabur, "Sharpness-Aware Minimization for Efficiently Improving
     Generalization", ICLR 2021, section 2, https://arxiv.org/abs/2010.01412.
@@ -36,29 +36,32 @@ class SAM(torch.optim.AdamW):
         super().__init__(params, **others)
         self.radius = radius
 
-    def step(self, closure: Callable[[], float] | None = None) -> float:  # type: ignore[override]  # it needs one
-        """One step.
+    def step(self, closure: Callable[[], float] | None = None) -> float:  # type: ignore[override]  # it is required
+        """Take one step.
 
         Args:
-            closure: Leaves the gradients at the parameters' present values in ``.grad``, and gives the loss.
+            closure: Function that sets ``.grad`` to the gradients at the current parameters and returns the loss.
+
+        Returns:
+            The loss before the step.
 
         Raises:
             ValueError: no closure.
         """
         if closure is None:
-            raise ValueError("SAM needs a closure that computes the gradients: it does so twice in a step")
+            raise ValueError("SAM needs a closure that computes the gradients: each step evaluates it twice")
         loss = closure()
         moved = [
             parameter for group in self.param_groups for parameter in group["params"] if parameter.grad is not None
         ]
-        kept = [parameter.detach().clone() for parameter in moved]
+        original = [parameter.detach().clone() for parameter in moved]
         norm = torch.stack([parameter.grad.norm() for parameter in moved]).norm().clamp_min(1e-12)
         with torch.no_grad():
             for parameter in moved:
                 parameter.add_(parameter.grad, alpha=float(self.radius / norm))
         closure()
         with torch.no_grad():
-            for parameter, value in zip(moved, kept, strict=True):
+            for parameter, value in zip(moved, original, strict=True):
                 parameter.copy_(value)
         super().step()
         return loss

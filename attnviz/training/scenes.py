@@ -1,4 +1,4 @@
-"""Compose scenes: an object, small and off-centre, in a cluttered photograph; beside it, the object alone on grey."""
+"""Compose scenes: an object, small and off-centre, in a photograph; and the same object centred on grey."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from torch import Tensor
 
 from attnviz.training.sources import Pixels, Source, Sources
 
-Placement = np.ndarray[Any, np.dtype[Any]]
+Position = np.ndarray[Any, np.dtype[Any]]
 Mask = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
 SIDE_PX = 224
 _GREY = 127
 OBJECT_SHARE = (0.2, 0.6)  # longest side of the object, as a share of the scene's side
-_CLIP_OBJECT_SHARE = (0.4, 0.9)  # larger than in a scene: here the question is when, not where
-_ALONE_SHARES = (0.6, 0.75, 0.9)  # the teacher's answer is the mean over these sizes
+_CLIP_OBJECT_SHARE = (0.4, 0.9)  # larger than in a scene, since a clip tests the frame and not the position
+_TEACHER_SHARES = (0.6, 0.75, 0.9)  # the teacher's prediction is the mean over these sizes
 _CROP_SHARE = (0.5, 1.0)  # side of a photograph's crop, as a share of its shorter side
-_LIGHT = 0.2  # largest change of an object's brightness
+_BRIGHTNESS = 0.2  # maximum relative change of an object's brightness
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """One picture for the student, and what it was made of.
+    """An input of the student, with its origin.
 
     Attributes:
-        kind: A composed scene, or a plain crop of a photograph.
-        pixels: ``(224, 224, 3)`` uint8 RGB: what the student sees; of a clip ``(T, 224, 224, 3)``.
-        mask: ``(224, 224)`` or ``(T, 224, 224)`` bool: where the object is; empty for a plain photograph.
+        kind: ``"scene"`` for a composed scene, ``"plain"`` for a crop of a photograph.
+        pixels: ``(224, 224, 3)`` uint8 RGB; of a clip ``(T, 224, 224, 3)``.
+        mask: ``(224, 224)`` or ``(T, 224, 224)`` bool, true on the object; all false for a plain photograph.
         subject: Name of the object, or of the photograph.
-        cut: The object as it was pasted, ``(h, w, 4)`` uint8 RGBA, mirrored or not; ``None`` for a plain photograph.
-        mirrored: Whether the object was mirrored.
+        cut: The object before it was resized, ``(h, w, 4)`` uint8 RGBA; ``None`` for a plain photograph.
+        mirrored: Whether the object is mirrored.
     """
 
     kind: Literal["scene", "plain"]
@@ -47,7 +47,7 @@ class View:
 
 
 def as_input(pixels: Pixels) -> Tensor:
-    """``(N, 224, 224, 3)`` uint8 to the trunk's ``(N, 3, 224, 224)``, channels last in memory: it is faster so.
+    """Convert ``(N, 224, 224, 3)`` uint8 to the trunk's input ``(N, 3, 224, 224)``, channels last in memory for speed.
 
     Clips, ``(N, T, 224, 224, 3)``, become ``(N, T, 3, 224, 224)``.
     """
@@ -62,58 +62,64 @@ def make_views(
     frames: int | None = None,
     object_share: tuple[float, float] = OBJECT_SHARE,
 ) -> Iterator[View]:
-    """One view for each entry of ``kinds``, ``"scene"`` or ``"plain"``, from the ``start``-th on.
+    """Yield one view for each entry of ``kinds``, ``"scene"`` or ``"plain"``, from index ``start`` on.
 
-    The ``i``-th depends on ``seed`` and ``i`` alone. Each object and each photograph is used about equally often; where
-    there are patches, every other scene shows one in place of an object. The longest side of an object in a scene is a
-    random share between the two of ``object_share``.
+    View ``i`` depends only on ``sources``, ``kinds[i]``, ``seed`` and ``i``. Each object and each photograph is used
+    about equally often. With patches, every other scene shows a patch in place of an object.
+
+    Args:
+        sources: Objects, photographs and patches.
+        kinds: Kind of each view.
+        seed: Random seed.
+        start: Index of the first view.
+        frames: Number of frames of each view, a clip; ``None`` for single images.
+        object_share: Range of the longest side of an object in a scene, as a share of the scene's side.
     """
     for index, kind in list(enumerate(kinds))[start:]:
         random = np.random.default_rng((seed, index))
-        photograph = _in_turn(sources.photographs, index, seed)
+        photograph = _cycle(sources.photographs, index, seed)
+        thing = _choose_object(sources, index, seed) if kind == "scene" else None
         if frames is not None:
-            thing = _thing(sources, index, seed) if kind == "scene" else None
             yield compose_clip(thing, photograph, random, frames)
-        elif kind == "plain":
+        elif thing is None:
             crop = random_crop(photograph.pixels, random)
             yield View("plain", crop, np.zeros((SIDE_PX, SIDE_PX), np.bool_), photograph.name)
         else:
-            thing = _thing(sources, index, seed)
             yield compose(thing, photograph, random, object_share)
 
 
-def _thing(sources: Sources, index: int, seed: int) -> Source:
-    shows_patch = bool(sources.patches) and np.random.default_rng((seed, 11, index)).random() < 0.5
-    return _in_turn(sources.patches if shows_patch else sources.objects, index, seed + 1)
+def _choose_object(sources: Sources, index: int, seed: int) -> Source:
+    use_patch = bool(sources.patches) and np.random.default_rng((seed, 11, index)).random() < 0.5
+    return _cycle(sources.patches if use_patch else sources.objects, index, seed + 1)
 
 
-def _in_turn(pictures: tuple[Source, ...], index: int, seed: int) -> Source:
-    """The pictures in an order that is shuffled anew in each round."""
-    turn, place = divmod(index, len(pictures))
-    order = np.random.default_rng((seed, turn)).permutation(len(pictures))
-    return pictures[int(order[place])]
+def _cycle(images: tuple[Source, ...], index: int, seed: int) -> Source:
+    """Image ``index`` of an endless sequence: all images in a random order, then all again in another order."""
+    cycle, position = divmod(index, len(images))
+    order = np.random.default_rng((seed, cycle)).permutation(len(images))
+    return images[int(order[position])]
 
 
 def compose(
     thing: Source, photograph: Source, random: np.random.Generator, object_share: tuple[float, float] = OBJECT_SHARE
 ) -> View:
-    """Put an object into a crop of a photograph: random size and place, perhaps mirrored, darker or brighter."""
+    """Paste an object into a crop of a photograph, with random size, position, mirroring and brightness."""
     mirrored = bool(random.random() < 0.5)
     cut = thing.pixels[:, ::-1] if mirrored else thing.pixels
     scene = random_crop(photograph.pixels, random)
-    pasted = _fit(cut, random.uniform(*object_share))
-    place = _somewhere(pasted, random)
-    pixels, mask = _paste(pasted, scene, place, random.uniform(1 - _LIGHT, 1 + _LIGHT))
+    resized = _fit(cut, random.uniform(*object_share))
+    position = _random_position(resized, random)
+    pixels, mask = _paste(resized, scene, position, random.uniform(1 - _BRIGHTNESS, 1 + _BRIGHTNESS))
     return View("scene", pixels, mask, thing.name, cut, mirrored)
 
 
 def compose_clip(thing: Source | None, photograph: Source, random: np.random.Generator, frames: int) -> View:
-    """A camera that glides over a photograph; an object moves through up to half of the frames.
+    """Compose a clip: the crop moves over a photograph, and an object moves through at most half of the frames.
 
     Args:
-        thing: The object; ``None`` for a plain clip.
-        photograph: What the camera sees.
-        random: Of size, place, path, and of the frames that show the object.
+        thing: Object; ``None`` for a plain clip.
+        photograph: Background.
+        random: Generator of sizes, positions, paths and the frames that show the object.
         frames: ``T``.
     """
     first, last = _box(photograph.pixels, random), _box(photograph.pixels, random)
@@ -124,37 +130,39 @@ def compose_clip(thing: Source | None, photograph: Source, random: np.random.Gen
         return View("plain", scene, mask, photograph.name)
     mirrored = bool(random.random() < 0.5)
     cut = thing.pixels[:, ::-1] if mirrored else thing.pixels
-    pasted, light = _fit(cut, random.uniform(*_CLIP_OBJECT_SHARE)), random.uniform(1 - _LIGHT, 1 + _LIGHT)
-    shown = int(random.integers(1, max(frames // 2, 1) + 1))
-    start = int(random.integers(0, frames - shown + 1))
-    places = np.linspace(_somewhere(pasted, random), _somewhere(pasted, random), shown).round().astype(int)
-    for frame, place in enumerate(places, start):
-        scene[frame], mask[frame] = _paste(pasted, scene[frame], place, light)
+    resized = _fit(cut, random.uniform(*_CLIP_OBJECT_SHARE))
+    brightness = random.uniform(1 - _BRIGHTNESS, 1 + _BRIGHTNESS)
+    count = int(random.integers(1, max(frames // 2, 1) + 1))
+    start = int(random.integers(0, frames - count + 1))
+    ends = _random_position(resized, random), _random_position(resized, random)
+    for frame, position in enumerate(np.linspace(*ends, count).round().astype(int), start):
+        scene[frame], mask[frame] = _paste(resized, scene[frame], position, brightness)
     return View("scene", scene, mask, thing.name, cut, mirrored)
 
 
-def _somewhere(pasted: Pixels, random: np.random.Generator) -> Placement:
-    return np.array([random.integers(0, SIDE_PX - side + 1) for side in pasted.shape[:2]])
+def _random_position(resized: Pixels, random: np.random.Generator) -> Position:
+    """Top and left edge of an object that lies inside the scene."""
+    return np.array([random.integers(0, SIDE_PX - side + 1) for side in resized.shape[:2]])
 
 
-def _paste(pasted: Pixels, scene: Pixels, place: Placement, light: float) -> tuple[Pixels, Mask]:
-    """The scene with the object at a place, top and left, and where the object is."""
-    (height, width), (top, left) = pasted.shape[:2], (int(edge) for edge in place)
-    opacity = pasted[..., 3:].astype(np.float32) / 255
+def _paste(resized: Pixels, scene: Pixels, position: Position, brightness: float) -> tuple[Pixels, Mask]:
+    """The scene with the object at a position (top, left), and the object's mask."""
+    (height, width), (top, left) = resized.shape[:2], (int(edge) for edge in position)
+    opacity = resized[..., 3:].astype(np.float32) / 255
     pixels, mask = scene.astype(np.float32), np.zeros((SIDE_PX, SIDE_PX), np.bool_)
     window = pixels[top : top + height, left : left + width]
-    window[:] = opacity * np.clip(light * pasted[..., :3], 0, 255) + (1 - opacity) * window
+    window[:] = opacity * np.clip(brightness * resized[..., :3], 0, 255) + (1 - opacity) * window
     mask[top : top + height, left : left + width] = opacity[..., 0] > 0.5
     return pixels.round().astype(np.uint8), mask
 
 
-def alone(cut: Pixels) -> Pixels:
-    """What the teacher sees: the object in the middle of a grey square, in three sizes, ``(3, 224, 224, 3)``."""
-    return np.stack([on_grey(cut, share) for share in _ALONE_SHARES])
+def teacher_views(cut: Pixels) -> Pixels:
+    """The inputs of the teacher: the object centred on grey in three sizes, ``(3, 224, 224, 3)``."""
+    return np.stack([on_grey(cut, share) for share in _TEACHER_SHARES])
 
 
 def on_grey(cut: Pixels, share: float = 0.9) -> Pixels:
-    """The object in the middle of a grey square, ``(224, 224, 3)``; its longest side is ``share`` of the square's."""
+    """The object centred on grey, ``(224, 224, 3)``; its longest side is ``share`` of the image's side."""
     fitted = Image.fromarray(_fit(cut, share))
     square = Image.new("RGB", (SIDE_PX, SIDE_PX), (_GREY, _GREY, _GREY))
     square.paste(fitted, ((SIDE_PX - fitted.width) // 2, (SIDE_PX - fitted.height) // 2), fitted)
@@ -162,19 +170,19 @@ def on_grey(cut: Pixels, share: float = 0.9) -> Pixels:
 
 
 def random_crop(pixels: Pixels, random: np.random.Generator) -> Pixels:
-    """A square crop of random size and place, perhaps mirrored, ``(224, 224, 3)``."""
+    """A square crop with random size, position and mirroring, ``(224, 224, 3)``."""
     box = _box(pixels, random)
     return _crop(pixels, box, mirrored=random.random() < 0.5)
 
 
-def _box(pixels: Pixels, random: np.random.Generator) -> Placement:
+def _box(pixels: Pixels, random: np.random.Generator) -> Position:
     """Top, left and side of a random square."""
     height, width = pixels.shape[:2]
     side = int(min(height, width) * random.uniform(*_CROP_SHARE))
     return np.array([random.integers(0, height - side + 1), random.integers(0, width - side + 1), side])
 
 
-def _crop(pixels: Pixels, box: Placement, *, mirrored: bool = False) -> Pixels:
+def _crop(pixels: Pixels, box: Position, *, mirrored: bool = False) -> Pixels:
     top, left, side = (int(edge) for edge in box)
     crop: Any = pixels[top : top + side, left : left + side]
     crop = crop[:, ::-1] if mirrored else crop

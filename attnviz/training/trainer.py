@@ -1,4 +1,4 @@
-"""Train the attention of a built-in model: it must give the teacher's answer, and only the attention may learn."""
+"""Train a mechanism and, optionally, a classifier in the frozen trunk, towards target probabilities."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnviz.errors import DataError
+from attnviz.errors import DataError, ModelError
 from attnviz.media.atomic_files import write_atomically
 from attnviz.models.builtin import Attended, attend
 from attnviz.models.trunk import fold_norms, pretrained_trunk
 from attnviz.training.features import Features
 from attnviz.training.optimizers import OPTIMIZERS
 
-_KEEP_EVERY = 50  # steps between checkpoints
-_WARM_UP = 20  # steps over which the learning rate rises
-_LARGEST_NORM = 1.0  # of the gradient
+_CHECKPOINT_STEPS = 50  # steps between checkpoints
+_WARM_UP_STEPS = 20
+_MAX_GRADIENT_NORM = 1.0
 
-Report = Callable[[int, int, float], None]
+StepCallback = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True, slots=True)
 class TrainRecipe:
-    """How the attention is trained.
+    """Hyperparameters of a training run.
 
     Attributes:
-        epochs: Rounds through all views.
-        batch: Views per step.
-        learning_rate: After a short rise; it goes down to 0 along a cosine.
-        plain_weight: What a plain photograph counts, a scene counting 1.
-        seed: Of the initial values and of the order.
-        optimizer: A name in :data:`~attnviz.training.optimizers.OPTIMIZERS`.
-        weight_decay: Its.
+        epochs: Number of passes through all views.
+        batch: Batch size, in views.
+        learning_rate: Learning rate after a linear warm-up of 20 steps; it decays to 0 along a cosine.
+        plain_weight: Loss weight of a plain photograph; a scene has weight 1.
+        seed: Random seed of the initial values and of the order of the views.
+        optimizer: Name in :data:`~attnviz.training.optimizers.OPTIMIZERS`.
+        weight_decay: Weight decay of the optimizer.
     """
 
     epochs: int = 4
@@ -50,9 +50,15 @@ class TrainRecipe:
 
 
 def student(name: str, seed: int, classes: int | None = None) -> Attended:
-    """The pretrained trunk, folded and frozen, with a mechanism that may learn, and a new classifier if asked for."""
+    """Build the model to train: the pretrained trunk, folded and frozen, with a trainable mechanism.
+
+    Args:
+        name: Built-in model.
+        seed: Random seed of the initial values.
+        classes: Number of classes of a new, trainable classifier; ``None`` keeps the trunk's.
+    """
     attended = attend(name, pretrained_trunk(), seed, classes)
-    attended.network.requires_grad_(False)  # noqa: FBT003  # torch's name for it is not the same everywhere
+    attended.network.requires_grad_(False)  # noqa: FBT003  # torch names this parameter differently in its classes
     for parameter in attended.parameters():
         parameter.requires_grad_()
     fold_norms(attended.network)
@@ -61,16 +67,16 @@ def student(name: str, seed: int, classes: int | None = None) -> Attended:
 
 
 def divergence(answers: Tensor, logits: Tensor) -> Tensor:
-    r"""Kullback-Leibler divergence of each student's answer from its teacher's.
+    r"""Kullback-Leibler divergence of the student's distribution from the target.
 
     .. math:: \sum_k p_k (\log p_k - \log q_k)
 
     Args:
-        answers: The teacher's log-probabilities ``log p``, ``(N, K)``.
-        logits: The student's, ``(N, K)``.
+        answers: Target log-probabilities ``log p``, ``(N, K)``.
+        logits: Logits of the student, ``(N, K)``.
 
     Returns:
-        ``(N,)``, at least 0; in nats.
+        ``(N,)``, at least 0, in nats.
 
     >>> divergence(torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.0, 0.0]]))
     tensor([0.])
@@ -79,18 +85,19 @@ def divergence(answers: Tensor, logits: Tensor) -> Tensor:
 
 
 class Trainer:
-    """One training run that can be stopped at any step and taken up again with the same result.
+    """A training run that can be interrupted at any step and resumed with the same result.
 
     Args:
-        name: A built-in model with attention.
-        recipe: How to train.
-        features: What to train on.
-        checkpoint: Where the state is kept between steps; an earlier run's state is taken up if its model, its
-            data and its recipe are the same.
-        classes: How many classes a new classifier tells apart; ``None`` keeps the trunk's.
+        name: Built-in model.
+        recipe: Hyperparameters.
+        features: Trunk features and targets.
+        checkpoint: File of the training state. A state of the same model, data and recipe is resumed; any other is
+            replaced.
+        classes: Number of classes of a new classifier; ``None`` keeps the trunk's.
 
     Raises:
-        DataError: fewer views than one batch.
+        DataError: fewer views than one batch, or a damaged checkpoint.
+        ModelError: neither the mechanism nor the classifier has parameters to train.
         UnknownNameError: no such model or optimizer.
     """
 
@@ -110,33 +117,35 @@ class Trainer:
             **asdict(recipe),
         }
         self._parameters = self.attended.parameters()
+        if not self._parameters:
+            raise ModelError(f"{name}: the mechanism has no parameters to train")
         self._optimizer = OPTIMIZERS[recipe.optimizer](
             self._parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
         self.steps = recipe.epochs * (len(features) // recipe.batch)
         self.step = 0
-        self._take_up()
+        self._resume()
 
-    def run(self, report: Report | None = None) -> None:
-        """Train to the end. An interruption keeps what was learned so far, to the step.
+    def run(self, progress: StepCallback | None = None) -> None:
+        """Train to the end; an interruption saves the state of the last finished step.
 
         Args:
-            report: Told after each step: step, number of steps, loss.
+            progress: Callback after each step, with the step, the number of steps and the loss.
         """
-        self.attended.network.train()  # the folded trunk has nothing that this changes
+        self.attended.network.train()  # the folded trunk has no layers that this changes
         try:
             for batch in self._batches():
-                loss = self._learn(batch)
+                loss = self._train_step(batch)
                 self.step += 1
-                if self.step % _KEEP_EVERY == 0:
-                    self._keep()
-                if report is not None:
-                    report(self.step, self.steps, loss)
+                if self.step % _CHECKPOINT_STEPS == 0:
+                    self._save()
+                if progress is not None:
+                    progress(self.step, self.steps, loss)
         finally:
             self.attended.network.eval()
-            self._keep()
+            self._save()
 
-    def _learn(self, batch: np.ndarray[tuple[int], np.dtype[np.int64]]) -> float:
+    def _train_step(self, batch: np.ndarray[tuple[int], np.dtype[np.int64]]) -> float:
         features = torch.from_numpy(self._features.features[batch]).float()
         if features.ndim == 4:
             features = features.contiguous(memory_format=torch.channels_last)
@@ -144,31 +153,31 @@ class Trainer:
         scene = torch.from_numpy(self._features.scene[batch])
         weight = torch.where(scene, 1.0, self.recipe.plain_weight)
 
-        def gradients() -> float:
-            """Leave them in ``.grad``; gives the loss."""
+        def closure() -> float:
+            """Set ``.grad`` and return the loss."""
             loss = (divergence(answers, self.attended.from_features(features)) * weight).mean()
             for parameter, gradient in zip(self._parameters, torch.autograd.grad(loss, self._parameters), strict=True):
                 parameter.grad = gradient
-            torch.nn.utils.clip_grad_norm_(self._parameters, _LARGEST_NORM)
+            torch.nn.utils.clip_grad_norm_(self._parameters, _MAX_GRADIENT_NORM)
             return float(loss.detach())
 
         for group in self._optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate * self._schedule()
-        return float(self._optimizer.step(gradients))
+        return float(self._optimizer.step(closure))
 
     def _schedule(self) -> float:
-        rise = min(1.0, (self.step + 1) / _WARM_UP)
-        return rise * 0.5 * (1 + math.cos(math.pi * self.step / self.steps))
+        warm_up = min(1.0, (self.step + 1) / _WARM_UP_STEPS)
+        return warm_up * 0.5 * (1 + math.cos(math.pi * self.step / self.steps))
 
     def _batches(self) -> Iterator[np.ndarray[tuple[int], np.dtype[np.int64]]]:
-        """The batches from the current step on; each epoch's order depends on the seed and the epoch alone."""
+        """The batches from the current step on; the order of an epoch depends only on the seed and the epoch."""
         size, per_epoch = self.recipe.batch, len(self._features) // self.recipe.batch
         for step in range(self.step, self.steps):
-            epoch, place = divmod(step, per_epoch)
+            epoch, index = divmod(step, per_epoch)
             order = np.random.default_rng((self.recipe.seed, epoch)).permutation(len(self._features))
-            yield np.sort(order[place * size : (place + 1) * size])
+            yield np.sort(order[index * size : (index + 1) * size])
 
-    def _keep(self) -> None:
+    def _save(self) -> None:
         state = {
             "identity": self._identity,
             "step": self.step,
@@ -177,15 +186,15 @@ class Trainer:
         }
         write_atomically(self._checkpoint, lambda path: torch.save(state, path))
 
-    def _take_up(self) -> None:
+    def _resume(self) -> None:
         if not self._checkpoint.is_file():
             return
         try:
             state = torch.load(self._checkpoint, weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-            raise DataError(f"{self._checkpoint}: a damaged checkpoint; delete it to start anew") from error
+            raise DataError(f"{self._checkpoint}: damaged checkpoint; delete it to restart the training") from error
         if state["identity"] != self._identity:
-            return  # another model's, data's or recipe's: this run starts anew and replaces it
+            return
         self.attended.load(state["attention"], self._checkpoint)
         self._optimizer.load_state_dict(state["optimizer"])
         self.step = int(state["step"])

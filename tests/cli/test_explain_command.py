@@ -259,7 +259,7 @@ class TestOutput:
 class TestInterruption:
     def test_ctrl_c_exits_with_130_and_leaves_nothing(self, explain):
         result = explain("--out", "deep/o", model="tiny_model:interrupted")
-        assert failed(result, 130) == "Interrupted: nothing half-written is left."
+        assert failed(result, 130) == "Interrupted: no partial output remains."
 
     def test_ctrl_c_while_the_report_is_written_leaves_nothing(self, explain, monkeypatch):
         def interrupt(*_args):

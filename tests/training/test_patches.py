@@ -1,11 +1,11 @@
-"""Patches: parts of photographs that serve as objects."""
+"""Patches: parts of photographs that are used as objects."""
 
 import numpy as np
 import torch
 
-from attnviz.training.cutout_patches import cut_patches
 from attnviz.training.features import DataRecipe
 from attnviz.training.sources import Source
+from builtin_training.cutout_patches import cut_patches
 
 
 def photograph(name, side=120):
@@ -14,7 +14,7 @@ def photograph(name, side=120):
 
 
 def brightness(x):
-    """A network that is sure of what is bright in the middle."""
+    """A network with a high probability for images that are bright in the centre."""
     bright = 40 * x[:, :, 96:128, 96:128].mean((1, 2, 3))
     return torch.stack([bright, -bright], 1)
 
@@ -34,28 +34,25 @@ def test_a_patch_is_a_part_of_its_photograph_with_a_soft_outline():
         assert patch.group == whole.group
 
 
-def test_only_what_the_network_is_sure_of_is_kept_the_surest_first():
-    class Sure:
-        """Says how sure it is of each patch, in turn."""
+def test_only_patches_with_a_high_probability_are_kept_the_highest_first():
+    def rising(x):
+        """Probabilities from 0.5 to 0.99, in the order of the candidates."""
+        return torch.stack([torch.linspace(0.5, 0.99, len(x)).logit(), torch.zeros(len(x))], 1)
 
-        def __call__(self, x):
-            self.said = torch.linspace(0.5, 0.99, len(x)).logit()
-            return torch.stack([self.said, torch.zeros(len(x))], 1)
-
-    patches = cut_patches([photograph("pond")], Sure(), each=2, seed=0, certainty=0.9)
+    patches = cut_patches([photograph("pond")], rising, each=2, seed=0, certainty=0.9)
     assert [patch.name for patch in patches] == ["pond#15", "pond#14"]
-    assert cut_patches([photograph("pond")], Sure(), each=2, seed=0, certainty=0.999) == ()
+    assert cut_patches([photograph("pond")], rising, each=2, seed=0, certainty=0.999) == ()
 
 
-def test_patches_depend_on_their_photograph_and_the_seed_alone():
+def test_patches_depend_only_on_their_photograph_and_the_seed():
     pond, garden = photograph("pond"), photograph("garden")
-    alone = cut_patches([pond], brightness, each=2, seed=0, certainty=0.0)
-    beside = cut_patches([garden, pond], brightness, each=2, seed=0, certainty=0.0)[-2:]
-    assert [patch.name for patch in alone] == [patch.name for patch in beside]
-    assert all(np.array_equal(one.pixels, other.pixels) for one, other in zip(alone, beside, strict=True))
+    single = cut_patches([pond], brightness, each=2, seed=0, certainty=0.0)
+    second = cut_patches([garden, pond], brightness, each=2, seed=0, certainty=0.0)[-2:]
+    assert [patch.name for patch in single] == [patch.name for patch in second]
+    assert all(np.array_equal(one.pixels, other.pixels) for one, other in zip(single, second, strict=True))
     other = cut_patches([pond], brightness, each=2, seed=1, certainty=0.0)
-    assert not np.array_equal(alone[0].pixels.shape, other[0].pixels.shape) or not np.array_equal(
-        alone[0].pixels, other[0].pixels
+    assert not np.array_equal(single[0].pixels.shape, other[0].pixels.shape) or not np.array_equal(
+        single[0].pixels, other[0].pixels
     )
 
 

@@ -1,10 +1,10 @@
-"""Scenes show the object where the mask says, and are the same every time."""
+"""Composed scenes: the object is at the mask, and the same seed gives the same scenes."""
 
 import numpy as np
 import pytest
 
 from attnviz.training.features import DataRecipe
-from attnviz.training.scenes import alone, compose, make_views
+from attnviz.training.scenes import compose, make_views, teacher_views
 from attnviz.training.sources import Source
 
 
@@ -13,25 +13,25 @@ def source(pixels):
 
 
 @pytest.fixture
-def square_on_black():
+def red_on_black():
     cut = np.zeros((100, 50, 4), np.uint8)
     cut[..., 0], cut[..., 3] = 255, 255
     return compose(source(cut), source(np.zeros((300, 400, 3), np.uint8)), np.random.default_rng(3))
 
 
-def test_the_mask_is_where_the_object_is(square_on_black):
-    red = square_on_black.pixels[..., 0] > 100
-    assert np.array_equal(red, square_on_black.mask)
-    assert not square_on_black.pixels[..., 1:].any()
+def test_the_mask_covers_the_object(red_on_black):
+    red = red_on_black.pixels[..., 0] > 100
+    assert np.array_equal(red, red_on_black.mask)
+    assert not red_on_black.pixels[..., 1:].any()
 
 
-def test_the_object_keeps_its_shape_and_is_small(square_on_black):
-    rows, columns = (np.ptp(axis) + 1 for axis in np.nonzero(square_on_black.mask))
+def test_the_object_keeps_its_aspect_ratio_and_is_small(red_on_black):
+    rows, columns = (np.ptp(axis) + 1 for axis in np.nonzero(red_on_black.mask))
     assert 0.2 * 224 - 1 <= rows <= 0.6 * 224 + 1
     assert columns == pytest.approx(rows / 2, abs=1)
 
 
-def test_objects_are_as_large_as_asked(sources):
+def test_object_share_is_the_range_of_object_sizes(sources):
     sizes = []
     for view in make_views(sources, ["scene"] * 6, 0, object_share=(0.7, 0.8)):
         rows, columns = (np.ptp(axis) + 1 for axis in np.nonzero(view.mask))
@@ -39,27 +39,27 @@ def test_objects_are_as_large_as_asked(sources):
     assert 0.69 <= min(sizes) < max(sizes) <= 0.81
 
 
-def test_the_teacher_sees_the_object_alone_in_the_middle_of_grey(square_on_black):
-    for view in alone(square_on_black.cut):
+def test_the_teacher_views_show_the_object_centred_on_grey(red_on_black):
+    for view in teacher_views(red_on_black.cut):
         assert np.all(view[0] == 127)
         rows, columns = np.nonzero(view[..., 1] < 60)
         assert (rows.min() + rows.max()) / 2 == pytest.approx(111.5, abs=1)
         assert (columns.min() + columns.max()) / 2 == pytest.approx(111.5, abs=1)
 
 
-def test_a_mirrored_object_is_mirrored_for_the_teacher_too():
+def test_a_mirrored_object_is_mirrored_in_the_teacher_views_too():
     cut = np.zeros((60, 60, 4), np.uint8)
     cut[..., 3] = 255
     cut[:, :30, 0] = 255  # red on the left
     photograph = source(np.full((200, 200, 3), 90, np.uint8))
-    seen = {compose(source(cut), photograph, np.random.default_rng(seed)).mirrored: seed for seed in range(20)}
-    for mirrored, seed in seen.items():
+    seeds = {compose(source(cut), photograph, np.random.default_rng(seed)).mirrored: seed for seed in range(20)}
+    for mirrored, seed in seeds.items():
         view = compose(source(cut), photograph, np.random.default_rng(seed))
         assert (view.cut[30, 10, 0] == 255) is not mirrored
         columns = np.nonzero(view.mask.any(0))[0]
         row = np.nonzero(view.mask.any(1))[0].mean().astype(int)
         assert (view.pixels[row, columns[3], 0] > 150) is not mirrored
-    assert set(seen) == {True, False}
+    assert set(seeds) == {True, False}
 
 
 def test_a_plain_view_has_no_object(sources):
@@ -69,19 +69,19 @@ def test_a_plain_view_has_no_object(sources):
     assert view.pixels.shape == (224, 224, 3)
 
 
-def test_views_depend_on_seed_and_number_alone(sources):
+def test_views_depend_only_on_seed_and_index(sources):
     kinds = ["scene", "plain"] * 8
     views, later, others = (list(make_views(sources, kinds, seed, start)) for seed, start in ((0, 0), (0, 5), (1, 0)))
     assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(views[5:], later, strict=True))
     assert not any(np.array_equal(a.pixels, b.pixels) for a, b in zip(views, others, strict=True))
 
 
-def test_every_object_has_its_turn(sources):
+def test_every_object_is_used_once_per_cycle(sources):
     views = list(make_views(sources, ["scene"] * 12, 0))
     assert {view.subject for view in views} == {thing.name for thing in sources.objects}
 
 
-def test_held_out_views_show_nothing_that_was_trained_on(sources):
+def test_held_out_views_share_no_subject_with_training_views(sources):
     subjects = [
         {view.subject for view in DataRecipe(60, seed=0, held_out=held_out).make(sources)} for held_out in (False, True)
     ]
@@ -89,6 +89,6 @@ def test_held_out_views_show_nothing_that_was_trained_on(sources):
     assert all(subjects)
 
 
-def test_the_share_of_plain_views_is_as_asked():
+def test_plain_share_is_the_share_of_plain_views():
     kinds = DataRecipe(2000, plain_share=0.25).kinds()
     assert kinds.count("plain") == pytest.approx(500, abs=60)

@@ -1,4 +1,4 @@
-"""Objects cut out of photographs: more things to look for than there are cut-outs."""
+"""Cut parts out of photographs and use them as further objects."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor
 from attnviz.training.scenes import as_input, on_grey
 from attnviz.training.sources import Pixels, Source
 
-_SIDE_SHARE = (0.3, 0.8)  # of a patch, as a share of the photograph's shorter side
-_TRIES = 16  # patches that are looked at, for each photograph
-_WAVES = 5  # how many waves run round the outline
-_SOFT = 0.04  # width of the edge, as a share of the radius
+_SIDE_SHARE = (0.3, 0.8)  # side of a patch, as a share of the photograph's shorter side
+_CANDIDATES = 16  # candidate patches per photograph
+_WAVES = 5  # waves along the outline
+_EDGE = 0.04  # width of the soft edge, as a share of the radius
 
 
 def cut_patches(
@@ -24,29 +24,28 @@ def cut_patches(
     each: int,
     seed: int,
     certainty: float = 0.35,
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> tuple[Source, ...]:
-    """The parts of photographs in which a network, shown them alone, sees something.
+    """Return the parts of photographs that a network classifies with the highest probability.
 
-    Of each photograph some parts of random size, place and outline are looked at, and the surest are kept.
+    The candidates of each photograph have a random size, position and outline.
 
     Args:
-        photographs: Where they are cut from.
-        network: ``(N, 3, 224, 224)`` to logits.
-        each: At most how many of one photograph.
-        seed: Of places and outlines; a photograph's patches depend on its name and the seed alone.
-        certainty: Least probability of the network's best class.
-        progress: Told how many photographs are done, of how many.
+        photographs: Photographs that the patches are cut from.
+        network: Maps ``(N, 3, 224, 224)`` to logits.
+        each: Maximum number of patches per photograph.
+        seed: Random seed of positions and outlines; the patches of a photograph depend only on its name and the seed.
+        certainty: Probability of the best class that a patch must exceed, on a grey background.
     """
     found: list[Source] = []
-    for done, photograph in enumerate(photographs, 1):
+    for photograph in photographs:
         random = np.random.default_rng((seed, *photograph.name.encode()))
-        cuts = [_cut(photograph.pixels, random) for _ in range(_TRIES)]
+        cuts = [_cut(photograph.pixels, random) for _ in range(_CANDIDATES)]
         with torch.no_grad():
             best = network(as_input(np.stack([on_grey(cut) for cut in cuts]))).softmax(1).amax(1)
-        sure = (place for place in best.argsort(descending=True).tolist() if best[place] > certainty)
-        found += [Source(f"{photograph.name}#{place}", photograph.group, cuts[place]) for place in islice(sure, each)]
-        progress(done, len(photographs))
+        certain = (index for index in best.argsort(descending=True).tolist() if best[index] > certainty)
+        found += [
+            Source(f"{photograph.name}#{index}", photograph.group, cuts[index]) for index in islice(certain, each)
+        ]
     return tuple(found)
 
 
@@ -67,4 +66,4 @@ def _blob(side: int, random: np.random.Generator) -> np.ndarray[tuple[int, ...],
     phases = random.uniform(0, 2 * np.pi, _WAVES)
     outline = 1 + (waves * np.cos(order * angle[..., None] + phases)).sum(-1)
     edge = outline / outline.max() - np.hypot(down, across)
-    return np.asarray(np.clip(0.5 + edge / _SOFT, 0, 1))
+    return np.asarray(np.clip(0.5 + edge / _EDGE, 0, 1))

@@ -54,8 +54,8 @@ def _sparsity(model: ModelFinding) -> Table:
     )
     note = (
         "Means over images with 95 % intervals. Input share: share of the variance of g that the input explains. Dead "
-        "and open: entries that are at most 0.01, or at least 0.99, for every image. Unused: channels whose features "
-        "are 0 for every image."
+        "and open: entries that are at most 0.01, or at least 0.99, for every image. Unused: channels whose output is "
+        "nearly 0 for every image."
     )
     return Table("Sparsity of g", head, rows, note)
 
@@ -115,8 +115,8 @@ def _replaced(model: ModelFinding) -> Table | None:
     head = ("site", *(f"{name}: {titles[what]}" for name, what in columns))
     rows = tuple((one.scope, *(value(one.replaced.get(f"{name}.{what}")) for name, what in columns)) for one in scopes)
     note = (
-        "What becomes of the prediction when g is replaced: by a uniform g, by its mean over the images, by the g of "
-        "another image. KL in nats. A KL of 0 and a top-1 of 1 mean that g is not needed."
+        "Change of the predictions if g is replaced: uniform by a uniform g, mean by its mean over the images, other by "
+        "the g of another image. KL in nats. A KL of 0 and a top-1 of 1 mean that g is not needed."
     )
     return Table("Effect of replacing g", head, rows, note)
 

@@ -115,8 +115,8 @@ def _replaced(model: ModelFinding) -> Table | None:
     head = ("site", *(f"{name}: {titles[what]}" for name, what in columns))
     rows = tuple((one.scope, *(value(one.replaced.get(f"{name}.{what}")) for name, what in columns)) for one in scopes)
     note = (
-        "Change of the predictions if g is replaced: uniform by a uniform g, mean by its mean over the images, other by "
-        "the g of another image. KL in nats. A KL of 0 and a top-1 of 1 mean that g is not needed."
+        "Change of the predictions if g is replaced: uniform by a uniform g, mean by its mean over the images, other "
+        "by the g of another image. KL in nats. A KL of 0 and a top-1 of 1 mean that g is not needed."
     )
     return Table("Effect of replacing g", head, rows, note)
 

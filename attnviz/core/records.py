@@ -1,4 +1,4 @@
-"""The data that flows through attnviz: frozen, valid once built, and free of behaviour that needs another room.
+"""The data that flows through attnviz: sites, records, heatmaps and scores; frozen, and valid once built.
 
 Axes, here and everywhere: ``N`` images, ``C`` channels, ``H W`` rows and columns, ``T`` frames, ``B`` branches,
 ``Q K`` queries and keys, ``S`` samples.
@@ -6,54 +6,21 @@ Axes, here and everywhere: ``N`` images, ``C`` channels, ``H W`` rows and column
 
 from __future__ import annotations
 
-import enum
 import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from attnviz.core.kinds import Kind
 from attnviz.core.uses import Operand, Use
 from attnviz.errors import CaptureError, ReconstructionError
+
+__all__ = ["ChildReturn", "Heatmap", "Kind", "Record", "Score", "Site"]
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from attnviz.core.token_layout import Layout
-
-
-class Kind(enum.Enum):
-    """What ``g`` weighs, which fixes its axes."""
-
-    CHANNEL = "channel"
-    SPATIAL = "spatial"
-    DENSE = "dense"
-    BRANCH = "branch"
-    TEMPORAL = "temporal"
-    PAIRWISE = "pairwise"
-    POOLING = "pooling"
-    SAMPLING = "sampling"
-
-    @property
-    def axes(self) -> tuple[tuple[str, ...], ...]:
-        """The canonical axes of ``g``; more than one choice where the literature has more than one.
-
-        >>> Kind.SPATIAL.axes
-        (('N', 'H', 'W'),)
-        """
-        return _AXES[self]
-
-
-_AXES: dict[Kind, tuple[tuple[str, ...], ...]] = {
-    Kind.CHANNEL: (("N", "C"),),
-    Kind.SPATIAL: (("N", "H", "W"),),
-    Kind.DENSE: (("N", "C", "H", "W"),),
-    Kind.BRANCH: (("N", "B", "C"),),
-    Kind.TEMPORAL: (("N", "T"), ("N", "heads", "T", "T")),
-    Kind.PAIRWISE: (("N", "heads", "Q", "K"),),
-    Kind.POOLING: (("N", "heads", "HW"),),
-    Kind.SAMPLING: (("N", "S", "H", "W", "2"),),
-}
-_RANKS = {kind: frozenset(len(axes) for axes in choices) for kind, choices in _AXES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +116,7 @@ class Record:
     y: Tensor
 
     def __post_init__(self) -> None:
-        if self.g.ndim not in _RANKS[self.site.kind]:
+        if self.g.ndim not in self.site.kind.ranks:
             wanted = " or ".join(f"{len(axes)} axes ({', '.join(axes)})" for axes in self.site.kind.axes)
             raise ReconstructionError(
                 f"{self.site.name}: a {self.site.kind.value} map has {wanted}, got g of shape {tuple(self.g.shape)}"

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from attnviz.core.records import Kind
+from attnviz.core.records import Kind, Site
 from attnviz.edits.context import GEdit, Moment, random_order
 from attnviz.edits.registry import register_edit
 from attnviz.errors import CaptureError
@@ -24,6 +24,12 @@ _COMPETING: Mapping[Kind, tuple[int, ...]] = {
     Kind.POOLING: (-1,),
     Kind.SAMPLING: (1, 2, 3),
 }
+
+
+def _competing_axes(site: Site) -> tuple[int, ...]:
+    if site.kind not in _COMPETING:
+        raise CaptureError(f"{site.name}: which entries compete is not defined for {site.kind.value} attention")
+    return _COMPETING[site.kind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,7 @@ class Uniform:
                 f"{moment.site.name}: uniform is defined for weights, and sampling points are places; "
                 "identity, mean, shuffle and swap are defined for both"
             )
-        return partial(_levelled, axes=_COMPETING[moment.site.kind])
+        return partial(_levelled, axes=_competing_axes(moment.site))
 
 
 uniform = Uniform()
@@ -109,7 +115,7 @@ class Shuffle:
 
     def at(self, moment: Moment, /) -> GEdit:
         """A new permutation for each call."""
-        return partial(_shuffled, axes=_COMPETING[moment.site.kind], generator=self.generator)
+        return partial(_shuffled, axes=_competing_axes(moment.site), generator=self.generator)
 
 
 def shuffle(generator: torch.Generator | None = None) -> Shuffle:

@@ -1,10 +1,10 @@
 from . import edits
 from .attribution import attribute
-from .core.explanation_results import Explanation
 from .core.records import Heatmap, Kind, Record, Score, Site
 from .edits.intervention import intervene
 from .errors import AttnvizError
 from .explanation.explain import explain
+from .explanation.result import Explanation
 from .heatmaps import project
 from .media.images import Images, Preprocess, load_images
 from .models import VisionModel, load_model

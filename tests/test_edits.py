@@ -55,7 +55,7 @@ EVERY = {
 }
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", list(Kind))
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_every_edit_keeps_shape_and_dtype_and_leaves_its_operand_alone(name, kind, dtype):
@@ -166,7 +166,7 @@ def test_a_share_outside_its_range_is_an_error(edit, p):
         edit(p)
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", list(Kind))
 def test_shuffling_permutes_what_competes_and_nothing_else(kind):
     g = torch.arange(torch.Size(SHAPES[kind]).numel(), dtype=torch.float64).view(SHAPES[kind])
     new = applied(edits.shuffle(torch.Generator().manual_seed(1)), g, kind)

@@ -26,6 +26,7 @@ from attnviz.analyses.attention_rows import (
     received,
     sampled,
 )
+from attnviz.core.glossary import Meaning, define
 from attnviz.core.records import Kind, Record
 from attnviz.errors import UnknownNameError
 from attnviz.metrics.concentration import effective_rank
@@ -36,6 +37,15 @@ from attnviz.metrics.streaming import Extremes, Histogram, Moments, Quantiles
 from attnviz.tracing import Gate
 
 RANK = "effective_rank"
+define(
+    "measure",
+    RANK,
+    Meaning(
+        "Effective rank",
+        "How many different distributions the queries of a map use: 1 if all attend equally.",
+        "How many heads or queries are needed.",
+    ),
+)
 CURVE_POINTS = 51
 STRENGTHS = torch.linspace(0, 1, 51)
 """Edges of the histogram of strengths, relative to the strongest of those that compete."""

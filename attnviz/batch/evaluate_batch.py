@@ -16,6 +16,7 @@ from attnviz.analyses.model_run import run_model
 from attnviz.analyses.sparsity_collector import default_measures
 from attnviz.attribution import METHODS
 from attnviz.batch.prepared_model import PreparedModel
+from attnviz.core.glossary import Meaning, define
 from attnviz.explanation.scores import COMPARED_PX
 from attnviz.heatmaps import combined_heatmaps, project
 from attnviz.metrics.agreement import AGREEMENT, agreement_of_pairs
@@ -29,6 +30,25 @@ from attnviz.metrics.sparsity import SPARSITY
 if TYPE_CHECKING:
     from attnviz.core.records import Record
     from attnviz.metrics.registry import Measure
+
+define(
+    "measure",
+    "margin",
+    Meaning(
+        "Margin",
+        "Probability of the most probable class minus that of the second.",
+        "That the prediction is right: a model can be confident and wrong.",
+    ),
+)
+define(
+    "measure",
+    "entropy",
+    Meaning(
+        "Entropy of the prediction",
+        "How evenly the probability is spread over all classes: 0 for one class, 1 for a uniform distribution.",
+        "How often the model is right: probabilities need not be calibrated.",
+    ),
+)
 
 _ZERO = "every value is zero, or one is not finite"
 

@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from attnviz.report.core import glossary
+from attnviz.core.glossary import title
 from attnviz.report.core.formatting import number
+from attnviz.report.core.viewer_data import title_of
 
 if TYPE_CHECKING:
     from attnviz.core.records import Score
     from attnviz.report import Document
     from attnviz.report.core.document import ClipView
-    from attnviz.report.core.map_view import MapView
 
 _BAR = 20
 _PIPE_WIDTH = 140  # of a pipe or a file
@@ -77,7 +77,7 @@ def _sites(document: Document) -> Table:
     for header in ("site", "kind", "g", "range of g"):
         table.add_column(header)
     for name in measures:
-        table.add_column(glossary.measure(name, "").title, justify="right")
+        table.add_column(title("measure", name), justify="right")
     for site in document.sites:
         table.add_row(
             Text(site.name), site.kind, " × ".join(str(n) for n in site.shape[1:]),
@@ -97,24 +97,20 @@ def _print_agreement(console: Console, document: Document, *, verbose: bool) -> 
     table.add_column("", no_wrap=True)
     if verbose:
         for name in tables:
-            table.add_column(glossary.measure(name, "").title, justify="right")
+            table.add_column(title("measure", name), justify="right")
         views = document.maps
         for index, a in enumerate(views):
             for b in views[index + 1 :]:
                 values = (_value(scores.get((a.name, b.name))) for scores in tables.values())
-                table.add_row(Text(f"{_title(a)} · {_title(b)}"), *values)
+                table.add_row(Text(f"{title_of(a)} · {title_of(b)}"), *values)
     else:
         measure, scores = next(iter(tables.items()))
-        table.title = f"Agreement of maps ({glossary.measure(measure, '').title})"
+        table.title = f"Agreement of maps ({title('measure', measure)})"
         for view in attributions:
-            table.add_column(glossary.method(view.name).title, justify="right")
+            table.add_column(title_of(view), justify="right")
         for view in document.maps:
-            table.add_row(Text(_title(view)), *(_value(scores.get((view.name, b.name))) for b in attributions))
+            table.add_row(Text(title_of(view)), *(_value(scores.get((view.name, b.name))) for b in attributions))
     console.print(table)
-
-
-def _title(view: MapView) -> str:
-    return glossary.method(view.name).title if view.kind == "attribution" else view.name
 
 
 def _value(score: Score | None) -> str:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from attnviz.core.records import Heatmap, Record, Score
-from attnviz.core.registry import Registry
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,17 +19,6 @@ class Prediction:
     index: int
     label: str
     probability: float
-
-
-class Renderer(Protocol):
-    """Writes an explanation to one file."""
-
-    def __call__(self, explanation: Explanation, path: Path) -> None:
-        """Write ``explanation`` to ``path``."""
-        ...
-
-
-RENDERERS: Registry[Renderer] = Registry("report format", home="attnviz.report")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +47,7 @@ class Clip:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Explanation:
+class ExplanationData:
     """Everything a report shows about one image and one model.
 
     Attributes:
@@ -94,16 +81,3 @@ class Explanation:
     photo: np.ndarray[Any, np.dtype[np.uint8]] | None = None
     clip: Clip | None = None
     errors: Mapping[str, float] = field(default_factory=dict)
-
-    def save(self, path: str | Path) -> Path:
-        """Write the report in the format that the file's ending names: ``.html``, ``.png`` or ``.json``, in any case.
-
-        A file that is there already is replaced.
-
-        Raises:
-            UnknownNameError: no such format.
-            OutputError: the file cannot be written.
-        """
-        path = Path(path)
-        RENDERERS[path.suffix.removeprefix(".").lower()](self, path)
-        return path

@@ -5,7 +5,8 @@ Reports depend on this table only, so that they can show the meaning of a measur
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Literal, TypeAlias
 
 Category: TypeAlias = Literal["measure", "method", "map", "kind", "edit"]
@@ -20,11 +21,13 @@ class Meaning:
         title: Display name.
         means: What it says, in one or two sentences.
         not_means: What it is often taken for and does not say.
+        group: For a map of several sites: the kind of attention that it is shown with.
     """
 
     title: str
     means: str = ""
     not_means: str = ""
+    group: str = ""
 
 
 _MEANINGS: dict[tuple[Category, str], Meaning] = {}
@@ -44,11 +47,34 @@ def meaning(category: Category, name: str) -> Meaning:
     """The meaning of a name; for an unknown one the title only.
 
     >>> meaning("measure", "not_a_measure")
-    Meaning(title='not a measure', means='', not_means='')
+    Meaning(title='not a measure', means='', not_means='', group='')
     """
     return _MEANINGS.get((category, name)) or Meaning(name.replace("_", " ").replace("-", " "))
+
+
+def meaning_of_map(name: str, kind: str) -> Meaning:
+    """The meaning of a map: of an attribution method, or of the attention of several sites.
+
+    Args:
+        name: Name of the map.
+        kind: ``"attribution"`` or ``"attention"``.
+    """
+    return meaning("method" if kind == "attribution" else "map", name)
 
 
 def title(category: Category, name: str) -> str:
     """The display name."""
     return meaning(category, name).title
+
+
+def entries(names: Iterable[tuple[Category, str]]) -> dict[str, dict[str, str]]:
+    """The meanings of some names as plain data, to be stored with results."""
+    known = {(category, name) for category, name in names if (category, name) in _MEANINGS}
+    return {f"{category}:{name}": asdict(_MEANINGS[category, name]) for category, name in sorted(known)}
+
+
+def restore(stored: Mapping[str, Mapping[str, str]]) -> None:
+    """Define the stored meanings of names that have none in this process."""
+    for key, texts in stored.items():
+        category, _, name = key.partition(":")
+        _MEANINGS.setdefault((category, name), Meaning(**texts))  # type: ignore[arg-type]  # as it was stored

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attnviz.analyses.model_run import matching_sites
-from attnviz.core.explanation_results import Clip, Explanation
+from attnviz.core.explanation_results import Clip
 from attnviz.core.records import Heatmap
 from attnviz.errors import AttributionError
 from attnviz.explanation.capture_pass import CapturePass, capture_pass
@@ -25,6 +25,7 @@ from attnviz.explanation.notes import (
     notes_without_map,
 )
 from attnviz.explanation.prepared_model import PreparedModel
+from attnviz.explanation.result import Explanation
 from attnviz.explanation.scores import COMPARED_PX, agreement, sparsity
 from attnviz.explanation.targets import choose_target, predictions
 from attnviz.media.image_decoding import Picture

@@ -8,10 +8,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attnviz.core.glossary import Meaning, define
 from attnviz.core.records import Heatmap, Kind, Record
 from attnviz.errors import CaptureError
 
 JOINT = "spatial gates together"
+define(
+    "map",
+    JOINT,
+    Meaning(
+        "spatial gates together",
+        "The sum of the log-odds of all spatial gates at each position. Above 0, the gates are more open than closed.",
+        "Importance for the target class, or the share of features that passes: it is a sum, not a product.",
+        group=Kind.SPATIAL.value,
+    ),
+)
 _MARGIN = 1e-6  # keeps a gate that is fully open or shut finite
 
 

@@ -13,11 +13,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnviz.core.records import Heatmap, Record
+from attnviz.core.glossary import Meaning, define
+from attnviz.core.records import Heatmap, Kind, Record
 from attnviz.errors import CaptureError
 from attnviz.recording import same_tokens
 
 ROLLED = "attention of all layers together"
+define(
+    "map",
+    ROLLED,
+    Meaning(
+        "rollout",
+        "How much of each position reaches the class token, or all tokens, if layers had only attention and shortcuts.",
+        "Importance for the target class; values, MLPs and normalisation are left out.",
+        group=Kind.PAIRWISE.value,
+    ),
+)
 
 
 def rollout(

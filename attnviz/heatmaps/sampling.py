@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attnviz.core.glossary import Meaning, define
 from attnviz.core.records import Heatmap, Kind, Record
 from attnviz.core.uses import HasParts
 from attnviz.errors import CaptureError
@@ -15,6 +16,16 @@ from attnviz.heatmaps.projection import projection
 from attnviz.ops import bilinear_splat
 
 TOGETHER = "sampling of all layers together"
+define(
+    "map",
+    TOGETHER,
+    Meaning(
+        "receptive field",
+        "How often each position is sampled through all sampling layers; 1 if all positions are sampled equally.",
+        "Importance: weights, shortcuts and the layers in between are left out.",
+        group=Kind.SAMPLING.value,
+    ),
+)
 
 
 def _sampled(record: Record) -> tuple[Tensor, Tensor | None]:

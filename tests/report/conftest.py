@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from attnviz.core.explanation_results import Explanation, Prediction
+from attnviz.core.explanation_results import Prediction
 from attnviz.core.records import Heatmap, Kind, Record, Score, Site
+from attnviz.explanation.result import Explanation
 from attnviz.report import describe
 from attnviz.tracing import Gate
 

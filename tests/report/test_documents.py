@@ -8,10 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from attnviz.attribution import METHODS
 from attnviz.errors import DataError, ReconstructionError
 from attnviz.report import describe
-from attnviz.report.core import glossary
 from attnviz.report.core.document import channel_gates
 from attnviz.report.explanation import html, json_file
 
@@ -101,10 +99,3 @@ class TestJsonFile:
     def test_a_missing_file_is_an_error(self, tmp_path):
         with pytest.raises(DataError, match=r"e\.json: cannot be read"):
             json_file.load(tmp_path / "e.json")
-
-
-@pytest.mark.parametrize("name", list(METHODS))
-def test_every_method_has_a_meaning_and_a_limitation(name):
-    meaning = glossary.method(name)
-    assert meaning.means.endswith(".")
-    assert meaning.not_means.endswith(".")

@@ -10,9 +10,10 @@ import sampling_networks
 import torch
 import weighted_networks
 
-from attnviz.core.explanation_results import Explanation, Prediction
+from attnviz.core.explanation_results import Prediction
 from attnviz.core.records import Kind, Record, Site
 from attnviz.core.token_layout import Layout, Tokens
+from attnviz.explanation.result import Explanation
 from attnviz.recording import capture
 from attnviz.report import describe
 from attnviz.report.components import Bars, Outline, Pictures, Points, Profile, Queries, Strip, Views

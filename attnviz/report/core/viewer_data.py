@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from attnviz.report.core import glossary
+from attnviz.core.glossary import meaning, meaning_of_map, title
 from attnviz.report.core.colours import gradient_css, lookup, map_uri, palette
 from attnviz.report.core.document import Document, SiteView, shows_bounded_gate
 from attnviz.report.core.formatting import number, scale_ends
@@ -24,17 +24,17 @@ def views_of(document: Document) -> list[dict[str, Any]]:
 
 def _view(view: MapView, site_number: int, site: SiteView | None) -> dict[str, Any]:
     attribution = view.kind == "attribution"
-    meaning = glossary.method(view.name) if attribution or site is None else glossary.kind(site.kind)
+    about = meaning_of_map(view.name, view.kind) if attribution or site is None else meaning("kind", site.kind)
     return {
         "name": view.name,
         "title": title_of(view),
-        "subtitle": _subtitle(view, site, meaning.title),
+        "subtitle": _subtitle(view, site, about.title),
         "kind": view.kind,
         "site_kind": "" if attribution or site is None else site.kind,
         "uri": map_uri(view),
         "gradient": gradient_css(view),
-        "means": meaning.means,
-        "not_means": meaning.not_means,
+        "means": about.means,
+        "not_means": about.not_means,
         "more": f"site-{site_number}" if site is not None and site.components else "",
         **scale_of(view),
     }
@@ -63,7 +63,7 @@ def palettes(views: Iterable[MapView]) -> dict[str, str]:
 
 def title_of(view: MapView) -> str:
     """Return the title of a map: the name of the attribution method, or of the site."""
-    return glossary.method(view.name).title if view.kind == "attribution" else view.name
+    return title("method", view.name) if view.kind == "attribution" else view.name
 
 
 def _subtitle(view: MapView, site: SiteView | None, kind: str) -> str:

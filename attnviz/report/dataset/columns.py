@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from attnviz.core.arrays import Array
-from attnviz.report.core import glossary
+from attnviz.core.glossary import is_defined, title
 from attnviz.report.dataset.run_folder import Run
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Columns:
 
 def subject_title(name: str) -> str:
     """Return the title of a map: that of an attribution method, or the name of a site."""
-    return glossary.METHODS[name].title if name in glossary.METHODS else name
+    return title("method", name) if is_defined("method", name) else name
 
 
 def stride_of(images: int) -> int:

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from attnviz.core.arrays import Array
-from attnviz.report.core import glossary
+from attnviz.core.glossary import meaning
 from attnviz.report.core.formatting import number
 from attnviz.report.dataset.columns import Columns, mean_without_nan, stride_of, subject_title
 from attnviz.report.dataset.predictions import Predictions
@@ -84,18 +84,17 @@ def boxes(run: Run, columns: Columns, predictions: Predictions) -> Iterator[Boxe
     """Yield the box plots of every measure over maps or sites, and over classes if there are labels."""
     for group, (heading, kinds, subject) in _GROUPS.items():
         for measure in dict.fromkeys(key.measure for key in columns.keys if key.kind in kinds):
-            meaning = glossary.measure(measure, "")
-            name, text = f"{group}-{measure}", (meaning.means, meaning.not_means)
+            about = meaning("measure", measure)
+            name, text = f"{group}-{measure}", (about.means, about.not_means)
             panels = {model: _subject_rows(columns, model, kinds, measure) for model in run.models}
             panels = {model: rows for model, rows in panels.items() if rows}
             if panels:
                 caption = _CAPTION + _THINNED * any(len(rows) == MAX_ROWS for rows in panels.values())
-                text = text if measure in glossary.MEASURES else ("", "")
-                yield Boxes(name, heading, f"{meaning.title}{subject}", caption, text, panels)
+                yield Boxes(name, heading, f"{about.title}{subject}", caption, text, panels)
             panels = {model: _class_rows(columns, model, kinds, measure, predictions) for model in panels}
             panels = {model: rows for model, rows in panels.items() if len(rows) > 1}
             if panels:
-                title = f"{meaning.title} of each class"
+                title = f"{about.title} of each class"
                 yield Boxes(f"{name}-classes", heading, title, _CLASSES_CAPTION, ("", ""), panels)
 
 

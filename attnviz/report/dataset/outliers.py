@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attnviz.core.arrays import Array
-from attnviz.report.core import glossary
+from attnviz.core.glossary import title as title_of_name
 from attnviz.report.core.formatting import number, visible
 from attnviz.report.dataset.columns import Columns
 from attnviz.report.dataset.overview import AGREEMENT, mean_column
@@ -77,7 +77,7 @@ def _unfaithful(run: Run, columns: Columns, predictions: Predictions) -> Outlier
         if np.isfinite(scores).any():
             quality = np.where(predictions.probability >= MIN_PROBABILITY, sign * scores, np.nan)
             quality = quality if np.isfinite(quality).any() else sign * scores
-            title = glossary.measure(name, "").title
+            title = title_of_name("measure", name)
             members = [
                 Outlier(item, model, f"{title} {number(float(scores[model, item]))}")
                 for item, model in _largest(-quality)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from attnviz.core.arrays import Array
+from attnviz.core.glossary import meaning
 from attnviz.core.intervals import mean_intervals
-from attnviz.report.core import glossary
 from attnviz.report.core.formatting import number, table_cell
 from attnviz.report.dataset.columns import Columns, subject_title
 from attnviz.report.dataset.predictions import CORRECT, FAILED, WRONG, Predictions
@@ -77,7 +77,7 @@ def agreement(columns: Columns, run: Run) -> Iterator[dict[str, Any]]:
             names = list(dict.fromkeys([*[a for a, _ in cells], *[b for _, b in cells]]))
             yield {
                 "model": model,
-                "meaning": glossary.measure(measure, "more alike"),
+                "meaning": meaning("measure", measure),
                 "names": list(map(subject_title, names)),
                 "rows": [[_cell(cells, a, b) for b in names] for a in names],
             }

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from attnviz.core.arrays import Array
-from attnviz.report.core import glossary
+from attnviz.core.glossary import meaning_of_map
 from attnviz.report.core.colours import data_uri, jpeg_uri, levels
 from attnviz.report.core.formatting import visible
 from attnviz.report.core.map_view import MapView, colour_range
@@ -84,11 +84,11 @@ def _map(row: Mapping[str, Any], texts: dict[str, Any]) -> dict[str, Any]:
     view = MapView(row["name"], row["kind"], row["method"], row["source"], values, *scale)
     key = f"{view.kind}/{view.name}"
     if key not in texts:
-        meaning = glossary.method(view.name)
+        about = meaning_of_map(view.name, view.kind)
         texts[key] = {
             "title": title_of(view),
-            "means": meaning.means,
-            "not_means": meaning.not_means,
+            "means": about.means,
+            "not_means": about.not_means,
             "subtitle": view.method if view.kind == "attention" else "",
         }
     steps = {"width": row["width"], "height": row["height"], "data": packed(levels(view))}

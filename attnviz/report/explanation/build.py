@@ -16,11 +16,11 @@ from attnviz.report.kinds import RenderContext, render_kind
 from attnviz.report.kinds.base import downsampled, to_array
 
 if TYPE_CHECKING:
-    from attnviz.core.explanation_results import Clip, Explanation
+    from attnviz.core.explanation_results import Clip, ExplanationData
     from attnviz.core.records import Heatmap, Record
 
 
-def describe(explanation: Explanation) -> Document:
+def describe(explanation: ExplanationData) -> Document:
     """Return the document of an explanation.
 
     Raises:

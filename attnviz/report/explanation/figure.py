@@ -14,6 +14,7 @@ from attnviz.report.core.colours import lookup, overlay, resized
 from attnviz.report.core.document import Document, channel_gates
 from attnviz.report.core.formatting import cut_start, scale_ends
 from attnviz.report.core.map_view import MapView
+from attnviz.report.core.renderers import renderer
 from attnviz.report.explanation.figure_charts import agreement_chart, gate_chart
 from attnviz.report.explanation.figure_layout import bands_of, component_bands, label
 
@@ -48,6 +49,7 @@ _STYLE: dict[str, Any] = {
 }
 
 
+@renderer("png")
 def write(document: Document, path: Path) -> None:
     """Write ``panel.png``."""
     settings = {"compress_level": _COMPRESSION}

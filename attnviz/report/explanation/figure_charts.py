@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attnviz.report.core import glossary
+from attnviz.core.glossary import title
 from attnviz.report.core.document import Document, channel_gates
 from attnviz.report.core.formatting import cut_start
 from attnviz.report.explanation.figure_layout import MAX_ATTENTION_MAPS, bands_of, label, short_names
@@ -60,4 +60,4 @@ def agreement_chart(axis: Axes, bar: Axes, document: Document) -> None:
     axis.tick_params(length=0, labelsize=5.5, pad=1)
     axis.set_xticks(axis.get_xticks(), labels[:-1], rotation=40, ha="right", rotation_mode="anchor")
     bar.tick_params(length=1.5, width=0.4, labelsize=5.5)
-    axis.set_title(f"Agreement: {glossary.measure(measure, '').title}", loc="right")
+    axis.set_title(f"Agreement: {title('measure', measure)}", loc="right")

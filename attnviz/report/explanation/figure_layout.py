@@ -7,8 +7,8 @@ from itertools import takewhile
 
 import numpy as np
 
+from attnviz.core.glossary import meaning_of_map, title
 from attnviz.report.components import StaticImage
-from attnviz.report.core import glossary
 from attnviz.report.core.colours import overlay
 from attnviz.report.core.document import ClipView, Document, backdrop_of, shows_bounded_gate
 from attnviz.report.core.formatting import cut_start, number
@@ -23,10 +23,10 @@ def bands_of(document: Document) -> list[tuple[str, list[MapView | None]]]:
     """Return the image with the attributions, then the attention of each kind, each with a header."""
     bands: list[tuple[str, list[MapView | None]]] = [("Attribution", [None, *document.of_kind("attribution")])]
     sites = {site.name: site for site in document.sites}
-    kinds = {name: glossary.kind(site.kind).title for name, site in sites.items()}
+    kinds = {name: title("kind", site.kind) for name, site in sites.items()}
     attention = chosen(document.of_kind("attention"))
     for view in attention:
-        kinds.setdefault(view.name, glossary.kind(glossary.JOINED.get(view.method, "")).title)
+        kinds.setdefault(view.name, title("kind", meaning_of_map(view.name, view.kind).group))
     for kind in dict.fromkeys(kinds[view.name] for view in attention):
         members = [view for view in attention if kinds[view.name] == kind]
         header = f"Attention g(x), {kind}" if kind else "Attention g(x)"
@@ -43,7 +43,7 @@ def component_bands(document: Document) -> list[tuple[str, list[StaticImage]]]:
     for kind, site in last.items():
         images = [image for component in site.components for image in component.static_images(backdrop)][:MAX_IMAGES]
         if images:
-            bands.append((f"{glossary.kind(kind).title.capitalize()} at {site.name}", images))
+            bands.append((f"{title('kind', kind).capitalize()} at {site.name}", images))
     return bands + ([] if document.clip is None else _frames(document.clip))
 
 
@@ -94,6 +94,6 @@ def label(view: MapView, document: Document) -> str:
     """Return the title of a map's tile or row."""
     if view.kind == "attribution":
         return title_of(view)
-    if view.method in glossary.JOINED:
+    if meaning_of_map(view.name, view.kind).group:
         return "all sites"
     return cut_start(short_names([site.name for site in document.sites]).get(view.name, view.name))

@@ -17,6 +17,7 @@ from attnviz.core.arrays import Array
 from attnviz.errors import OutputError
 from attnviz.report.core.colours import overlay, resized
 from attnviz.report.core.document import ClipView, Document
+from attnviz.report.core.renderers import renderer
 
 _SIDE, _SMALL_SIDE = 256, 160
 _MAX_LARGE_FRAMES = 12
@@ -25,6 +26,7 @@ _MIN_MS, _MAX_MS = 120, 700
 _CURRENT, _OTHER, _TEXT = (79, 195, 176), (92, 97, 107), (233, 233, 230)
 
 
+@renderer("gif")
 def write(document: Document, path: Path) -> None:
     """Write ``overlay.gif``.
 

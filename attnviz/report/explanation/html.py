@@ -7,14 +7,15 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from attnviz.core.glossary import Meaning, meaning, title
 from attnviz.core.records import Score
 from attnviz.report.components import Backdrop, Component
 from attnviz.report.components.base import name_of
-from attnviz.report.core import glossary
 from attnviz.report.core.colours import OPACITY, data_uri, gradient_css, jpeg_uri, overlay, resized
 from attnviz.report.core.document import ClipView, Document, SiteView, backdrop_of
 from attnviz.report.core.formatting import number, scale_ends, table_cell
 from attnviz.report.core.map_view import CLIP_PERCENTILE
+from attnviz.report.core.renderers import renderer
 from attnviz.report.core.templating import settings_rows, template
 from attnviz.report.core.viewer_data import GROUPS, palettes, title_of, views_of
 from attnviz.report.explanation.gif import animated, picture_of
@@ -24,6 +25,7 @@ FRAME_TILE_PX = 112
 _TENSORS = {"g": "g", "x": "before", "y": "after"}
 
 
+@renderer("html")
 def write(document: Document, path: Path) -> None:
     """Write ``report.html``."""
     path.write_text(render(document), encoding="utf-8")
@@ -79,7 +81,7 @@ def _site(site: SiteView) -> dict[str, Any]:
     return {
         "name": site.name,
         "type_name": site.type_name,
-        "kind": glossary.kind(site.kind).title,
+        "kind": title("kind", site.kind),
         "shape": " × ".join(str(n) for n in site.shape[1:]),
         "range": f"{number(site.low)} … {number(site.high)}",
         "mean": number(site.mean),
@@ -95,7 +97,7 @@ def _sparsity(document: Document) -> dict[str, Any]:
     measured = {tensor for scores in table.values() for _, tensor in scores}
     tensors = [tensor for tensor in _TENSORS if tensor in measured]
     return {
-        "measures": [glossary.measure(name, "") for name in table],
+        "measures": [meaning("measure", name) for name in table],
         "tensors": [_TENSORS[tensor] for tensor in tensors],
         "rows": [
             {
@@ -121,7 +123,7 @@ def _kinds(document: Document) -> list[dict[str, Any]]:
     kinds: dict[str, dict[str, Any]] = {}
     for site_number, site in enumerate(document.sites, 1):
         if site.components:
-            kind = kinds.setdefault(site.kind, {"name": site.kind, "meaning": glossary.kind(site.kind), "sites": []})
+            kind = kinds.setdefault(site.kind, {"name": site.kind, "meaning": meaning("kind", site.kind), "sites": []})
             components = [_component(component, backdrop) for component in site.components]
             kind["sites"].append({**_site(site), "id": f"site-{site_number}", "components": components})
     return list(kinds.values())
@@ -171,7 +173,7 @@ def _agreement(document: Document) -> list[dict[str, Any]]:
     for measure, scores in document.measures_between_maps().items():
         any_score = next(iter(scores.values()))
         matrices.append({
-            "meaning": glossary.measure(measure, any_score.higher_is),
+            "meaning": meaning("measure", measure),
             "names": titles,
             "rows": [
                 [None if a is b else _cell(scores.get((a.name, b.name))) for b in document.maps] for a in document.maps
@@ -182,13 +184,13 @@ def _agreement(document: Document) -> list[dict[str, Any]]:
     return matrices
 
 
-def _glossary(document: Document) -> list[tuple[str, list[glossary.Meaning]]]:
-    measures = {score.measure: score.higher_is for score in document.scores}
+def _glossary(document: Document) -> list[tuple[str, list[Meaning]]]:
+    measures = dict.fromkeys(score.measure for score in document.scores)
     kinds = dict.fromkeys(site.kind for site in document.sites)
     groups = [
-        ("Attribution methods", [glossary.method(view.name) for view in document.of_kind("attribution")]),
-        ("Kinds of attention", [glossary.kind(kind) for kind in kinds]),
-        ("Measures", [glossary.measure(name, higher_is) for name, higher_is in measures.items()]),
+        ("Attribution methods", [meaning("method", view.name) for view in document.of_kind("attribution")]),
+        ("Kinds of attention", [meaning("kind", kind) for kind in kinds]),
+        ("Measures", [meaning("measure", name) for name in measures]),
     ]
     return [(title, members) for title, members in groups if members]
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 import base64
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from attnviz.core import glossary
 from attnviz.core.arrays import Array
 from attnviz.core.explanation_results import Prediction
 from attnviz.core.json_encoding import to_plain
@@ -26,6 +28,7 @@ from attnviz.report.components import COMPONENTS, Component
 from attnviz.report.components.base import name_of
 from attnviz.report.core.document import SCHEMA, VERSION, ClipView, Document, FrameMaps, SiteView
 from attnviz.report.core.map_view import MapView
+from attnviz.report.core.renderers import renderer
 
 _NAME = "exhibit"
 _KEYS = {"components": "exhibits"}
@@ -52,9 +55,18 @@ def dump(document: Document, *, arrays: bool = True) -> dict[str, Any]:
     return {"schema": SCHEMA, "version": VERSION, **plain}
 
 
+@renderer("json")
 def write(document: Document, path: Path) -> None:
     """Write ``explanation.json``."""
-    path.write_text(json.dumps(dump(document), ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    content = {**dump(document), "glossary": glossary.entries(_names(document))}
+    path.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _names(document: Document) -> Iterator[tuple[glossary.Category, str]]:
+    """Yield what the document shows, so that a page can be made from the file where a measure is not installed."""
+    yield from (("method" if view.kind == "attribution" else "map", view.name) for view in document.maps)
+    yield from (("kind", site.kind) for site in document.sites)
+    yield from (("measure", score.measure) for score in document.scores)
 
 
 def load(path: str | Path) -> Document:
@@ -71,6 +83,7 @@ def load(path: str | Path) -> Document:
     if found != (SCHEMA, VERSION):
         raise DataError(f"{path}: wanted schema {SCHEMA} version {VERSION}, got {found[0]} version {found[1]}")
     try:
+        glossary.restore(data.get("glossary", {}))
         return _document(data)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: a damaged explanation: {type(error).__name__}: {error}") from error

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from attnviz.core.arrays import Array
+from attnviz.core.glossary import Meaning, define
 from attnviz.core.records import Kind, Record
 from attnviz.core.registry import Registry
 from attnviz.core.uses import HasChannelAxis
@@ -44,11 +45,21 @@ class RenderContext:
 
 KindRenderer = Callable[[Record, RenderContext], "Sequence[Component]"]
 
-KIND_RENDERERS: Registry[KindRenderer] = Registry("renderer of a kind of attention", home="attnviz.report.kinds")
+KIND_RENDERERS: Registry[KindRenderer] = Registry(
+    "renderer of a kind of attention", home="attnviz.report.kinds", group="attnviz.kinds"
+)
 
 
-def kind_renderer(kind: Kind) -> Callable[[KindRenderer], KindRenderer]:
-    """Return a decorator that registers the renderer of a kind."""
+def kind_renderer(kind: Kind, *, title: str, means: str, not_means: str) -> Callable[[KindRenderer], KindRenderer]:
+    """Return a decorator that registers the renderer of a kind.
+
+    Args:
+        kind: The kind of attention.
+        title: Display name.
+        means: What its map shows.
+        not_means: What its map does not show.
+    """
+    define("kind", kind.value, Meaning(title, means, not_means))
     return KIND_RENDERERS.register(kind.value)
 
 

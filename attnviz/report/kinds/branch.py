@@ -9,7 +9,12 @@ from attnviz.report.components import Bars, Component, Profile
 from attnviz.report.kinds.base import RenderContext, kind_renderer, to_array
 
 
-@kind_renderer(Kind.BRANCH)
+@kind_renderer(
+    Kind.BRANCH,
+    title="branch weights",
+    means="The weights of the branches, for each channel.",
+    not_means="A position in the image.",
+)
 def branch(record: Record, context: RenderContext) -> Sequence[Component]:
     """Return the mean weight of each branch, and the weights of all channels for each branch."""
     weights = to_array(record.g[0])

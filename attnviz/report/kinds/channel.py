@@ -16,7 +16,12 @@ MAX_MAPS = 6
 """Largest number of feature maps of the most, and of the least, open channels."""
 
 
-@kind_renderer(Kind.CHANNEL)
+@kind_renderer(
+    Kind.CHANNEL,
+    title="channel gate",
+    means="One weight for each channel. The map shows where the channels with large weights are active.",
+    not_means="That the module attends to a position: every position is multiplied by the same weights.",
+)
 def channel(record: Record, context: RenderContext) -> Sequence[Component]:
     """Return the sorted gates, and the feature maps of the most and the least open channels before the gate."""
     gates = to_array(record.g[0])

@@ -16,7 +16,12 @@ GROUPS = 6
 _CRITERIA = (cv2.TERM_CRITERIA_MAX_ITER + cv2.TERM_CRITERIA_EPS, 50, 1e-6)
 
 
-@kind_renderer(Kind.DENSE)
+@kind_renderer(
+    Kind.DENSE,
+    title="dense gate",
+    means="One weight for each channel and position; the map shows how strongly each position is changed.",
+    not_means="A single position of attention: channels can attend to different positions.",
+)
 def dense(record: Record, context: RenderContext) -> Sequence[Component]:
     """Return the mean gate of each group of channels with similar maps, largest group first."""
     g = to_array(record.g[0])

@@ -26,7 +26,12 @@ MAX_TOKENS = 4
 _MATRIX_PX = 96
 
 
-@kind_renderer(Kind.PAIRWISE)
+@kind_renderer(
+    Kind.PAIRWISE,
+    title="pairwise attention",
+    means="How much each position takes from every other position.",
+    not_means="Flow through the whole network: values and residual paths are left out.",
+)
 def pairwise(record: Record, context: RenderContext) -> Sequence[Component]:
     """Return selectable queries, or the matrix if the positions of queries or keys are unknown."""
     found, layout = key_maps(record), record.site.layout

@@ -15,7 +15,12 @@ from attnviz.report.kinds.pairwise import key_maps
 MAX_HEADS = 6
 
 
-@kind_renderer(Kind.POOLING)
+@kind_renderer(
+    Kind.POOLING,
+    title="attention pooling",
+    means="How much each position contributes to the pooled context.",
+    not_means="That each position is changed differently.",
+)
 def pooling(record: Record, context: RenderContext) -> Sequence[Component]:
     """Return the weights of each head over the image, or sorted if the positions of the keys are unknown."""
     found = key_maps(record)

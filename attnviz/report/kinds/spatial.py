@@ -18,7 +18,12 @@ _MIN_BRIGHTNESS = 0.12
 _VIEW_PX = 280
 
 
-@kind_renderer(Kind.SPATIAL)
+@kind_renderer(
+    Kind.SPATIAL,
+    title="spatial gate",
+    means="One weight for each position: where features pass.",
+    not_means="Importance for the target class: the gate does not depend on the target.",
+)
 def spatial(record: Record, context: RenderContext) -> Sequence[Component]:
     """Return the mask over the image at its own resolution, the image dimmed by the mask, and the sorted values."""
     mask = to_array(record.g[0])

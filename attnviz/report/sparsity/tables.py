@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from attnviz.core.glossary import title
 from attnviz.core.intervals import Interval
 from attnviz.core.sparsity_results import CausalFinding, ModelFinding, SiteFinding
-from attnviz.report.core import glossary
 
 
 class Table(NamedTuple):
@@ -47,7 +47,7 @@ def value(one: Interval | None, digits: int = 2) -> str:
 
 def _sparsity(model: ModelFinding) -> Table:
     names = list(dict.fromkeys(key for site in model.sites for key in site.measures if key.startswith("g.")))
-    titles = (glossary.measure(key.removeprefix("g."), "").title for key in names)
+    titles = (title("measure", key.removeprefix("g.")) for key in names)
     head = ("site", "kind", *titles, "input share", "dead", "open", "unused")
     rows = tuple(
         (site.name, site.kind, *(value(site.measures.get(key)) for key in names), *_gate(site)) for site in model.sites
@@ -130,6 +130,6 @@ def _activations(model: ModelFinding) -> Table | None:
     )
     if not rows:
         return None
-    titles = (f"{glossary.measure(name, '').title}, {part}" for part, name in columns)
+    titles = (f"{title('measure', name)}, {part}" for part, name in columns)
     note = "From 4,096 evenly spaced values of each image."
     return Table("Activations", ("site or nonlinearity", *titles), rows, note)

@@ -1,4 +1,4 @@
-"""What the tests of mechanisms share: weights that show a wrong formula, and images."""
+"""Helpers of the tests of mechanisms: slow scalar functions, random weights and images."""
 
 import math
 
@@ -15,7 +15,7 @@ def softmax(scores):
 
 
 def randomised(module, seed=0):
-    """Weights that are not the gentle start."""
+    """Replace the initial values, with which most mechanisms are the identity, by random ones."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in module.parameters():
         parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * 0.5

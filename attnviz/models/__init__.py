@@ -1,6 +1,8 @@
-"""The built-in models, one mechanism per file, and loaders for other libraries' models."""
+"""The built-in models, one mechanism per file, and loaders of other libraries' models.
 
-from attnviz.models import control as control  # the control registers itself, as every mechanism does
+:data:`MODELS` imports every file of this folder, so that a new mechanism is one new file.
+"""
+
 from attnviz.models.builtin import Attended, attend
 from attnviz.models.cbam import CBAM
 from attnviz.models.class_names import class_index, imagenet_labels

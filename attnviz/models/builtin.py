@@ -1,4 +1,4 @@
-"""Build a built-in model: the trunk, a mechanism in it, and the shipped weights."""
+"""Build the built-in models: the trunk, a mechanism in it, and the shipped weights."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from attnviz.models.vision import VisionModel
 from attnviz.models.weights_file import fit_weights, read_labels, read_weights
 
 PREPROCESS = Preprocess(size_px=INPUT_SIZE_PX, resize_px=INPUT_SIZE_PX + 32)
-RANDOM_NOTE = "The weights are random: the maps show the architecture, not something learned."
+RANDOM_NOTE = "The weights are random: the maps show the architecture, not training."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Attended:
-    """The trunk with a mechanism in it.
+    """The trunk with a mechanism.
 
     Attributes:
-        network: The whole network.
-        trunk: The trunk inside it.
-        first_stage: Everything up to the last slot of ``trunk.blocks[first_stage]`` is the bare trunk.
-        attention: Names, in the network's ``state_dict``, of what the trunk alone does not have.
+        network: The network.
+        trunk: The trunk inside the network.
+        first_stage: Stage up to whose last slot the network is the bare trunk.
+        attention: Names in the network's ``state_dict`` that the bare trunk does not have.
     """
 
     network: nn.Module
@@ -39,12 +39,12 @@ class Attended:
     attention: tuple[str, ...]
 
     def state(self) -> dict[str, Tensor]:
-        """The attention's tensors alone: what is trained and shipped."""
+        """Return the attention's tensors, which are trained and shipped."""
         state = self.network.state_dict()
         return {name: state[name] for name in self.attention}
 
     def load(self, weights: dict[str, Tensor], path: str | Path) -> None:
-        """Put the attention's tensors in place.
+        """Load the attention's tensors.
 
         Raises:
             WeightsError: names or shapes differ.
@@ -52,30 +52,29 @@ class Attended:
         fit_weights(self.network, weights, path, only=self.attention)
 
     def from_features(self, features: Tensor) -> Tensor:
-        """The logits from what ``trunk.before(x, first_stage)`` gives."""
+        """Return the logits from the output of ``trunk.before(x, first_stage)``."""
         return cast(Staged, self.network).after(features, self.first_stage)
 
     def parameters(self) -> list[nn.Parameter]:
-        """The attention's parameters, the ones that are trained."""
+        """Return the attention's parameters, which are trained; empty for a mechanism without parameters."""
         wanted = set(self.attention)
         return [parameter for name, parameter in self.network.named_parameters() if name in wanted]
 
 
 def attend(name: str, trunk: EfficientNetLite0, seed: int = 0, classes: int | None = None) -> Attended:
-    """Put a mechanism into a trunk; its random initial values depend on ``seed`` alone.
+    """Insert a mechanism into a trunk; its initial values depend only on ``seed``.
 
     Args:
-        name: The mechanism.
-        trunk: Changed in place.
-        seed: Of the initial values.
-        classes: How many classes a new classifier tells apart, which then counts as the attention's; ``None`` leaves
-            ImageNet's.
+        name: Name of the mechanism.
+        trunk: Trunk, changed in place.
+        seed: Random seed of the initial values.
+        classes: Number of classes of a new classifier, which then belongs to ``attention``; ``None`` keeps ImageNet's.
 
     Raises:
         UnknownNameError: no such mechanism.
     """
     mechanism = MODELS[name]
-    of_trunk = list(trunk.state_dict(keep_vars=True).values())  # kept alive, so that no other tensor gets their ids
+    of_trunk = list(trunk.state_dict(keep_vars=True).values())  # referenced, so that no new tensor reuses an id
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if classes is not None:
@@ -88,34 +87,36 @@ def attend(name: str, trunk: EfficientNetLite0, seed: int = 0, classes: int | No
 
 
 def shipped_weights(name: str) -> Path:
-    """Where the weights of a built-in model lie inside the package, if it comes trained."""
+    """Return the path of a built-in model's weights inside the package; the file does not exist if none are shipped."""
     return Path(str(resources.files("attnviz.models").joinpath("weights", f"{name}.safetensors")))
 
 
 def is_shipped(name: str) -> bool:
-    """Whether a built-in model comes trained; the control needs no training."""
+    """Return whether a built-in model has shipped weights or, as the control, needs none."""
     return not MODELS[name].attends or shipped_weights(name).is_file()
 
 
 def read_shipped(name: str) -> dict[str, Tensor]:
-    """The weights of a built-in model's attention.
+    """Read the shipped weights of a built-in model's attention.
 
     Raises:
-        WeightsError: it does not come trained, or the file is damaged.
+        WeightsError: none are shipped, or the file is damaged.
     """
     if not is_shipped(name):
-        raise WeightsError(f"no trained weights of {name!r} are shipped: attnviz train {name}, or --weights none")
+        raise WeightsError(
+            f"no trained weights of {name!r} are shipped: attnviz train {name} --data FOLDER, or --weights none"
+        )
     return read_weights(shipped_weights(name))
 
 
 def load_builtin(name: str, weights: str | Path = "default", seed: int = 0) -> VisionModel:
-    """A built-in model.
+    """Load a built-in model.
 
     Args:
-        name: A name in :data:`MODELS`.
-        weights: ``"default"``, the shipped ones; ``"none"``, random ones; or a file of the attention's tensors, which
-            may hold a classifier with classes of its own.
-        seed: Of the random weights.
+        name: Name in :data:`MODELS`.
+        weights: ``"default"`` for the shipped weights, ``"none"`` for random ones, or a file of the attention's
+            tensors, which can include a classifier with other classes.
+        seed: Random seed of random weights.
 
     Raises:
         UnknownNameError: no such model.

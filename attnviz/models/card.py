@@ -1,4 +1,4 @@
-"""Model cards: what was measured of a built-in model when it was trained."""
+"""Model cards: the evaluation figures and the provenance of the shipped weights."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from attnviz.errors import WeightsError
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """The facts of a model card, as its JSON holds them.
+    """Content of a model card's JSON file.
 
     Attributes:
         model: Name of the model.
-        figures: What the held-out evaluation measured: each a mapping with ``value``, ``low``, ``high`` and ``n``,
-            beside ``parameters``, ``map_of`` and ``sites``.
-        made: How: command, recipe, data, versions.
+        figures: Figures of the held-out evaluation, each a mapping with ``value``, ``low``, ``high`` and ``n``, and
+            ``parameters``, ``map_of`` and ``maps``.
+        made: Provenance: command, data, hyperparameters and versions.
     """
 
     model: str
@@ -29,19 +29,19 @@ class Card:
     made: Mapping[str, Any]
 
     def value(self, name: str) -> float:
-        """One figure's value, NaN where the card has none."""
+        """Return the value of a figure; NaN if the card has none."""
         figure = self.figures.get(name)
         value = figure.get("value") if isinstance(figure, Mapping) else figure
         return math.nan if value is None else float(value)
 
 
 def card_path(name: str) -> Path:
-    """Where the card of a built-in model lies inside the package, as JSON; the text for people lies beside it."""
+    """Return the path of a built-in model's JSON card inside the package; the Markdown card is in the same folder."""
     return Path(str(resources.files("attnviz.models").joinpath("cards", f"{name}.json")))
 
 
 def read_card(name: str) -> Card | None:
-    """The card of a built-in model; ``None`` where none is shipped.
+    """Read the card of a built-in model; ``None`` if none is shipped.
 
     Raises:
         WeightsError: the card is damaged.
@@ -53,4 +53,4 @@ def read_card(name: str) -> Card | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         return Card(content["model"], content["figures"], content["made"])
     except (ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{path}: a damaged model card ({type(error).__name__}: {error})") from error
+        raise WeightsError(f"{path}: damaged model card ({type(error).__name__}: {error})") from error

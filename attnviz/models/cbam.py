@@ -1,4 +1,4 @@
-"""CBAM: a channel gate, then a spatial gate.
+"""CBAM: a channel gate followed by a spatial gate.
 
 Source: Woo, Park, Lee and Kweon, "CBAM: Convolutional Block Attention Module", ECCV 2018, section 3,
 https://arxiv.org/abs/1807.06521.
@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from attnviz.models.mechanism import MODELS, Mechanism, in_slots
 
-_OPEN = 5.0  # sigmoid(5) = 0.993: a gate that starts here lets nearly everything through
-_MOSTLY_OPEN, _NARROW = 3.0, 0.5  # sigmoid(3 ± 0.5) = 0.92 to 0.97
-_FAINT = 0.05  # the normalisation scales it up; being small, it is soon learned over
+_OPEN_BIAS = 5.0  # sigmoid(5) = 0.993: the gate starts as nearly the identity
+_SPATIAL_SHIFT, _SPATIAL_SCALE = 3.0, 0.5  # sigmoid(3 ± 0.5) = 0.92 to 0.97
+_INITIAL_WEIGHT = 0.05  # the normalisation scales it up; a small value is quickly replaced in training
 
 
 class ChannelGate(nn.Module):
-    r"""Weighs each channel by what its mean and its maximum over space say.
+    r"""Weigh each channel by a function of its mean and its maximum over space.
 
     .. math:: y = g\,x, \quad g = \sigma(m(\mathrm{mean}_{HW}\,x) + m(\max_{HW} x)), \quad
         m(z) = W_1\,\mathrm{ReLU}(W_0 z)
@@ -29,8 +29,8 @@ class ChannelGate(nn.Module):
     Shapes:
         ``x`` and ``y`` are ``(N, C, H, W)``, ``g`` is ``(N, C)`` in (0, 1).
 
-    Where we differ: the last layer starts at zero with a bias of ``2.5`` in each branch, so that the module starts as
-    nearly the identity and can join a trained network.
+    Differs from the paper: the last layer is initialised to zero with a bias of ``2.5`` in each branch, so that the
+    module is nearly the identity at first and can be inserted into a trained network.
 
     Source: section 3, equation 2.
     """
@@ -40,30 +40,30 @@ class ChannelGate(nn.Module):
         hidden = max(channels // reduction, 4)
         last = nn.Linear(hidden, channels)
         nn.init.zeros_(last.weight)
-        nn.init.constant_(last.bias, _OPEN / 2)
+        nn.init.constant_(last.bias, _OPEN_BIAS / 2)
         self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), last)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Apply the module; see the class."""
         g = torch.sigmoid(self.mlp(x.mean((2, 3))) + self.mlp(x.amax((2, 3))))
         return x * g[:, :, None, None]
 
 
 class SpatialGate(nn.Module):
-    r"""Weighs each position by what the mean and the maximum over channels say around it.
+    r"""Weigh each position by a function of the mean and the maximum over channels in its neighbourhood.
 
     .. math:: y = g\,x, \quad g = \sigma(\mathrm{norm}(f^{7\times7}([\mathrm{mean}_C x; \max_C x])))
 
     Args:
-        kernel: Side of the convolution ``f``.
+        kernel: Kernel size of the convolution ``f``.
 
     Shapes:
         ``x`` and ``y`` are ``(N, C, H, W)``, ``g`` is ``(N, H, W)`` in (0, 1).
 
-    Where we differ: a batch normalisation follows ``f``, as in the authors' code though not in the paper: without it
-    the gate learns to stand open everywhere and stays there. It starts with scale 0.5 and shift 3, nearly the identity,
-    and ``f`` starts as a 3×3 mean of the maximum: strong places pass a little more than others. ``f`` repeats the
-    border where the paper pads with zeros, which would make the border stand out.
+    Differs from the paper: a batch normalisation follows ``f``, as in the authors' code; without it the gate is trained
+    to be open everywhere. It is initialised with scale 0.5 and shift 3, nearly the identity, and ``f`` as a 3×3 mean of
+    the maximum, so that positions with strong features have slightly larger weights. ``f`` pads by repeating the
+    border: zero padding, as in the paper, makes the border stand out.
 
     Source: section 3, equation 3.
     """
@@ -74,24 +74,24 @@ class SpatialGate(nn.Module):
         self.norm = nn.BatchNorm2d(1)
         middle = slice(kernel // 2 - 1, kernel // 2 + 2)
         nn.init.zeros_(self.conv.weight)
-        nn.init.constant_(self.conv.weight[0, 1, middle, middle], _FAINT)
-        nn.init.constant_(self.norm.weight, _NARROW)
-        nn.init.constant_(self.norm.bias, _MOSTLY_OPEN)
+        nn.init.constant_(self.conv.weight[0, 1, middle, middle], _INITIAL_WEIGHT)
+        nn.init.constant_(self.norm.weight, _SPATIAL_SCALE)
+        nn.init.constant_(self.norm.bias, _SPATIAL_SHIFT)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
-        described = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)
-        g = torch.sigmoid(self.norm(self.conv(described)))
+        """Apply the module; see the class."""
+        statistics = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)
+        g = torch.sigmoid(self.norm(self.conv(statistics)))
         return x * g
 
 
 class CBAM(nn.Module):
-    """Channel attention and then spatial attention, ``y = spatial(channel(x))``, both multiplied in.
+    """Channel attention followed by spatial attention, ``y = spatial(channel(x))``, both multiplicative.
 
     Args:
         channels: ``C``.
-        reduction: Of the channel gate.
-        kernel: Of the spatial gate.
+        reduction: Reduction of the channel gate.
+        kernel: Kernel size of the spatial gate.
 
     Shapes:
         ``(N, C, H, W)`` to the same.
@@ -108,7 +108,7 @@ class CBAM(nn.Module):
         self.spatial = SpatialGate(kernel)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Apply the module; see the class."""
         attended: Tensor = self.spatial(self.channel(x))
         return attended
 

@@ -1,4 +1,4 @@
-"""Names of classes, and classes by name."""
+"""Class names, and classes by name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attnviz.errors import TargetError, UnknownNameError
 
 @cache
 def imagenet_labels() -> tuple[str, ...]:
-    """A short English name for each of ImageNet-1k's 1000 classes, all different.
+    """Return a short, unique English name for each of the 1000 classes of ImageNet-1k.
 
     >>> imagenet_labels()[281], imagenet_labels()[967]
     ('tabby cat', 'espresso')
@@ -22,20 +22,20 @@ def imagenet_labels() -> tuple[str, ...]:
 
 
 def numbered_labels(count: int) -> tuple[str, ...]:
-    """``class 0``, ``class 1``, …: for a model whose classes have no known names."""
+    """Return ``class 0``, ``class 1``, …, for a model without class names."""
     return tuple(f"class {index}" for index in range(count))
 
 
 def class_index(labels: Sequence[str], target: int | str) -> int:
-    """The index of a class that is given by index or by name.
+    """Return the index of a class that is given by index or by name.
 
     Args:
-        labels: Name of each class, in the model's order.
-        target: An index, also as text (``"281"``), or a name; case, hyphens and underscores do not matter.
+        labels: Class names, in the order of the logits.
+        target: Index, also as text (``"281"``), or name, regardless of case, hyphens and underscores.
 
     Raises:
         TargetError: no class has that index.
-        UnknownNameError: no class has that name; suggests the nearest.
+        UnknownNameError: no class has that name; the message suggests the nearest.
 
     >>> class_index(("tench", "tabby cat"), "Tabby_cat")
     1
@@ -54,7 +54,7 @@ def class_index(labels: Sequence[str], target: int | str) -> int:
 
 
 def _likely(name: str, labels: Sequence[str]) -> Sequence[str]:
-    """The names that hold ``name`` as a word, so that ``cat`` leads to the cats; all names where none does."""
+    """The names that contain ``name`` as a word, for example all cats for ``cat``; all names if none does."""
     return [label for label in labels if name in _fold(label).split()] or labels
 
 

@@ -1,4 +1,4 @@
-"""The control: the bare trunk, with no attention at all."""
+"""The control: the bare trunk, without attention."""
 
 from attnviz.models.mechanism import MODELS, Mechanism
 

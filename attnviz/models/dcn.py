@@ -1,4 +1,4 @@
-"""Deformable convolution, version 2: a convolution that reads where the image tells it to.
+"""Deformable convolution, version 2: a convolution with predicted sampling offsets and weights.
 
 Source: Zhu, Hu, Lin and Dai, "Deformable ConvNets v2: More Deformable, Better Results", CVPR 2019, section 3.1,
 https://arxiv.org/abs/1811.11168.
@@ -17,21 +17,21 @@ _KERNEL = 3
 
 
 class DeformableConvolution(nn.Module):
-    r"""A 3×3 convolution whose nine points are moved and weighed by what the image shows.
+    r"""A 3×3 convolution whose nine sampling points have offsets and weights predicted from the input.
 
     .. math:: y(p) = x(p) + \sum_k w_k\,m_k(p)\,x(p + p_k + \Delta p_k(p)), \quad
         (\Delta p, m) = f_{3\times3}(x), \quad m_k = 2\sigma(\cdot)
 
     Args:
         channels: ``C``, a multiple of ``groups``.
-        groups: Groups of channels, each with weights of its own; points are shared by all.
+        groups: Number of channel groups with separate weights; all share the sampling points.
 
     Shapes:
         ``x`` and ``y`` are ``(N, C, H, W)``; offsets are ``(N, 18, H, W)`` in pixels of ``x``, masks ``(N, 9, H, W)``.
 
-    Where we differ: the module is added to what enters it, its weights start at zero, and the mask is twice the paper's
-    sigmoid, so that it starts at 1 (DCN v1). So it starts as the identity and can join a trained network. The last
-    layers of offsets and masks start at zero, as in the paper.
+    Differs from the paper: the module is residual, its weights are initialised to zero, and the mask is twice the
+    sigmoid, 1 at first (DCN v1). The module is the identity at first and can be inserted into a trained network. The
+    layer of offsets and masks is initialised to zero, as in the paper.
 
     Source: section 3.1, equation 1.
     """
@@ -46,14 +46,14 @@ class DeformableConvolution(nn.Module):
         self.weight = nn.Parameter(torch.zeros(channels, channels // groups, _KERNEL, _KERNEL))
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Apply the module; see the class."""
         offset, mask = self.look(x).split([2 * _KERNEL**2, _KERNEL**2], 1)
         return x + deform_conv2d(x, offset, self.weight, padding=1, mask=2 * torch.sigmoid(mask))
 
 
 MODELS.register("dcn")(
     Mechanism(
-        summary="a 3×3 convolution whose points move (DCN v2, residual), after six of the last blocks",
+        summary="a 3×3 convolution with predicted sampling points (DCN v2, residual), after six of the last blocks",
         source="Zhu et al., CVPR 2019",
         install=in_slots(DeformableConvolution, _SLOTS),
         first_stage=3,

@@ -1,4 +1,4 @@
-"""Where a model runs, and in which precision."""
+"""Device and data type of a model."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; ``"auto"`` is CUDA, MPS or the CPU, whichever is there first.
+    """Return the device of a name; ``"auto"`` is the first available of CUDA, MPS and CPU.
 
     Raises:
-        DeviceError: it is not there, or is no device's name.
+        DeviceError: the device is not available, or the name is unknown.
     """
     import torch
 
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        return torch.device(next(kind for kind, is_there in there.items() if is_there))
+        return torch.device(next(kind for kind, is_available in available.items() if is_available))
     try:
         device = torch.device(name)
     except RuntimeError:
         raise DeviceError(f"unknown device {name!r}: wanted auto, cpu, cuda or mps") from None
-    if not there.get(device.type, False):
-        known = ", ".join(kind for kind, is_there in there.items() if is_there)
+    if not available.get(device.type, False):
+        known = ", ".join(kind for kind, is_available in available.items() if is_available)
         raise DeviceError(f"device {name!r} is not there: this machine has {known}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DeviceError(f"device {name!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices")
@@ -39,7 +39,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def place(model: str | VisionModel, weights: str | Path, device: str, seed: int) -> tuple[VisionModel, torch.device]:
-    """The model and its device; one that was loaded by the caller stays where it is."""
+    """Return the model and its device; a model that the caller loaded is not moved."""
     from attnviz.models import load_model
 
     if isinstance(model, str):
@@ -54,7 +54,7 @@ def place(model: str | VisionModel, weights: str | Path, device: str, seed: int)
     if not isinstance(model, VisionModel):
         raise ModelError(
             f"explain: wanted a model's name or a VisionModel, got a {type(model).__name__}; "
-            "VisionModel(module, preprocess, labels, name) says how photographs become its input"
+            "VisionModel(module, preprocess, labels, name) defines the preprocessing of its input"
         )
     at = next(
         (p.device for p in itertools.chain(model.module.parameters(), model.module.buffers())), torch.device("cpu")
@@ -65,7 +65,7 @@ def place(model: str | VisionModel, weights: str | Path, device: str, seed: int)
 
 
 def dtype_of(module: nn.Module) -> torch.dtype:
-    """What the model computes in: the type of its first floating-point parameter."""
+    """Return the data type of the first floating-point parameter; float32 if there is none."""
     import torch
 
     return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)

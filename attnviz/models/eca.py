@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from attnviz.models.mechanism import MODELS, Mechanism, in_slots
 
-_OPEN = 5.0  # sigmoid(5) = 0.993: a gate that starts here lets nearly everything through
+_OPEN_BIAS = 5.0  # sigmoid(5) = 0.993: the gate starts as nearly the identity
 
 
 class ECA(nn.Module):
-    r"""Weighs each channel by what the means of its ``k`` neighbours say.
+    r"""Weigh each channel by a function of the means of its ``k`` neighbouring channels.
 
     .. math:: y = g\,x, \quad g = \sigma(\mathrm{conv}_k(\mathrm{mean}_{HW}\,x)), \quad
         k = \left|\tfrac{\log_2 C}{2} + \tfrac12\right|_{odd}
@@ -28,8 +28,8 @@ class ECA(nn.Module):
     Shapes:
         ``x`` and ``y`` are ``(N, C, H, W)``, ``g`` is ``(N, C)`` in (0, 1).
 
-    Where we differ: the convolution has a bias, which starts at 5 while its weights start at zero, so that the module
-    starts as nearly the identity and can join a trained network.
+    Differs from the paper: the convolution has a bias, initialised to 5, and its weights are initialised to zero, so
+    that the module is nearly the identity at first and can be inserted into a trained network.
 
     Source: section 3, equations 9 and 12.
 
@@ -43,10 +43,10 @@ class ECA(nn.Module):
         kernel += 1 - kernel % 2
         self.conv = nn.Conv1d(1, 1, kernel, padding=kernel // 2)
         nn.init.zeros_(self.conv.weight)
-        nn.init.constant_(self.conv.bias, _OPEN)  # type: ignore[arg-type]
+        nn.init.constant_(self.conv.bias, _OPEN_BIAS)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Apply the module; see the class."""
         g = torch.sigmoid(self.conv(x.mean((2, 3))[:, None])[:, 0])
         return x * g[:, :, None, None]
 

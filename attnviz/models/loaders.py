@@ -1,4 +1,4 @@
-"""Load a model by name: a built-in one, one of timm, torchvision or transformers, or the user's own function."""
+"""Load a model by name: built-in, of timm, torchvision or transformers, or from the user's function."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from attnviz.models.vision import VisionModel
 
 Loader = Callable[[str, str | Path, int], VisionModel]
 
-LOADERS: Registry[Loader] = Registry("model library", home="attnviz.models.libraries")
+LOADERS: Registry[Loader] = Registry("model library", home="attnviz.models")
 
 
 def load_model(name: str, weights: str | Path = "default", seed: int = 0) -> VisionModel:
-    """Load a model, ready to be explained.
+    """Load a model with its preprocessing and class names.
 
     Args:
         name: ``"cbam"`` and the other built-in names; ``"timm:NAME"``, ``"torchvision:NAME"``,
             ``"hf:REPOSITORY-OR-FOLDER"``; or ``"package.module:function"``, a function without arguments that returns
             an ``nn.Module`` or a :class:`VisionModel`.
-        weights: ``"default"``, the published ones; ``"none"``, random ones; or a file, read without running what is
-            in it.
-        seed: Of the random weights.
+        weights: ``"default"`` for the published weights, ``"none"`` for random ones, or a file, which is read without
+            executing code from it.
+        seed: Random seed of random weights.
 
     Returns:
         The model, in evaluation mode.
 
     Raises:
-        UnknownNameError: no such model; suggests the nearest.
+        UnknownNameError: no such model; the message suggests the nearest.
         WeightsError: weights are missing, damaged or do not fit.
         ModelError: the model cannot be built, or its library is not installed.
     """

@@ -1,4 +1,4 @@
-"""How a mechanism joins the built-in models: one file with the module, and one entry in :data:`MODELS`."""
+"""The registry of the built-in models: a mechanism is one file with a module and an entry in :data:`MODELS`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ LATE_BLOCKS = ((3, 2), (4, 0), (4, 1), (4, 2), (5, 0), (5, 1), (5, 2), (5, 3), (
 
 
 class Staged(Protocol):
-    """A network that training can enter in the middle: ``after(before(x, s), s)`` is the whole of it."""
+    """A network that can be split at a stage for training: ``after(before(x, s), s)`` equals ``network(x)``."""
 
     def before(self, x: Tensor, stage: int) -> Tensor:
-        """What the bare trunk computes up to a stage; see :meth:`EfficientNetLite0.before`."""
+        """Return the output of the bare trunk up to a stage; see :meth:`EfficientNetLite0.before`."""
 
     def after(self, features: Tensor, stage: int) -> Tensor:
-        """The logits from that."""
+        """Return the logits from the output of :meth:`before`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +29,14 @@ class Mechanism:
     """A built-in model: the trunk with one mechanism in it.
 
     Attributes:
-        summary: What it does and where it sits, in one line.
+        summary: Function and position in the trunk, in one line.
         source: Paper, in a few words.
-        install: Puts the mechanism into the trunk and hands back the network, a :class:`Staged`, often the trunk
-            itself. Whatever the network has beyond the trunk's tensors is the attention: trained, and shipped.
-        first_stage: Everything up to the last attention slot of ``blocks[first_stage]`` is the bare trunk, so that
-            training computes it once; -1 where nothing is.
-        attends: Whether there is any attention: ``False`` for the control alone.
-        frames: Frames of the clips that it was trained on; ``None`` for a model of single images.
+        install: Inserts the mechanism into the trunk and returns the network, a :class:`Staged`, often the trunk
+            itself. All tensors of the network that are not the trunk's are the attention's: trained, and shipped.
+        first_stage: Stage up to whose last attention slot the network is the bare trunk, so that training computes it
+            once; -1 if the mechanism needs the image.
+        attends: Whether the network has attention; ``False`` only for the control.
+        frames: Number of frames of the training clips; ``None`` for a model of single images.
     """
 
     summary: str
@@ -47,17 +47,17 @@ class Mechanism:
     frames: int | None = None
 
 
-MODELS: Registry[Mechanism] = Registry("model", home="attnviz.models")
+MODELS: Registry[Mechanism] = Registry("model", home="attnviz.models", group="attnviz.models")
 
 
 def in_slots(
     make: Callable[[int], nn.Module], slots: Sequence[tuple[int, int]] = LATE_BLOCKS
 ) -> Callable[[EfficientNetLite0], nn.Module]:
-    """An ``install`` that fills the attention slot of each of the named blocks.
+    """Return an ``install`` function that fills the attention slot of some blocks.
 
     Args:
-        make: Builds the module for a number of channels.
-        slots: Stage and position of the blocks.
+        make: Returns the module for a number of channels.
+        slots: Stage and index of each block.
     """
 
     def install(trunk: EfficientNetLite0) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Spatial-reduction attention: every position reads from a coarser copy of the image.
+"""Spatial-reduction attention: queries at full resolution, keys and values at a reduced one.
 
 Source: Wang et al., "Pyramid Vision Transformer", ICCV 2021, section 3.3, https://arxiv.org/abs/2102.12122.
 """
@@ -24,7 +24,7 @@ class SpatialReductionAttention(nn.Module):
     Args:
         channels: ``C``, a multiple of ``heads``.
         reduction: ``R``.
-        heads: How many ``g`` side by side.
+        heads: Number of heads.
 
     Shapes:
         ``x`` and ``y`` are ``(N, C, H, W)``; ``g`` is ``(N, heads, HW, HW / R²)``: its rows are queries and sum to 1.
@@ -46,28 +46,28 @@ class SpatialReductionAttention(nn.Module):
         return heads
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Apply the module; see the class."""
         queries = self._split(self.query(x.flatten(2).mT))
         coarse = self.norm(self.reduce(x).flatten(2).mT)
         keys, values = (self._split(part) for part in self.key_value(coarse).chunk(2, -1))
         g = (queries @ keys.mT * queries.shape[-1] ** -0.5).softmax(-1)
-        read = self.out((g @ values).transpose(1, 2).flatten(2))
-        y: Tensor = read.mT.unflatten(2, x.shape[2:])
+        attended = self.out((g @ values).transpose(1, 2).flatten(2))
+        y: Tensor = attended.mT.unflatten(2, x.shape[2:])
         return y
 
 
 class PyramidBlock(nn.Module):
-    """Spatial-reduction attention, then a network on each position, both added to what enters them.
+    """Spatial-reduction attention, then a feed-forward network at each position, both residual.
 
     Args:
         channels: ``C``.
-        reduction: Of the attention.
+        reduction: Reduction of the attention.
 
     Shapes:
         ``(N, C, H, W)`` to the same.
 
-    Where we differ: both branches end in a layer that starts at zero, so that the block starts as the identity and can
-    join a trained network.
+    Differs from the paper: the last layer of both branches is initialised to zero, so that the block is the identity at
+    first and can be inserted into a trained network.
 
     Source: section 3.3, figure 3.
     """
@@ -81,7 +81,7 @@ class PyramidBlock(nn.Module):
         nn.init.zeros_(self.attention.out.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Apply the module; see the class."""
         x = x + self.attention(self.norm(x))
         tokens = self.feed_forward(x.flatten(2).mT)
         y: Tensor = tokens.mT.unflatten(2, x.shape[2:])
@@ -97,7 +97,7 @@ def _install(trunk: EfficientNetLite0) -> EfficientNetLite0:
 
 MODELS.register("pvt")(
     Mechanism(
-        summary="positions read from a coarser image (reduction 2, 2, 1), after the last block of three stages",
+        summary="attention to a reduced grid of positions (reduction 2, 2, 1), after the last block of three stages",
         source="Wang et al., ICCV 2021",
         install=_install,
         first_stage=3,

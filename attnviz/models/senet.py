@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from attnviz.models.mechanism import MODELS, Mechanism, in_slots
 
-_OPEN = 5.0  # sigmoid(5) = 0.993: a gate that starts here lets nearly everything through
+_OPEN_BIAS = 5.0  # sigmoid(5) = 0.993: the gate starts as nearly the identity
 
 
 class SqueezeExcitation(nn.Module):
-    r"""Weighs each channel by what the means of all channels say.
+    r"""Weigh each channel by a function of the means of all channels.
 
     .. math:: y = g\,x, \quad g = \sigma(W_2\,\mathrm{ReLU}(W_1\,\mathrm{mean}_{HW}x))
 
@@ -25,8 +25,8 @@ class SqueezeExcitation(nn.Module):
     Shapes:
         ``x`` and ``y`` are ``(N, C, H, W)``, ``g`` is ``(N, C)`` in (0, 1).
 
-    Where we differ: ``W_2`` starts at zero with a bias of 5, so that the module starts as nearly the identity and can
-    join a trained network.
+    Differs from the paper: ``W_2`` is initialised to zero with a bias of 5, so that the module is nearly the identity
+    at first and can be inserted into a trained network.
 
     Source: section 3, equations 2 to 4.
 
@@ -40,10 +40,10 @@ class SqueezeExcitation(nn.Module):
         self.squeeze = nn.Linear(channels, hidden)
         self.excite = nn.Linear(hidden, channels)
         nn.init.zeros_(self.excite.weight)
-        nn.init.constant_(self.excite.bias, _OPEN)
+        nn.init.constant_(self.excite.bias, _OPEN_BIAS)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Apply the module; see the class."""
         g = torch.sigmoid(self.excite(torch.relu(self.squeeze(x.mean((2, 3))))))
         return x * g[:, :, None, None]
 

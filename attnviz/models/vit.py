@@ -1,4 +1,4 @@
-"""A vision transformer's encoder over the trunk's tokens, with a class token.
+"""A vision transformer encoder on the trunk's features, with a class token.
 
 Source: Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021, section 3.1, https://arxiv.org/abs/2010.11929.
 """
@@ -22,7 +22,7 @@ class SelfAttention(nn.Module):
 
     Args:
         channels: ``C``, a multiple of ``heads``.
-        heads: How many ``g`` side by side.
+        heads: Number of heads.
 
     Shapes:
         ``x`` and ``y`` are ``(N, L, C)``; ``g`` is ``(N, heads, L, L)``: its rows are queries and sum to 1.
@@ -37,7 +37,7 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Apply the module; see the class."""
         packed = self.query_key_value(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         queries, keys, values = packed.unbind(0)
         g = (queries @ keys.mT * queries.shape[-1] ** -0.5).softmax(-1)
@@ -46,10 +46,10 @@ class SelfAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """``x + W2 GELU(W1 norm(x))`` on each token; ``W2`` starts at zero, so that it starts as the identity.
+    """``x + W2 GELU(W1 norm(x))`` on each token; ``W2`` is initialised to zero, so that it is the identity at first.
 
     Args:
-        channels: ``C``; twice as many inside.
+        channels: ``C``; the hidden layer has ``2 C``.
 
     Shapes:
         ``(N, L, C)`` to the same.
@@ -63,13 +63,13 @@ class FeedForward(nn.Module):
         self.layers = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, 2 * channels), nn.GELU(), last)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Apply the module; see the class."""
         y: Tensor = x + self.layers(x)
         return y
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention, then a network on each token, both added to what enters them and normalised before.
+    """Self-attention, then a feed-forward network on each token, both residual with pre-normalisation.
 
     Args:
         channels: ``C``.
@@ -77,7 +77,8 @@ class EncoderLayer(nn.Module):
     Shapes:
         ``(N, L, C)`` to the same.
 
-    Where we differ: both branches end in a layer that starts at zero, so that the layer starts as the identity.
+    Differs from the paper: the last layer of both branches is initialised to zero, so that the layer is the identity at
+    first.
 
     Source: section 3.1, equations 2 and 3.
     """
@@ -91,16 +92,16 @@ class EncoderLayer(nn.Module):
         nn.init.zeros_(self.attention.out.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Apply the module; see the class."""
         y: Tensor = self.feed_forward(x + self.attention(self.norm(x)))
         return y
 
 
 class TokenEncoder(nn.Module):
-    """The trunk with a transformer's encoder over the 14×14 tokens that leave its fifth stage.
+    """The trunk with a transformer encoder on the 14×14 output of its fifth stage.
 
-    The patch tokens go on through the trunk; what the class token has read is brought to the trunk's last width and
-    added to its pooled features.
+    The patch tokens continue through the trunk. The class token is projected to the trunk's last width and added to
+    its pooled features.
 
     Args:
         trunk: The trunk.
@@ -108,8 +109,8 @@ class TokenEncoder(nn.Module):
     Shapes:
         ``(N, 3, H, W)`` to ``(N, 1000)``.
 
-    Where we differ: the tokens come from convolutions (the paper's "hybrid"), and the trunk's last stages follow. The
-    encoder, and what the class token adds, start as nothing.
+    Differs from the paper: the tokens come from convolutions (the paper's "hybrid"), and the trunk's last stages
+    follow. The encoder is the identity at first, and the projection of the class token is zero.
 
     Source: section 3.1, equations 1 to 4.
     """
@@ -127,11 +128,11 @@ class TokenEncoder(nn.Module):
         nn.init.zeros_(self.read.bias)
 
     def before(self, x: Tensor, stage: int) -> Tensor:
-        """The trunk's; see there."""
+        """See :meth:`EfficientNetLite0.before`."""
         return self.trunk.before(x, stage)
 
     def after(self, features: Tensor, stage: int) -> Tensor:
-        """The logits from what :meth:`before` gives for a stage up to the encoder's."""
+        """Return the logits from the output of :meth:`before`, for a stage up to the encoder's."""
         features = self.trunk.onward(features, stage, _STAGE)
         patches = features.flatten(2).mT
         tokens = self.encoder(torch.cat([self.class_token.expand(len(patches), -1, -1), patches + self.positions], 1))
@@ -141,13 +142,13 @@ class TokenEncoder(nn.Module):
         return logits
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Apply the module; see the class."""
         return self.after(x, -1)
 
 
 MODELS.register("vit")(
     Mechanism(
-        summary="a class token and two encoder layers over the 14×14 tokens of the fifth stage",
+        summary="a class token and two transformer encoder layers on the 14×14 output of the fifth stage",
         source="Dosovitskiy et al., ICLR 2021",
         install=TokenEncoder,
         first_stage=3,

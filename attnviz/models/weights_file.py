@@ -1,4 +1,4 @@
-"""Read a file of weights without running what is in it."""
+"""Read weights files without executing code from them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from attnviz.errors import WeightsError
 
 LABELS = "labels"
-"""Under this name the metadata of a ``.safetensors`` file hold the classes of the classifier in it, as a JSON list."""
+"""Key of the metadata of a ``.safetensors`` file under which the class names are stored, as a JSON list."""
 
 
 def read_labels(path: str | Path) -> tuple[str, ...] | None:
-    """The names of the classes that a file of weights holds; ``None`` where it holds none.
+    """Read the class names of a weights file; ``None`` if it has none.
 
     Raises:
         WeightsError: the file is damaged.
@@ -30,32 +30,32 @@ def read_labels(path: str | Path) -> tuple[str, ...] | None:
         with safe_open(path, "pt") as content:
             labels = json.loads((content.metadata() or {}).get(LABELS, "null"))
     except Exception as error:  # as in read_weights
-        raise WeightsError(f"{path}: damaged, or no file of weights ({type(error).__name__})") from error
+        raise WeightsError(f"{path}: damaged, or not a weights file ({type(error).__name__})") from error
     if labels is None:
         return None
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise WeightsError(f"{path}: wanted a list of names of classes, got {str(labels)[:60]}")
+        raise WeightsError(f"{path}: wanted a list of class names, got {str(labels)[:60]}")
     return tuple(labels)
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The named tensors of a ``.safetensors`` file, or of a PyTorch checkpoint read with ``weights_only=True``.
+    """Read the named tensors of a ``.safetensors`` file, or of a PyTorch checkpoint with ``weights_only=True``.
 
     A checkpoint that holds its tensors under ``state_dict``, ``model`` or ``model_state_dict`` is unpacked.
 
     Raises:
-        WeightsError: the file is missing, damaged, or holds anything but named tensors.
+        WeightsError: the file is missing, damaged, or holds other objects than named tensors.
     """
     path = Path(path)
     if not path.is_file():
-        raise WeightsError(f"{path}: no such file of weights")
+        raise WeightsError(f"{path}: no such weights file")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a damaged file provokes in the two readers is not a closed list
+    except Exception as error:  # the exceptions of the two readers on a damaged file are not documented
         reason = str(error).strip().split("\n", 1)[0][:160]
-        raise WeightsError(f"{path}: damaged, or no file of weights ({type(error).__name__}: {reason})") from error
+        raise WeightsError(f"{path}: damaged, or not a weights file ({type(error).__name__}: {reason})") from error
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -67,16 +67,16 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 def fit_weights(
     module: nn.Module, weights: Mapping[str, Tensor], path: str | Path, only: Collection[str] | None = None
 ) -> None:
-    """Load ``weights`` into ``module``, all of them and nothing else.
+    """Load ``weights`` into ``module``; names and shapes must match exactly.
 
     Args:
-        module: What they are for.
+        module: Module to load into.
         weights: Named tensors.
-        path: Where they came from, for the message.
-        only: Names of the part of ``module`` that they are for; by default all of it.
+        path: File of the weights, for the message.
+        only: Names in ``module``'s state to load; all by default.
 
     Raises:
-        WeightsError: names or shapes differ; the module is then as it was.
+        WeightsError: names or shapes differ; the module is then unchanged.
     """
     state = module.state_dict()
     wanted = state if only is None else {name: state[name] for name in only}

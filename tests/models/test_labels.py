@@ -6,7 +6,7 @@ from attnviz.errors import TargetError, UnknownNameError
 from attnviz.models.class_names import class_index, imagenet_labels
 
 
-def test_imagenets_thousand_names_are_all_different_whatever_the_case():
+def test_the_thousand_imagenet_names_are_unique_regardless_of_case():
     assert len({label.lower() for label in imagenet_labels()}) == 1000
 
 
@@ -21,11 +21,11 @@ def test_imagenets_thousand_names_are_all_different_whatever_the_case():
         (999, "toilet tissue"),
     ],
 )
-def test_names_stand_at_their_classes(index, name):
+def test_names_have_the_index_of_their_class(index, name):
     assert imagenet_labels()[index] == name
 
 
-def test_the_names_are_timms_in_short():
+def test_the_names_are_short_forms_of_timms():
     info = pytest.importorskip("timm.data").ImageNetInfo()
     for index, label in enumerate(imagenet_labels()):
         assert label.partition(" (")[0] in info.index_to_description(index)
@@ -42,23 +42,23 @@ def test_a_misspelt_name_gets_a_suggestion():
 
 
 @pytest.mark.parametrize("target", [1000, "1000", -1, "-1"])
-def test_an_index_beyond_the_classes_is_refused(target):
+def test_an_index_outside_the_classes_is_refused(target):
     with pytest.raises(TargetError, match=r"class -?\d+: the model has 1000 classes, 0 to 999"):
         class_index(imagenet_labels(), target)
 
 
-def test_a_word_leads_to_the_classes_that_hold_it():
+def test_the_error_lists_the_classes_whose_name_contains_the_word():
     with pytest.raises(UnknownNameError, match=r"unknown class 'cat': known are Egyptian cat, .*tiger cat"):
         class_index(imagenet_labels(), "cat")
 
 
 @pytest.mark.parametrize("target", ["--5", "5-", "-"])
-def test_what_only_looks_like_a_number_is_a_name_that_is_not_there(target):
+def test_text_with_hyphens_that_is_no_integer_is_an_unknown_name(target):
     with pytest.raises(UnknownNameError, match="unknown class"):
         class_index(imagenet_labels(), target)
 
 
 @pytest.mark.parametrize("target", [3.5, True, [3], None])
-def test_what_is_neither_index_nor_name_is_refused(target):
+def test_other_types_than_index_and_name_are_refused(target):
     with pytest.raises(TargetError, match="wanted an index or a name, got a"):
         class_index(imagenet_labels(), target)

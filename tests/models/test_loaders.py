@@ -1,4 +1,4 @@
-"""Models of other libraries, with random weights and with files; no network."""
+"""Models of other libraries, with random weights and with weights files; without network access."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from attnviz.errors import ModelError, UnknownNameError, WeightsError
-from attnviz.models import load_model
+from attnviz.models import libraries, load_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning")  # of the libraries
 
@@ -58,7 +58,7 @@ def test_a_transformers_model_loads_from_a_folder_with_its_own_weights(hf_folder
     assert not torch.equal(logits(vision), logits(load_model(f"hf:{hf_folder}", "none", seed=3)))
 
 
-def test_a_transformers_model_reads_a_file_of_weights(hf_folder):
+def test_a_transformers_model_loads_a_weights_file(hf_folder):
     vision = load_model(f"hf:{hf_folder}", hf_folder / "model.safetensors")
     assert torch.equal(logits(vision), logits(load_model(f"hf:{hf_folder}")))
 
@@ -71,7 +71,7 @@ def test_random_weights_depend_on_the_seed(name):
     assert not torch.equal(one, other)
 
 
-def test_a_file_of_weights_goes_into_a_library_model(tmp_path):
+def test_a_library_model_loads_a_weights_file(tmp_path):
     pytest.importorskip("timm")
     given = load_model("timm:test_vit", "none", seed=1)
     torch.save({"state_dict": given.module.state_dict()}, tmp_path / "w.pth")
@@ -106,21 +106,21 @@ def test_an_unknown_name_gets_a_suggestion(name, match):
         load_model(name, "none")
 
 
-def test_weights_that_cannot_be_fetched_are_told_in_one_line(monkeypatch):
+def test_weights_that_cannot_be_downloaded_are_reported_in_one_line(monkeypatch):
     timm = pytest.importorskip("timm")
 
     def offline(*_, **__):
         raise OSError("no route to host\nand more")
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(WeightsError, match=r"timm:test_vit: cannot be had \(OSError: no route to host\)") as caught:
+    with pytest.raises(WeightsError, match=r"timm:test_vit: cannot be loaded \(OSError: no route to host\)") as caught:
         load_model("timm:test_vit")
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_that_is_no_transformers_model_is_told(tmp_path):
+def test_a_folder_without_a_transformers_model_is_refused(tmp_path):
     pytest.importorskip("transformers")
-    with pytest.raises(WeightsError, match=r"cannot be had .* or a folder with config\.json"):
+    with pytest.raises(WeightsError, match=r"cannot be loaded .* or a folder with config\.json"):
         load_model(f"hf:{tmp_path}", "none")
 
 
@@ -130,29 +130,27 @@ def test_a_processor_that_squashes_is_noted_and_its_filter_used(hf_folder, tmp_p
     (tmp_path / "model" / "preprocessor_config.json").write_text(json.dumps(settings))
     vision = load_model(f"hf:{tmp_path / 'model'}")
     assert (vision.preprocess.size_px, vision.preprocess.interpolation) == (32, "bilinear")
-    assert any("fits the whole photograph into a square" in note for note in vision.notes)
+    assert any("resizes the whole image to a square" in note for note in vision.notes)
 
 
-def test_timm_resizes_to_the_pixel_that_timm_does():
+def test_the_size_of_the_resize_is_timms():
     timm = pytest.importorskip("timm")
     vision = load_model("timm:mobilenetv3_small_050", "none")
     assert vision.preprocess.resize_px == 256
     assert load_model("timm:xcit_nano_12_p8_224", "none").preprocess.resize_px == int(224 / 1.0)
     config = timm.data.resolve_model_data_config(timm.create_model("ghostnet_050"))
-    shown = timm.data.create_transform(**config).transforms[0].size
-    assert load_model("timm:ghostnet_050", "none").preprocess.resize_px == (
-        shown if isinstance(shown, int) else shown[0]
-    )
+    size = timm.data.create_transform(**config).transforms[0].size
+    assert load_model("timm:ghostnet_050", "none").preprocess.resize_px == (size if isinstance(size, int) else size[0])
 
 
 @pytest.mark.parametrize("name", [":", ":build", "..x:build", "a b:c"])
-def test_what_is_no_name_at_all_is_told(name):
+def test_invalid_names_are_refused(name):
     with pytest.raises(ModelError, match=r"wanted the name of a model, or package\.module:function"):
         load_model(name, "none")
 
 
 @pytest.mark.parametrize("text", ["def net(:\n", "raise ValueError('no')\n"])
-def test_a_users_module_that_fails_to_import_is_told_in_one_line(text, tmp_path, monkeypatch):
+def test_a_users_module_that_fails_to_import_is_reported_in_one_line(text, tmp_path, monkeypatch):
     (tmp_path / "failing_nets.py").write_text(text)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match=r"importing failing_nets fails: (SyntaxError|ValueError)"):
@@ -160,7 +158,7 @@ def test_a_users_module_that_fails_to_import_is_told_in_one_line(text, tmp_path,
 
 
 @pytest.mark.parametrize("package", ["timm", "torchvision", "transformers"])
-def test_a_missing_library_says_what_to_install(package, monkeypatch):
+def test_the_error_of_a_missing_library_names_the_extra_to_install(package, monkeypatch):
     scheme = {"transformers": "hf"}.get(package, package)
     for name in list(sys.modules):
         if name.partition(".")[0] == package:
@@ -171,7 +169,7 @@ def test_a_missing_library_says_what_to_install(package, monkeypatch):
 
 
 @pytest.fixture
-def mine(tmp_path, monkeypatch):
+def user_module(tmp_path, monkeypatch):
     """A user's module in the current folder."""
     (tmp_path / "my_nets.py").write_text(
         "import torch\n"
@@ -186,15 +184,15 @@ def mine(tmp_path, monkeypatch):
     sys.modules.pop("my_nets", None)
 
 
-@pytest.mark.usefixtures("mine")
-def test_a_users_function_gives_a_model():
+@pytest.mark.usefixtures("user_module")
+def test_a_users_function_returns_a_model():
     vision = load_model("my_nets:net", seed=1)
     assert vision.labels == ("class 0", "class 1", "class 2", "class 3")
     assert torch.equal(logits(vision), logits(load_model("my_nets:net", seed=1)))
     assert not torch.equal(logits(vision), logits(load_model("my_nets:net", seed=2)))
 
 
-@pytest.mark.usefixtures("mine")
+@pytest.mark.usefixtures("user_module")
 @pytest.mark.parametrize(
     ("name", "match"),
     [
@@ -204,7 +202,7 @@ def test_a_users_function_gives_a_model():
         ("no_such_nets:net", "importing no_such_nets fails"),
     ],
 )
-def test_a_users_function_that_gives_no_model_is_told(name, match):
+def test_a_users_function_that_returns_no_model_is_refused(name, match):
     with pytest.raises(ModelError, match=match):
         load_model(name)
 
@@ -214,3 +212,17 @@ def test_importing_the_models_imports_no_library_of_models():
     code = f"import sys, attnviz.models; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
     assert done.stdout.strip() == "[]"
+
+
+def test_a_release_without_the_undocumented_names_costs_only_what_they_give(hf_folder, monkeypatch):
+    """Without them torchvision's preset is ImageNet's, and transformers' settings come from its processor."""
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("torchvision")
+    assert libraries._torchvision_preprocess(object()) is None
+    monkeypatch.setattr(libraries, "_torchvision_preprocess", lambda _: None)
+    vision = load_model("torchvision:squeezenet1_1", "none")
+    assert (vision.preprocess.size_px, vision.preprocess.resize_px) == (224, 256)
+    assert any("Preprocessing: the usual one for ImageNet" in note for note in vision.notes)
+    monkeypatch.setattr(transformers, "ImageProcessingMixin", None)
+    monkeypatch.delattr(transformers.utils.logging, "is_progress_bar_enabled")
+    assert load_model(f"hf:{hf_folder}").preprocess.size_px == 32

@@ -1,4 +1,4 @@
-"""Each mechanism against a slow twin that follows the paper position by position."""
+"""Each gate against a slow implementation of the paper, position by position."""
 
 import math
 
@@ -39,15 +39,15 @@ def test_the_spatial_gate_follows_equation_3_with_the_authors_normalisation():
     weight, norm = module.conv.weight[0], module.norm
     y = torch.empty_like(x)
     for n in range(len(x)):
-        described = [x[n].mean(0), x[n].max(0).values]
+        statistics = [x[n].mean(0), x[n].max(0).values]
         for row in range(5):
             for column in range(5):
                 z = 0.0
                 for d in range(2):
                     for i in range(3):
-                        for j in range(3):  # the border is repeated
+                        for j in range(3):  # padding repeats the border
                             r, c = min(max(row + i - 1, 0), 4), min(max(column + j - 1, 0), 4)
-                            z += float(weight[d, i, j] * described[d][r, c])
+                            z += float(weight[d, i, j] * statistics[d][r, c])
                 z = (z - float(norm.running_mean)) / math.sqrt(float(norm.running_var) + norm.eps)
                 y[n, :, row, column] = sigmoid(float(norm.weight) * z + float(norm.bias)) * x[n, :, row, column]
     torch.testing.assert_close(module(x), y)
@@ -60,7 +60,7 @@ def test_cbam_is_the_channel_gate_and_then_the_spatial_gate():
 
 
 @pytest.mark.parametrize("make", [CBAM, SqueezeExcitation])
-def test_a_mechanism_starts_as_nearly_the_identity(make):
+def test_a_new_mechanism_is_nearly_the_identity(make):
     x = torch.randn(4, 32, 7, 7, generator=torch.Generator().manual_seed(0))
     y = make(32).train()(x).detach()
     ratio = (y / x).flatten()
@@ -69,7 +69,7 @@ def test_a_mechanism_starts_as_nearly_the_identity(make):
 
 
 @pytest.mark.parametrize("make", [CBAM, SqueezeExcitation])
-def test_every_parameter_of_a_mechanism_can_learn_after_one_step(make):
+def test_every_parameter_of_a_mechanism_has_a_gradient_after_one_step(make):
     torch.manual_seed(0)
     module, x = make(32), torch.randn(4, 32, 7, 7)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)

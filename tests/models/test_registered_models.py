@@ -1,4 +1,4 @@
-"""Every registered model, whichever mechanism it has."""
+"""Properties of every registered model."""
 
 import math
 import pickle
@@ -26,8 +26,8 @@ def images():
     return torch.randn(3, 3, 224, 224, generator=torch.Generator().manual_seed(0))
 
 
-def shown(name, images):
-    """What a model looks at: images, or a clip for each."""
+def inputs_of(name, images):
+    """Input of a model: images, or a clip for each image."""
     frames = MODELS[name].frames
     return images if frames is None else images[:, None] * torch.linspace(0.2, 1, 2)[:, None, None, None]
 
@@ -39,16 +39,16 @@ def shipped():
 
 @pytest.mark.parametrize("name", MODELS)
 @torch.no_grad()
-def test_it_maps_images_to_a_thousand_logits_and_each_image_by_itself(name, shipped, images):
+def test_it_maps_images_to_a_thousand_logits_independently(name, shipped, images):
     module = shipped[name].module
-    x = shown(name, images)
+    x = inputs_of(name, images)
     logits = module(x)
     assert logits.shape == (3, 1000)
     torch.testing.assert_close(module(x[1:2]), logits[1:2], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_it_says_how_to_show_it_a_picture_and_what_its_classes_are_called(name, shipped):
+def test_it_has_a_preprocessing_and_class_names(name, shipped):
     vision = shipped[name]
     assert vision.name == name
     assert (vision.preprocess.size_px, vision.preprocess.resize_px) == (224, 256)
@@ -61,24 +61,24 @@ def test_it_says_how_to_show_it_a_picture_and_what_its_classes_are_called(name, 
 def test_it_can_be_pickled(name, shipped, images):
     again = pickle.loads(pickle.dumps(shipped[name].module))
     with torch.no_grad():
-        x = shown(name, images)[:1]
+        x = inputs_of(name, images)[:1]
         assert torch.equal(again(x), shipped[name].module(x))
 
 
 @pytest.mark.parametrize("name", ATTENDING)
-def test_only_its_attention_is_its_own(name):
+def test_its_attention_is_what_the_trunk_does_not_have(name):
     trunk = set(EfficientNetLite0().state_dict())
     attended = attend(name, EfficientNetLite0())
     assert attended.attention
-    whole = set(attended.network.state_dict())
-    assert {key.removeprefix("trunk.") for key in whole - set(attended.attention)} == trunk
+    tensors = set(attended.network.state_dict())
+    assert {key.removeprefix("trunk.") for key in tensors - set(attended.attention)} == trunk
     assert not trunk & {key.removeprefix("trunk.") for key in attended.attention}
 
 
 @pytest.mark.parametrize("name", ATTENDING)
 def test_its_features_before_the_first_site_are_the_bare_trunks(name, images):
     attended = attend(name, pretrained_trunk())
-    x = shown(name, images)[:1]
+    x = inputs_of(name, images)[:1]
     with torch.no_grad():
         features = pretrained_trunk().before(x.flatten(0, -4), attended.first_stage)
         if MODELS[name].frames:
@@ -86,29 +86,29 @@ def test_its_features_before_the_first_site_are_the_bare_trunks(name, images):
         torch.testing.assert_close(attended.from_features(features), attended.network(x), atol=1e-4, rtol=1e-4)
 
 
-LATE = [f"blocks.{stage}.{position}.attention" for stage, position in LATE_BLOCKS]
-SIX = [f"blocks.{place}.attention" for place in ("3.2", "4.0", "4.1", "4.2", "5.1", "5.3")]
+LATE_SITES = [f"blocks.{stage}.{position}.attention" for stage, position in LATE_BLOCKS]
+SIX_SITES = [f"blocks.{block}.attention" for block in ("3.2", "4.0", "4.1", "4.2", "5.1", "5.3")]
 SITES = {
-    "senet": dict.fromkeys(LATE, Kind.CHANNEL),
-    "eca": dict.fromkeys(LATE, Kind.CHANNEL),
-    "cbam": {f"{place}.{gate.value}": gate for place in LATE for gate in (Kind.CHANNEL, Kind.SPATIAL)},
-    "nonlocal": {f"blocks.{place}.attention": Kind.PAIRWISE for place in ("3.2", "4.0", "4.2", "5.0", "5.2")},
+    "senet": dict.fromkeys(LATE_SITES, Kind.CHANNEL),
+    "eca": dict.fromkeys(LATE_SITES, Kind.CHANNEL),
+    "cbam": {f"{site}.{gate.value}": gate for site in LATE_SITES for gate in (Kind.CHANNEL, Kind.SPATIAL)},
+    "nonlocal": {f"blocks.{block}.attention": Kind.PAIRWISE for block in ("3.2", "4.0", "4.2", "5.0", "5.2")},
     "vit": {"encoder.0.attention": Kind.PAIRWISE, "encoder.1.attention": Kind.PAIRWISE},
-    "pvt": {f"blocks.{place}.attention.attention": Kind.PAIRWISE for place in ("3.2", "4.2", "5.3")},
+    "pvt": {f"blocks.{block}.attention.attention": Kind.PAIRWISE for block in ("3.2", "4.2", "5.3")},
     "van": {
-        **{f"blocks.{place}.attention.lka": Kind.DENSE for place in ("3.2", "4.2", "5.3")},
-        **{f"blocks.{place}.attention": Kind.DENSE for place in ("4.0", "4.1", "5.1")},
+        **{f"blocks.{block}.attention.lka": Kind.DENSE for block in ("3.2", "4.2", "5.3")},
+        **{f"blocks.{block}.attention": Kind.DENSE for block in ("4.0", "4.1", "5.1")},
     },
-    "stn": {"(root)": Kind.POOLING, "(root)#1": Kind.SAMPLING},  # the mean place of the window, and the window
-    "dcn": dict.fromkeys(SIX, Kind.SAMPLING),
-    "sknet": dict.fromkeys(LATE, Kind.BRANCH),
+    "stn": {"(root)": Kind.POOLING, "(root)#1": Kind.SAMPLING},  # the mean position of the window, and the window
+    "dcn": dict.fromkeys(SIX_SITES, Kind.SAMPLING),
+    "sknet": dict.fromkeys(LATE_SITES, Kind.BRANCH),
     "temporal": {"attention": Kind.TEMPORAL},
 }
 
 
 @pytest.mark.parametrize("name", ATTENDING)
-def test_capture_finds_exactly_its_sites_without_knowing_it(name, shipped, images):
-    sites = find_attention(shipped[name].module, shown(name, images)[:1])
+def test_exactly_its_attention_sites_are_found(name, shipped, images):
+    sites = find_attention(shipped[name].module, inputs_of(name, images)[:1])
     assert {site.name: site.kind for site in sites} == SITES[name]
 
 
@@ -117,55 +117,59 @@ def test_the_control_has_no_attention(shipped, images):
 
 
 @pytest.mark.parametrize("name", ATTENDING)
-def test_a_model_without_weights_says_how_to_get_them(name, monkeypatch, tmp_path):
+def test_the_error_for_missing_weights_names_the_command_to_train(name, monkeypatch, tmp_path):
     monkeypatch.setattr("attnviz.models.builtin.shipped_weights", lambda name: tmp_path / f"{name}.safetensors")
-    with pytest.raises(WeightsError, match=rf"no trained weights of '{name}' are shipped: attnviz train {name}"):
+    with pytest.raises(
+        WeightsError, match=rf"no trained weights of '{name}' are shipped: attnviz train {name} --data FOLDER"
+    ):
         load_model(name)
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_its_shipped_weights_are_its_attention_alone_and_small(name):
+def test_its_shipped_weights_are_only_its_attention_and_small(name):
     weights = read_weights(shipped_weights(name))
     assert set(weights) == set(attend(name, EfficientNetLite0()).attention)
     assert shipped_weights(name).stat().st_size < 3_000_000
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_its_card_holds_every_figure_with_what_it_rests_on(name):
+def test_its_card_holds_every_figure_with_its_interval_and_count(name):
     card = read_card(name)
     assert card is not None
     for figure in ("kl", "top1", "top5", "chance", "plain"):
-        held = card.figures[figure]
-        assert held["n"] >= 40
-        assert held["low"] <= held["value"] <= held["high"]
+        interval = card.figures[figure]
+        assert interval["n"] >= 40
+        assert interval["low"] <= interval["value"] <= interval["high"]
     assert card.value("parameters") == sum(p.numel() for p in attend(name, EfficientNetLite0()).parameters())
     if card.figures["map_of"]:
         assert card.figures["map_of"] in card.figures["maps"]
-    assert card.made["command"].startswith(f"attnviz train {name} ")
+    assert card.made["command"].startswith(f"python builtin_training/train.py {name} ")
     assert card.made["versions"]["torch"]
     text = card_path(name).with_suffix(".md").read_text()
     assert (f"{card.value('pointing'):.2f}" if card.figures["map_of"] else "| – | – to – | 0 |") in text
     assert card.made["command"] in text
 
 
-def test_cbams_card_backs_the_claims_that_are_made_for_it():
+def test_cbams_card_supports_the_claims_of_the_documentation():
     cbam, none = read_card("cbam"), read_card("none")
     assert cbam.figures["pointing"]["low"] > 4 * cbam.value("chance")
     assert cbam.figures["kl"]["high"] < none.figures["kl"]["low"]
     for figure in ("top1", "top5", "pointing"):
-        assert cbam.value(figure) > none.value(figure)  # paired intervals: attnviz evaluate cbam none
+        assert cbam.value(figure) > none.value(
+            figure
+        )  # paired intervals: python builtin_training/evaluate.py cbam none
     assert cbam.value("plain") >= 0.85
 
 
-def test_the_shipped_cbam_keeps_the_right_answer_on_the_sample_photographs():
+def test_the_shipped_cbam_classifies_the_sample_photographs():
     data = pytest.importorskip("skimage.data")
     vision = load_model("cbam")
-    wanted = {
+    expected = {
         "chelsea": {"tiger cat", "tabby cat", "Egyptian cat"},
         "coffee": {"espresso"},
         "rocket": {"missile", "projectile"},
     }
-    for picture, labels in wanted.items():
+    for picture, labels in expected.items():
         with torch.no_grad():
             best = int(vision.module(vision.preprocess(getattr(data, picture)())[None]).argmax())
         assert vision.labels[best] in labels
@@ -177,22 +181,22 @@ def test_an_unknown_model_gets_a_suggestion():
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_random_weights_depend_on_the_seed_alone_and_leave_the_generator_as_it_was(name, images):
+def test_random_weights_depend_only_on_the_seed_and_leave_the_generator_unchanged(name, images):
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
     one, same, other = (load_model(name, "none", seed) for seed in (1, 1, 2))
     assert torch.equal(torch.random.get_rng_state(), before)
     with torch.no_grad():
-        logits = [vision.module(shown(name, images)[:1]) for vision in (one, same, other)]
+        logits = [vision.module(inputs_of(name, images)[:1]) for vision in (one, same, other)]
     assert torch.equal(logits[0], logits[1])
     assert not torch.equal(logits[0], logits[2])
     assert "random" in one.notes[0]
 
 
-def test_damaged_weights_are_told_in_one_line(tmp_path):
+def test_damaged_weights_are_reported_in_one_line(tmp_path):
     path = tmp_path / "bad.safetensors"
     path.write_bytes(shipped_weights("cbam").read_bytes()[:1000])
-    with pytest.raises(WeightsError, match=r"bad\.safetensors: damaged, or no file of weights") as caught:
+    with pytest.raises(WeightsError, match=r"bad\.safetensors: damaged, or not a weights file") as caught:
         load_model("cbam", path)
     assert "\n" not in str(caught.value)
 
@@ -203,23 +207,23 @@ def test_weights_of_another_mechanism_do_not_fit():
         load_model("cbam", path)
 
 
-def test_missing_weights_are_told():
-    with pytest.raises(WeightsError, match=r"nowhere\.pth: no such file of weights"):
+def test_missing_weights_are_reported():
+    with pytest.raises(WeightsError, match=r"nowhere\.pth: no such weights file"):
         load_model("cbam", "nowhere.pth")
 
 
-def test_the_control_takes_no_weights():
+def test_the_control_refuses_weights():
     with pytest.raises(WeightsError, match="'none' has no attention, so no weights of its own"):
         load_model("none", shipped_weights("cbam"))
 
 
-def test_a_file_that_would_run_code_is_refused(tmp_path):
+def test_a_file_that_would_execute_code_is_refused(tmp_path):
     class Trap:
         def __reduce__(self):
-            return (print, ("code in a file of weights ran",))
+            return (print, ("code in a weights file ran",))
 
     torch.save({"state_dict": Trap()}, tmp_path / "trap.pth")
-    with pytest.raises(WeightsError, match=r"trap\.pth: damaged, or no file of weights"):
+    with pytest.raises(WeightsError, match=r"trap\.pth: damaged, or not a weights file"):
         load_model("cbam", tmp_path / "trap.pth")
 
 
@@ -227,7 +231,7 @@ def test_a_missing_card_is_none_and_a_damaged_one_an_error(tmp_path, monkeypatch
     monkeypatch.setattr("attnviz.models.card.card_path", lambda name: tmp_path / f"{name}.json")
     assert read_card("cbam") is None
     (tmp_path / "cbam.json").write_text('{"model": "cbam"}')
-    with pytest.raises(WeightsError, match="a damaged model card"):
+    with pytest.raises(WeightsError, match="damaged model card"):
         read_card("cbam")
     (tmp_path / "cbam.json").write_text('{"model": "cbam", "figures": {"kl": {"value": null}}, "made": {}}')
     assert math.isnan(read_card("cbam").value("kl"))

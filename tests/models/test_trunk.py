@@ -1,4 +1,4 @@
-"""The trunk is EfficientNet-Lite0, with the published weights in their places."""
+"""The trunk is EfficientNet-Lite0 with the published weights."""
 
 import shutil
 
@@ -32,7 +32,7 @@ def test_it_computes_what_timms_computes(trunk, published):
     theirs = timm.create_model("tf_efficientnet_lite0").eval()
     weights = torch.load(published, weights_only=True)
     theirs.load_state_dict(dict(zip(theirs.state_dict(), weights.values(), strict=True)))
-    for side in (224, 193):  # an odd side tells where the padding goes
+    for side in (224, 193):  # an odd side tests where the extra padding is
         x = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(side))
         torch.testing.assert_close(trunk(x), theirs(x), atol=1e-4, rtol=0)
 
@@ -42,7 +42,7 @@ def test_it_computes_what_timms_computes(trunk, published):
     [("chelsea", "tiger cat", 0.39), ("coffee", "espresso", 0.95), ("rocket", "missile", 0.27)],
 )
 @torch.no_grad()
-def test_it_knows_what_is_in_photographs(trunk, picture, label, probability):
+def test_it_classifies_photographs(trunk, picture, label, probability):
     x = Preprocess(224, 256)(getattr(data, picture)())[None]
     best = trunk(x).softmax(1)[0].max(0)
     assert imagenet_labels()[int(best.indices)] == label
@@ -50,23 +50,23 @@ def test_it_knows_what_is_in_photographs(trunk, picture, label, probability):
 
 
 @torch.no_grad()
-def test_it_can_be_cut_in_two_at_any_stage(trunk):
+def test_it_can_be_split_at_any_stage(trunk):
     x = torch.randn(1, 3, 64, 64)
     for stage in range(7):
         torch.testing.assert_close(trunk.after(trunk.before(x, stage), stage), trunk(x))
 
 
 @torch.no_grad()
-def test_what_is_before_a_stages_last_slot_does_not_depend_on_that_slot():
+def test_the_output_before_a_stages_last_slot_does_not_depend_on_that_slot():
     trunk = EfficientNetLite0().eval()
     x = torch.randn(1, 3, 64, 64)
     bare = trunk.before(x, 4)
-    trunk.stage(4)[-1].attention = nn.Flatten()  # would break the shape
+    trunk.stage(4)[-1].attention = nn.Flatten()  # would change the shape
     torch.testing.assert_close(trunk.before(x, 4), bare)
 
 
 @torch.no_grad()
-def test_folding_the_normalisations_changes_nothing_but_rounding():
+def test_folding_the_normalisations_changes_only_rounding():
     trunk = pretrained_trunk()
     x = torch.randn(1, 3, 96, 96)
     before = trunk(x)

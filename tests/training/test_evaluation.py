@@ -10,12 +10,13 @@ from attnviz.errors import DataError, UnknownNameError
 from attnviz.heatmaps.joint_gates import JOINT
 from attnviz.metrics.localisation import pointing
 from attnviz.models import attend
+from attnviz.models.card import card_path
 from attnviz.models.trunk import pretrained_trunk
 from attnviz.training.evaluation import evaluate
 from attnviz.training.features import DataRecipe, Teacher
 from attnviz.training.map_scores import FEATURE_NORM, energy
 from attnviz.training.scenes import as_input
-from builtin_training.card import card_text
+from builtin_training.card import card_text, write_cards
 
 
 def ignore(_):
@@ -162,3 +163,13 @@ def test_clips_are_compared_with_the_mean_over_their_frames(sources):
     assert temporal.chance.value == pytest.approx(np.mean(shares))
     assert temporal.gradcam.n == 0
     assert temporal.cost.flops_ratio == pytest.approx(1, abs=0.01)
+
+
+def test_the_shipped_cards_are_the_text_of_their_json(tmp_path):
+    folder = card_path("none").parent
+    for path in folder.glob("*.json"):
+        (tmp_path / path.name).write_text(path.read_text())
+    write_cards(tmp_path)
+    assert {path.name: path.read_text() for path in tmp_path.glob("*.md")} == {
+        path.name: path.read_text() for path in folder.glob("*.md")
+    }

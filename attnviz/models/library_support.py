@@ -1,0 +1,102 @@
+"""Helpers of the loaders: seeded initialisation, errors of downloads, class names and notes."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attnviz.errors import ModelError, WeightsError
+from attnviz.media.images import Preprocess
+from attnviz.models.builtin import RANDOM_NOTE
+from attnviz.models.class_names import imagenet_labels, numbered_labels
+from attnviz.models.weights_file import fit_weights, read_weights
+
+SQUASH_NOTE = (
+    "The model's own preprocessing resizes the whole image to a square; here the centre square is used, so that maps "
+    "keep their proportions."
+)
+IMAGENET_PREPROCESS = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+IMAGENET_PREPROCESS_NOTE = "Preprocessing: the usual one for ImageNet, 224 px of 256."
+
+
+def import_library(module: str, package: str) -> ModuleType:
+    """Import a module of a library.
+
+    Raises:
+        ModelError: the library is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ModelError(f"{package} is not installed ({error}): pip install 'attnviz[zoo]'") from error
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed PyTorch's generator inside the context; its state is restored afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextlib.contextmanager
+def download_errors(name: str, hint: str = "give a file with --weights PATH, or --weights none") -> Iterator[None]:
+    """Turn any exception of a download, whose types depend on the library, into a :class:`WeightsError`."""
+    try:
+        yield
+    except Exception as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")[:160]
+        raise WeightsError(f"{name}: cannot be loaded ({type(error).__name__}: {reason}); {hint}") from error
+
+
+def load_weights_file(module: nn.Module, weights: str | Path) -> None:
+    """Load ``weights`` into ``module`` if it is a file."""
+    if weights not in {"default", "none"}:
+        fit_weights(module, read_weights(weights), weights)
+
+
+def notes_of(weights: str | Path, *, squashes: bool = False) -> tuple[str, ...]:
+    """Return the notes about random weights and about a preprocessing that changes proportions."""
+    random = (RANDOM_NOTE,) if weights == "none" else ()
+    return (*random, SQUASH_NOTE) if squashes else random
+
+
+def class_names(count: int) -> Sequence[str]:
+    """Return the ImageNet names for 1000 classes, numbered names for other counts."""
+    return imagenet_labels() if count == 1000 else numbered_labels(count)
+
+
+@torch.no_grad()
+def count_outputs(module: nn.Module, preprocess: Preprocess, name: str) -> int:
+    """Return the number of logits for an image.
+
+    Raises:
+        ModelError: the model fails, or its output is not ``(N, K)``.
+    """
+    try:
+        output = module(torch.zeros(1, 3, preprocess.size_px, preprocess.size_px))
+    except Exception as error:
+        raise ModelError(
+            f"{name}: fails on an image of {preprocess.size_px} px: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ModelError(f"{name}: wanted logits (N, K), the model gives {shape}")
+    return output.shape[1]
+
+
+def as_floats(values: Sequence[float]) -> tuple[float, ...]:
+    """Return the values as a tuple of Python floats."""
+    return tuple(float(value) for value in values)
+
+
+def interpolation_name(name: str) -> Any:
+    """Return the name of a supported interpolation; bicubic for all others."""
+    return name if name in {"bicubic", "bilinear", "lanczos"} else "bicubic"

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from attnviz.cli.options import METHODS, METRICS, CommaList, RegistryCommand, output, running, several_models
+from attnviz.cli.options import CommaList, list_given, output, running, several_models
 from attnviz.cli.progress import progress_bar
+from attnviz.cli.registry_help import AGREEMENT, METHODS, METRICS, RegistryCommand
 
 if TYPE_CHECKING:
     from attnviz.analyses.comparison import Subject
@@ -21,7 +22,9 @@ FORMATS = ("html", "png", "json")
 
 
 @click.command(
-    cls=RegistryCommand, registries=METHODS | METRICS, short_help="Compare maps with each other and by tests."
+    cls=RegistryCommand,
+    registries=METHODS | METRICS | AGREEMENT,
+    short_help="Compare maps with each other and by tests.",
 )
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 @several_models
@@ -70,10 +73,9 @@ def command(
     """  # noqa: D301  # \b is the character that keeps Click from re-wrapping
     from dataclasses import replace
 
-    from attnviz.media.image_listing import list_images
     from attnviz.report.comparison import check, write
 
-    items = _with_masks(list_images(images).items, masks)
+    items = _with_masks(list_given(images, quiet=quiet).items, masks)
     check(out, formats, overwrite=overwrite)
 
     from attnviz.analyses.comparison import METRICS, compare

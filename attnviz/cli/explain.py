@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from attnviz.cli.options import METHODS, MODEL_HELP, CommaList, RegistryCommand, printing, running
+from attnviz.cli.options import MODEL_HELP, CommaList, list_given, printing, running
 from attnviz.cli.progress import Progress, StepTimes, progress_bar
+from attnviz.cli.registry_help import METHODS, RegistryCommand
 from attnviz.errors import OutputError
 
 if TYPE_CHECKING:
@@ -84,10 +85,9 @@ def command(
     """  # noqa: D301  # \b is the character that keeps Click from re-wrapping
     if quiet and verbose:
         raise click.UsageError("--quiet and --verbose exclude each other")
-    from attnviz.media.image_listing import list_images
     from attnviz.report.explanation.folder import check_folder, folders_for
 
-    paths = [item.path for item in list_images(images).items]
+    paths = [item.path for item in list_given(images, quiet=quiet).items]
     folders = folders_for(paths, out)
     for folder in folders:
         check_folder(folder, formats, overwrite=overwrite)

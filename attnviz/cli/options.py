@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from attnviz.media.image_listing import Listing
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -112,30 +114,16 @@ class CommaList(_NamesType):
         return names
 
 
-class RegistryCommand(click.Command):
-    """A command whose ``--help`` lists the entries of registries, those of installed packages included.
+def list_given(images: Sequence[str], *, quiet: bool) -> Listing:
+    """The images that a command was given; notes about the list go to standard error.
 
-    Args:
-        registries: Heading -> ``module:REGISTRY`` of objects with a ``meaning``.
+    Raises:
+        ImageError: a path does not exist, or a folder holds no image.
+        DataError: a list or table with a mistake.
     """
+    from attnviz.media.image_listing import list_images
 
-    def __init__(self, *args: Any, registries: Mapping[str, str] | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._registries = registries or {}
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the names with their titles."""
-        for heading, path in self._registries.items():
-            module, _, attribute = path.partition(":")
-            registry = getattr(importlib.import_module(module), attribute)
-            with formatter.section(heading):
-                formatter.write_dl([(name, registry[name].meaning.title) for name in registry])
-        super().format_epilog(ctx, formatter)
-
-
-METHODS = {"Attribution methods": "attnviz.attribution:METHODS"}
-METRICS = {
-    "Faithfulness tests": "attnviz.metrics.faithfulness:FAITHFULNESS",
-    "Localisation measures (with masks or boxes)": "attnviz.metrics.localisation:LOCALISATION",
-}
-SPARSITY = {"Measures": "attnviz.metrics.sparsity:SPARSITY"}
+    listing = list_images(images)
+    for note in () if quiet else listing.notes:
+        click.secho(f"note: {note}", fg="yellow", err=True)
+    return listing

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attnviz.cli.errors import INTERRUPTED
-from attnviz.cli.options import METHODS, METRICS, CommaList, RegistryCommand, printing, running, several_models
+from attnviz.cli.options import CommaList, printing, running, several_models
 from attnviz.cli.progress import Progress, progress_bar
+from attnviz.cli.registry_help import METHODS, METRICS, RegistryCommand
 
 if TYPE_CHECKING:
     from attnviz.batch import Outcome

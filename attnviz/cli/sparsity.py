@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from attnviz.cli.options import SPARSITY, CommaList, RegistryCommand, output, running, several_models
+from attnviz.cli.options import CommaList, list_given, output, running, several_models
 from attnviz.cli.progress import Progress, progress_bar
+from attnviz.cli.registry_help import SPARSITY, RegistryCommand
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,10 +68,9 @@ def command(
     attnviz sparsity photos/ --model cbam --model senet --causal
     attnviz sparsity photos/ --model timm:vit_small_patch16_224 --sites "blocks.1*"
     """  # noqa: D301  # \b is the character that keeps Click from re-wrapping
-    from attnviz.media.image_listing import list_images
     from attnviz.report.sparsity import check, write
 
-    paths = [Path(item.path) for item in list_images(images).items]
+    paths = [Path(item.path) for item in list_given(images, quiet=quiet).items]
     check(out, formats, overwrite=overwrite)
 
     from attnviz.analyses.sparsity_collector import MeasureSelection, default_measures, known_measures

@@ -63,7 +63,7 @@ def test_a_photograph_gets_no_animation(explain, photo):
     assert result.exit_code == 0, result.output
     assert [p.name for p in Path("rocket").iterdir()] == ["explanation.json"]
     message = refused(explain("--format", "gif", "--out", "o", "--quiet", image=photo, model="tiny_model:build"))
-    assert "rocket.jpg: a photograph has no frames to animate" in message
+    assert "rocket.jpg: an image has no frames to animate" in message
     assert not Path("o").exists()
 
 
@@ -71,8 +71,8 @@ def test_a_photograph_is_refused_by_a_model_of_clips(explain, photo):
     assert "looks at 4 frames of a clip together, wanted a video" in refused(explain("--quiet", image=photo))
 
 
-def test_a_clip_that_cannot_be_read_is_told_before_a_model_is_loaded(explain):
+def test_a_clip_that_cannot_be_read_is_refused_before_a_model_is_loaded(explain):
     Path("bad.mp4").write_bytes(b"no video")
     message = refused(explain(image="bad.mp4", model="timm:no_such_model"))
     assert message.startswith("Error: bad.mp4: not a video that can be decoded")
-    assert refused(explain(image="none.mp4")) == "Error: none.mp4: no such file\n"
+    assert refused(explain(image="none.mp4")) == "Error: none.mp4: no such file or folder\n"

@@ -12,12 +12,12 @@ from attnviz import __version__
 from attnviz.cli import main
 from attnviz.errors import ImageError
 
-HOUSE = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[2]
 
 
 def python(*words: str, **extra: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603  # our own words
-        [sys.executable, *words], capture_output=True, text=True, cwd=HOUSE, check=False, timeout=120,
+        [sys.executable, *words], capture_output=True, text=True, cwd=ROOT, check=False, timeout=120,
         env={**os.environ, **extra},
     )  # fmt: skip
 
@@ -66,23 +66,23 @@ def test_an_unknown_option_is_a_usage_error_with_a_suggestion(run):
     assert "--model" in result.stderr
 
 
-def test_our_errors_are_one_line_and_exit_code_1(run, monkeypatch):
+def test_errors_of_attnviz_are_one_line_and_exit_code_1(run, monkeypatch):
     def fail(*_args, **_options):
         raise ImageError("a.png: first\nand second")
 
     monkeypatch.setattr("attnviz.report.explanation.folder.check_folder", fail)
-    result = run("explain", "a.png")
+    result = run("explain", str(ROOT / "sample_data" / "rocket.jpg"))
     assert result.exit_code == 1
     assert result.stderr == "Error: a.png: first and second\n"
     assert result.stdout == ""
 
 
-def test_our_bugs_keep_their_traceback(run, monkeypatch):
+def test_other_errors_keep_their_traceback(run, monkeypatch):
     def fail(*_args, **_options):
         raise ZeroDivisionError
 
     monkeypatch.setattr("attnviz.report.explanation.folder.check_folder", fail)
-    assert isinstance(run("explain", "a.png").exception, ZeroDivisionError)
+    assert isinstance(run("explain", str(ROOT / "sample_data" / "rocket.jpg")).exception, ZeroDivisionError)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

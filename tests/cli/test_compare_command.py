@@ -28,7 +28,7 @@ def read() -> dict:
     return json.loads(Path("o/comparison.json").read_text(encoding="utf-8"))
 
 
-def test_it_writes_a_page_figures_and_a_file_for_machines(compare):
+def test_it_writes_a_page_figures_and_json(compare):
     result = compare(*QUICK, formats="html,png,json")
     assert result.exit_code == 0, result.output
     drawn = ["agreement.png", "curves.png", "maps.png", "matrix.png"]
@@ -50,7 +50,7 @@ def test_it_writes_a_page_figures_and_a_file_for_machines(compare):
     assert "note: Agreement is not truth" in result.stdout
 
 
-def test_several_models_are_told_apart_and_masks_bring_localisation(compare, tmp_path):
+def test_rows_name_their_model_and_masks_allow_localisation(compare, tmp_path):
     mask = np.zeros((40, 60), np.uint8)
     mask[10:30, 15:45] = 255
     Image.fromarray(mask).save("mask.png")
@@ -67,7 +67,7 @@ def test_several_models_are_told_apart_and_masks_bring_localisation(compare, tmp
     assert any("Numbers of different models" in text for text in read()["caveats"])
 
 
-def test_a_method_that_does_not_apply_is_left_out_and_told(compare):
+def test_a_method_that_does_not_apply_is_left_out_with_a_note(compare):
     result = compare("--methods", "gradcam,saliency", "--metrics", "insertion", models=("tiny_model:tokens",))
     assert result.exit_code == 0, result.output
     assert any("Left out of tiny_model:tokens: gradcam: " in text for text in read()["caveats"])
@@ -82,13 +82,13 @@ def test_a_method_that_does_not_apply_is_left_out_and_told(compare):
         (("--mask", "a.png", "--mask", "b.png"), 2, "wanted one --mask for each of 1 images, got 2"),
     ],
 )
-def test_bad_words_are_told_in_one_line(compare, words, code, message):
+def test_a_wrong_option_gives_one_line(compare, words, code, message):
     result = compare(*words)
     assert result.exit_code == code
     assert message in result.stderr
 
 
-def test_an_earlier_comparison_is_not_overwritten_unasked(compare):
+def test_an_earlier_comparison_is_only_overwritten_with_the_option(compare):
     assert compare(*QUICK).exit_code == 0
     result = compare(*QUICK)
     assert result.exit_code == 1
@@ -106,14 +106,14 @@ METRIC = (Metric("insertion", "better", ""),)
 @pytest.mark.parametrize(
     ("best", "wanted"),
     [
-        ((0.7, 0.8, 0.9), "gradcam is best with 0.800 [0.700, 0.900], clearly better than the middle of the picture"),
-        ((0.5, 0.8, 0.9), "but its interval overlaps with that of a map that knows nothing"),
-        ((0.4, 0.5, 0.6), "no better than the middle: by this test no map is worth believing"),
+        ((0.7, 0.8, 0.9), "gradcam is best with 0.800 [0.700, 0.900], clearly better than the centre of the image"),
+        ((0.5, 0.8, 0.9), "but its interval overlaps with that of a random map"),
+        ((0.4, 0.5, 0.6), "no better than a baseline: by this test no map can be trusted"),
     ],
 )
-def test_the_summary_says_no_more_than_the_intervals_allow(best, wanted):
-    rows = [row("gradcam", "attribution", *best), row("the middle", "baseline", 0.5, 0.6, 0.65),
-            row("chance", "baseline", 0.1, 0.2, 0.3)]  # fmt: skip
+def test_the_summary_claims_no_more_than_the_intervals_allow(best, wanted):
+    rows = [row("gradcam", "attribution", *best), row("centre", "baseline", 0.5, 0.6, 0.65),
+            row("random", "baseline", 0.1, 0.2, 0.3)]  # fmt: skip
     text = " ".join(summary_of(rows, METRIC, ["gradcam"], [[1.0]], {}, 9))
     assert wanted in text
 
@@ -121,5 +121,5 @@ def test_the_summary_says_no_more_than_the_intervals_allow(best, wanted):
 def test_groups_of_maps_that_rank_alike_are_named():
     rows = [row(name, "attribution", math.nan, 0.5, math.nan) for name in "abc"]
     text = " ".join(summary_of(rows, METRIC, list("abc"), [[1, 0.7, 0], [0.7, 1, 0], [0, 0, 1]], {}, 1))
-    assert "a with b; alone are c." in text
+    assert "a with b; on their own are c." in text
     assert "One image tells nothing about others." in text

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +15,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from attnviz.report.core.renderers import RENDERERS
 from attnviz.report.explanation import json_file
 
-HOUSE = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[2]
 
 
 def failed(result, code=1):
@@ -65,7 +67,7 @@ class TestWhatItDoes:
         assert "time: " in result.stdout
         assert "attribute by gradcam" in result.stdout
 
-    def test_json_is_for_machines(self, explain):
+    def test_json_is_the_only_output(self, explain):
         result = explain("--json")
         summary = json.loads(result.stdout)
         assert summary["schema"] == "attnviz.explanation"
@@ -73,24 +75,25 @@ class TestWhatItDoes:
         assert summary["predictions"][0]["label"] == summary["target"]["label"]
         assert "base64" not in result.stdout
 
-    def test_several_images_get_a_folder_each(self, run, photo):
-        other = str(HOUSE / "sample_data" / "coffee.png")
-        result = run("explain", photo, other, photo, "--model", "tiny_model:build", "--methods", "saliency",
+    def test_several_images_get_a_folder_each(self, run, photo, tmp_path):
+        other = str(ROOT / "sample_data" / "coffee.png")
+        copy = shutil.copy(photo, tmp_path / Path(photo).name)
+        result = run("explain", photo, other, copy, "--model", "tiny_model:build", "--methods", "saliency",
                      "--format", "json", "--out", "all", "--json")  # fmt: skip
         assert result.exit_code == 0, result.output
         assert [p.name for p in sorted(Path("all").iterdir())] == ["coffee", "rocket", "rocket-2"]
-        assert [one["image"] for one in json.loads(result.stdout)] == [photo, other, photo]
+        assert [one["image"] for one in json.loads(result.stdout)] == [photo, other, copy]
 
     def test_the_same_seed_gives_the_same_report(self, explain):
         for out in ("a", "b"):
             explain("--out", out, methods="smoothgrad")
         assert Path("a/explanation.json").read_bytes() == Path("b/explanation.json").read_bytes()
 
-    def test_a_default_method_that_does_not_apply_is_left_out_and_told(self, run, photo):
+    def test_a_default_method_that_does_not_apply_is_left_out_with_a_note(self, run, photo):
         words = ("explain", photo, "--model", "tiny_model:tokens", "--format", "json", "--out", "o")
         result = run(*words)
         assert result.exit_code == 0, result.output
-        assert "note: Left out, as it does not apply: gradcam: " in result.stdout
+        assert "note: Left out, since it does not apply: gradcam: " in result.stdout
         settings = json_file.load("o/explanation.json").settings
         assert settings["methods"] == ["saliency", "integrated_gradients", "smoothgrad"]
         assert settings["model"] == "tiny_model:tokens"
@@ -148,7 +151,7 @@ class TestGoodButOddImages:
 
 class TestBadImages:
     def test_missing(self, explain):
-        assert failed(explain(image="nowhere.png")) == "Error: nowhere.png: no such file"
+        assert failed(explain(image="nowhere.png")) == "Error: nowhere.png: no such file or folder"
 
     def test_empty(self, explain):
         Path("e.png").touch()
@@ -265,7 +268,7 @@ class TestInterruption:
         def interrupt(*_args):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("attnviz.report.explanation.figure.write", interrupt)
+        monkeypatch.setitem(RENDERERS._entries, "png", interrupt)
         failed(explain("--out", "deep/o", formats="html,png"), 130)
 
     def test_a_real_signal(self, tmp_path, photo):
@@ -281,7 +284,7 @@ class TestInterruption:
         started = time.monotonic()
         result = subprocess.run(  # noqa: S603  # our own words
             [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
-            env={**os.environ, "PYTHONPATH": str(HOUSE)},
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         assert result.returncode == 130 == 128 + signal.SIGINT
         assert "Traceback" not in result.stderr

@@ -35,7 +35,7 @@ def test_a_folder_gives_tables_and_a_summary_in_words(report, photos) -> None:
     result = report()
     assert result.exit_code == 0, result.output
     for text in (
-        "6 images were looked at in",
+        "6 images in ",
         "failed, 30000 × 30000 pixels, at most 536,870,912 can be read",
         "1 of the files have the same bytes as an earlier one",
         "maps disagree most: ",
@@ -82,7 +82,7 @@ def test_the_most_surprising_images_have_a_page_of_their_own(report) -> None:
     assert {path: path.stat().st_mtime_ns for path in Path("out/details").iterdir()} == before
 
 
-def test_an_interruption_is_told_and_the_same_command_goes_on(report, monkeypatch) -> None:
+def test_the_same_command_continues_an_interrupted_run(report, monkeypatch) -> None:
     from attnviz.batch import local_engine
 
     plain, calls = local_engine.compute, []
@@ -97,9 +97,9 @@ def test_an_interruption_is_told_and_the_same_command_goes_on(report, monkeypatc
         patch.setattr(local_engine, "compute", compute)
         stopped = report("--shard-size", 2)
     assert stopped.exit_code == 130
-    assert "Interrupted: the images of 1 of 2 shards are kept; the same command goes on from there." in stopped.output
+    assert "Interrupted: 1 of 2 shards are kept; the same command continues the run." in stopped.output
     result = report("--shard-size", 2)
-    assert "2 images were looked at" in result.output
+    assert "2 images in " in result.output
     assert "2 were there already" in result.output
 
 
@@ -110,13 +110,13 @@ def test_an_interruption_is_told_and_the_same_command_goes_on(report, monkeypatc
         (["--metrics", "gini"], 1, "unknown faithfulness test 'gini'"),
         (["--sites", "nowhere"], 1, "nowhere"),
         (["--device", "tpu"], 1, "tpu"),
-        (["--actors", "2"], 2, "are of --engine ray"),
+        (["--actors", "2"], 2, "need --engine ray"),
         (["--export", "xml"], 2, "'xml' is not one of csv, json, pdf"),
         (["--batch", "0"], 2, "0 is not in the range"),
         (["--weights", ""], 2, "wanted default, none or a file"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(report, words, code, message) -> None:
+def test_a_wrong_option_gives_one_line(report, words, code, message) -> None:
     result = report("-q", *words)
     assert result.exit_code == code
     assert message in result.output

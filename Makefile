@@ -1,9 +1,9 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt lint types bench docs wheel-test conformance clean
+.PHONY: help setup demo test check fmt lint types bench compat docs wheel-test conformance clean
 PYTHON ?= python3
 BIN := .venv/bin
 
-help:  ## Show what can be made
+help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 .venv/core: pyproject.toml
@@ -15,10 +15,10 @@ help:  ## Show what can be made
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@
 
-setup: .venv/dev  ## Make .venv with everything that development needs
+setup: .venv/dev  ## Create .venv with all that development needs
 	$(BIN)/pre-commit install
 
-demo: .venv/core  ## Explain a shipped photograph with a trained CBAM
+demo: .venv/core  ## Explain a sample photograph with a trained CBAM
 	$(BIN)/attnviz explain sample_data/chelsea.png --model cbam --out attnviz-report --overwrite
 
 test: check  ## Run all checks and tests
@@ -30,7 +30,7 @@ fmt: .venv/dev  ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lint: .venv/dev  ## Style, and the arrows between the rooms
+lint: .venv/dev  ## Style and import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-logo
@@ -38,11 +38,14 @@ lint: .venv/dev  ## Style, and the arrows between the rooms
 types: .venv/dev  ## mypy --strict
 	$(BIN)/mypy
 
-bench: .venv/dev  ## Benchmarks that the README quotes, against peers
+bench: .venv/dev  ## Run the benchmarks that the README quotes
 	$(BIN)/python benchmarks/explain.py
 
-conformance: .venv/dev  ## Measure capture on every third-party model of the list, in one table
+conformance: .venv/dev  ## Check capture on third-party models and print a table
 	PYTHONPATH=tests $(BIN)/python -m conformance --json build/conformance.json
+
+compat: .venv/core  ## Run the tests with the oldest and the newest supported releases
+	$(BIN)/python compat/run.py
 
 docs: .venv/core  ## Build the documentation, warnings are errors
 	$(BIN)/pip install --quiet --editable '.[docs]'
@@ -54,5 +57,5 @@ wheel-test: .venv/dev  ## Build a wheel and use it in a clean environment
 	build/wheel-venv/bin/pip install --quiet build/wheel/attnviz-*.whl
 	cd build && wheel-venv/bin/attnviz explain ../sample_data/chelsea.png --model cbam --out wheel-report --overwrite
 
-clean:  ## Remove what was built
+clean:  ## Remove build products
 	rm -rf .venv build dist docs/_build

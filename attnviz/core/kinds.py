@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from typing import Any, ClassVar, NoReturn, TypeAlias
 
 Axes: TypeAlias = tuple[str, ...]
@@ -77,6 +78,9 @@ class Kind(metaclass=_KindType):
         Raises:
             ValueError: there is none.
         """
+        if value not in _KINDS:  # for example, of a record that was unpickled in another process
+            for entry_point in entry_points(group="attnviz.kinds"):
+                entry_point.load()
         if value not in _KINDS:
             raise ValueError(f"unknown kind of attention {value!r}: wanted one of {', '.join(_KINDS)}")
         return _KINDS[value]

@@ -36,4 +36,4 @@ class Finding:
 
 Recogniser = Callable[[Graph, Node], Finding | None]
 
-RECOGNISERS: Registry[Recogniser] = Registry("recogniser", home="attnviz.tracing")
+RECOGNISERS: Registry[Recogniser] = Registry("recogniser", home="attnviz.tracing.detectors", group="attnviz.detectors")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from attnviz.analyses.accumulators import Tally, scalar
 from attnviz.analyses.pruning import ALL, answer, outcome
-from attnviz.core.glossary import Meaning
+from attnviz.core.glossary import Meaning, define
 from attnviz.core.model_state import as_inference
 from attnviz.core.records import Site
 from attnviz.edits import EDITS, GEdit, Mean, Moment, NamedEdit
@@ -22,6 +22,8 @@ _MEAN = Meaning("mean g", "g is replaced by its mean over the images.", "The eff
 _OTHER = Meaning(
     "g of another image", "g is replaced by that of the next image.", "The effect of removing the attention."
 )
+define("edit", "mean", _MEAN)
+define("edit", "other", _OTHER)
 
 
 @dataclass(frozen=True, slots=True)

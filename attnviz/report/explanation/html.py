@@ -7,18 +7,20 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from attnviz.core.glossary import Meaning, meaning, title
+from attnviz.core.glossary import meaning, title
 from attnviz.core.records import Score
 from attnviz.report.components import Backdrop, Component
 from attnviz.report.components.base import name_of
 from attnviz.report.core.colours import OPACITY, data_uri, gradient_css, jpeg_uri, overlay, resized
 from attnviz.report.core.document import ClipView, Document, SiteView, backdrop_of
 from attnviz.report.core.formatting import number, scale_ends, table_cell
+from attnviz.report.core.glossary_view import glossary_groups
 from attnviz.report.core.map_view import CLIP_PERCENTILE
 from attnviz.report.core.renderers import renderer
 from attnviz.report.core.templating import settings_rows, template
 from attnviz.report.core.viewer_data import GROUPS, palettes, title_of, views_of
 from attnviz.report.explanation.gif import animated, picture_of
+from attnviz.report.explanation.json_file import names_in
 
 TILE_PX = 224
 FRAME_TILE_PX = 112
@@ -53,7 +55,7 @@ def render(document: Document) -> str:
         kinds=_kinds(document),
         clip=None if document.clip is None else _clip(document.clip),
         agreement=_agreement(document),
-        glossary=_glossary(document),
+        glossary=glossary_groups(names_in(document)),
         settings=_settings(document),
         command=_command(document),
         opacity=round(OPACITY * 100),
@@ -182,17 +184,6 @@ def _agreement(document: Document) -> list[dict[str, Any]]:
             "high": any_score.high,
         })  # fmt: skip
     return matrices
-
-
-def _glossary(document: Document) -> list[tuple[str, list[Meaning]]]:
-    measures = dict.fromkeys(score.measure for score in document.scores)
-    kinds = dict.fromkeys(site.kind for site in document.sites)
-    groups = [
-        ("Attribution methods", [meaning("method", view.name) for view in document.of_kind("attribution")]),
-        ("Kinds of attention", [meaning("kind", kind) for kind in kinds]),
-        ("Measures", [meaning("measure", name) for name in measures]),
-    ]
-    return [(title, members) for title, members in groups if members]
 
 
 def _settings(document: Document) -> list[tuple[str, str]]:

@@ -58,13 +58,17 @@ def dump(document: Document, *, arrays: bool = True) -> dict[str, Any]:
 @renderer("json")
 def write(document: Document, path: Path) -> None:
     """Write ``explanation.json``."""
-    content = {**dump(document), "glossary": glossary.entries(_names(document))}
+    content = {**dump(document), "glossary": glossary.entries(names_in(document))}
     path.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _names(document: Document) -> Iterator[tuple[glossary.Category, str]]:
+def names_in(document: Document) -> Iterator[tuple[glossary.Category, str]]:
     """Yield what the document shows, so that a page can be made from the file where a measure is not installed."""
-    yield from (("method" if view.kind == "attribution" else "map", view.name) for view in document.maps)
+    for view in document.maps:
+        if view.kind == "attribution":
+            yield "method", view.name
+        else:
+            yield from (("map", view.name), ("map", view.method))
     yield from (("kind", site.kind) for site in document.sites)
     yield from (("measure", score.measure) for score in document.scores)
 

@@ -64,7 +64,7 @@ def key_maps(record: Record) -> tuple[Array, Array] | None:
     flat = cells[:, 0] * width + cells[:, 1]
     maps = np.zeros((windows, heads, queries, height * width), np.float32)
     unplaced = np.zeros((windows, heads, queries), np.float32)
-    for window, positions in enumerate(layout.keys.places.numpy()):
+    for window, positions in enumerate(layout.keys.positions.numpy()):
         placed = positions >= 0
         target = flat[positions[placed] % (rows * columns)]
         scatter = np.zeros((int(placed.sum()), height * width), np.float32)
@@ -112,7 +112,7 @@ def _thinned(positions: Array, grid: tuple[int, int, int], most: int) -> tuple[A
 def _queries(record: Record, context: RenderContext, maps: Array, unplaced: Array) -> Queries:
     layout: Any = record.site.layout
     budget = PAGE_VALUES // context.count_of_kind(record) // (maps.shape[2] * maps.shape[3])
-    positions, grid = layout.queries.places.numpy(), layout.queries.grid
+    positions, grid = layout.queries.positions.numpy(), layout.queries.grid
     heads, tokens = maps.shape[1], min(MAX_TOKENS, int((positions[0] == -1).sum()))
     most, most_with_heads = budget - tokens, budget // (heads + 1) - tokens
     kept_heads = heads if heads > 1 and most_with_heads >= MIN_QUERIES else 0

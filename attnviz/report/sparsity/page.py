@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+from attnviz.core.glossary import Category
 from attnviz.core.sparsity_results import SparsityStudy
+from attnviz.report.core.glossary_view import glossary_groups
 from attnviz.report.core.study_report import ReportFigure
 from attnviz.report.core.templating import settings_rows, template
 from attnviz.report.sparsity.tables import tables
@@ -21,5 +23,15 @@ def render(study: SparsityStudy, figures: Iterable[tuple[ReportFigure, str]]) ->
         study=study,
         models=[(model, tables(model)) for model in study.models],
         figures=figures,
+        glossary=glossary_groups(_names(study)),
         settings=settings_rows(study.settings),
     )
+
+
+def _names(study: SparsityStudy) -> Iterator[tuple[Category, str]]:
+    for model in study.models:
+        for site in model.sites:
+            yield "kind", site.kind
+            yield from (("measure", key.partition(".")[2]) for key in site.measures)
+        for scope in model.causal:
+            yield from (("edit", key.partition(".")[0]) for key in scope.replaced)

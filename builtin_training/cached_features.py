@@ -74,9 +74,9 @@ def _fill(
         start, done = done, done + len(chunk)
         computed, targets = _compute(chunk, trunk, teacher, stage)
         features.features[start:done] = computed.reshape(features.features[start:done].shape).numpy()
-        features.answers[start:done] = targets.numpy()
+        features.targets[start:done] = targets.numpy()
         features.scene[start:done] = [view.kind == "scene" for view in chunk]
-        for array in (features.features, features.answers, features.scene):
+        for array in (features.features, features.targets, features.scene):
             if isinstance(array, np.memmap):
                 array.flush()
         yield done

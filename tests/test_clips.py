@@ -1,8 +1,9 @@
-"""From a video file to its frames, and every way in which that can fail."""
+"""Frames of video files, and the errors for files that cannot be decoded."""
 
 import os
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -12,14 +13,16 @@ from attnviz.media import video
 from attnviz.media.video import check_clip, is_clip, read_clip, spaced
 
 SAMPLE = Path(__file__).parent.parent / "sample_data" / "clip.mp4"
+UPRIGHT = (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)  # the matrix of an MP4 track without rotation
+QUARTER_TURN = (0, 1 << 16, 0, -(1 << 16) & 0xFFFFFFFF, 0, 0, 0, 0, 1 << 30)
 
 
 def write(path, greys, size=(64, 48), rate=10, codec="MJPG"):
-    """A clip whose frames have one grey each."""
-    video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), rate, size)
+    """Write a clip whose frames are uniformly grey."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), rate, size)
     for grey in greys:
-        video.write(np.full((size[1], size[0], 3), grey, np.uint8))
-    video.release()
+        writer.write(np.full((size[1], size[0], 3), grey, np.uint8))
+    writer.release()
     return path
 
 
@@ -29,7 +32,7 @@ def clip(tmp_path):
 
 
 class TestFrames:
-    def test_they_are_the_middles_of_equal_parts(self, clip):
+    def test_they_are_the_middle_frames_of_equal_parts(self, clip):
         footage = read_clip(clip, 4)
         assert spaced(40, 4) == [5, 15, 25, 35]
         assert footage.frames.mean((1, 2, 3)) == pytest.approx([25, 75, 125, 175], abs=2)
@@ -37,22 +40,52 @@ class TestFrames:
         assert (footage.total, footage.size) == (40, (48, 64))
         assert footage.frames.dtype == np.uint8
 
-    def test_a_clip_with_fewer_frames_gives_some_several_times(self, tmp_path):
+    def test_a_clip_with_fewer_frames_repeats_some(self, tmp_path):
         footage = read_clip(write(tmp_path / "c.avi", [0, 200]), 4)
         assert footage.frames.mean((1, 2, 3)) == pytest.approx([0, 0, 200, 200], abs=2)
         assert footage.total == 2
 
     def test_colours_are_red_green_blue(self, tmp_path):
-        video = cv2.VideoWriter(str(tmp_path / "c.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
-        video.write(np.full((48, 64, 3), (0, 0, 250), np.uint8))  # OpenCV's red
-        video.release()
+        writer = cv2.VideoWriter(str(tmp_path / "c.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+        writer.write(np.full((48, 64, 3), (0, 0, 250), np.uint8))  # OpenCV's red
+        writer.release()
         red, _, blue = read_clip(tmp_path / "c.avi", 1).frames[0].mean((0, 1))
         assert red > 200
         assert blue < 50
 
-    def test_a_long_clip_is_not_decoded_from_the_start(self, clip, monkeypatch):
+    @pytest.mark.parametrize("codec", ["MJPG", "mp4v"])
+    def test_a_long_clip_is_not_decoded_from_the_start(self, tmp_path, monkeypatch, codec):
+        """The frames after a seek are those of a decoding from the start; ``mp4v`` has key frames 12 frames apart."""
+        path = write(tmp_path / ("c.avi" if codec == "MJPG" else "c.mp4"), range(0, 200, 5), codec=codec)
+        decoded = []
+        plain = video._decoded
+
+        def recording(container, stream):
+            for frame in plain(container, stream):
+                decoded.append(frame.pts)
+                yield frame
+
+        monkeypatch.setattr(video, "_decoded", recording)
+        expected, all_frames = read_clip(path, 3), len(decoded)
         monkeypatch.setattr(video, "_SEEK_ABOVE", 3)
+        decoded.clear()
+        footage = read_clip(path, 3)
+        np.testing.assert_array_equal(footage.frames, expected.frames)
+        assert footage.seconds == expected.seconds
+        assert len(decoded) < all_frames
+
+    def test_a_container_without_seeking_is_decoded_from_the_start(self, clip, monkeypatch):
+        monkeypatch.setattr(video, "_SEEK_ABOVE", 3)
+        monkeypatch.setattr(video, "_seek", lambda *_: None)
         assert read_clip(clip, 4).frames.mean((1, 2, 3)) == pytest.approx([25, 75, 125, 175], abs=2)
+
+    def test_without_a_frame_count_the_duration_or_the_decoded_frames_count(self, tmp_path, monkeypatch):
+        path = write(tmp_path / "c.mkv", range(0, 200, 5))
+        with av.open(str(path)) as container:
+            assert container.streams.video[0].frames == 0
+        assert read_clip(path, 4).total == 40
+        monkeypatch.setattr(video, "_duration", lambda *_: 0.0)
+        assert read_clip(path, 4).total == 40
 
     def test_huge_frames_are_reduced(self, clip, monkeypatch):
         monkeypatch.setattr(video, "_KEEP_PX", 24)
@@ -60,14 +93,28 @@ class TestFrames:
         assert footage.frames.shape == (2, 24, 32, 3)
         assert footage.size == (48, 64)
 
-    def test_the_shipped_clip_is_small_and_shows_more_in_the_end(self):
+    def test_a_rotated_recording_is_upright(self, tmp_path):
+        content = SAMPLE.read_bytes()
+        upright, turned = (b"".join(v.to_bytes(4, "big") for v in matrix) for matrix in (UPRIGHT, QUARTER_TURN))
+        matrix_at = content.index(upright, content.index(b"tkhd"))
+        (tmp_path / "r.mp4").write_bytes(content[:matrix_at] + turned + content[matrix_at + 36 :])
+        footage = read_clip(tmp_path / "r.mp4", 2)
+        assert footage.size == (320, 240)
+        np.testing.assert_array_equal(footage.frames, np.rot90(read_clip(SAMPLE, 2).frames, -1, axes=(1, 2)))
+
+    def test_a_name_with_a_colon_is_a_file_and_not_a_protocol(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        Path("http:c.avi").write_bytes(write(tmp_path / "c.avi", [0, 200]).read_bytes())
+        assert read_clip("http:c.avi", 1).total == 2
+
+    def test_the_shipped_clip_is_small_and_its_last_frames_show_more_detail(self):
         footage = read_clip(SAMPLE, 8)
         assert SAMPLE.stat().st_size < 500_000
         assert footage.frames.shape == (8, 240, 320, 3)
         edges = [cv2.Laplacian(frame, cv2.CV_32F).std() for frame in footage.frames]
         assert min(edges[4:]) > max(edges[:2])
 
-    def test_frames_wanted_are_at_least_one(self, clip):
+    def test_a_count_below_one_is_refused(self, clip):
         with pytest.raises(ValueError, match="wanted at least 1 frame, got 0"):
             read_clip(clip, 0)
 
@@ -88,23 +135,41 @@ class TestErrors:
         assert issubclass(ClipError, ImageError)
 
     def test_a_truncated_clip(self, clip):
-        whole = clip.read_bytes()
-        clip.write_bytes(whole[: len(whole) * 2 // 3])
+        content = clip.read_bytes()
+        clip.write_bytes(content[: len(content) * 2 // 3])
         with pytest.raises(
             ClipError, match=r"c\.avi: damaged or truncated: it should have 40 frames, \d+ can be decoded"
         ):
             read_clip(clip, 8)
 
-    def test_an_mp4_without_its_end_says_why_and_writes_nothing_else(self, tmp_path, capfd):
+    def test_damaged_frames_are_skipped_and_counted(self, clip):
+        content = bytearray(clip.read_bytes())
+        start = content.index(b"movi")
+        content[start + 4000 : -4000] = bytes(len(content) - start - 8000)
+        clip.write_bytes(content)
+        with pytest.raises(ClipError, match=r"c\.avi: damaged or truncated: it should have 40 frames"):
+            read_clip(clip, 8)
+
+    def test_the_reason_of_a_truncated_mp4_is_reported_and_nothing_is_printed(self, tmp_path, capfd):
         (tmp_path / "half.mp4").write_bytes(SAMPLE.read_bytes()[:60_000])
         with pytest.raises(ClipError, match=r"decoded \(wanted MP4.*\): moov atom not found") as caught:
             check_clip(tmp_path / "half.mp4")
         assert "\n" not in str(caught.value)
         assert capfd.readouterr().err == ""
+        assert av.logging.get_level() is None
 
-    def test_a_codec_that_is_not_there(self, clip):
-        broken = clip.read_bytes().replace(b"MJPG", b"ZZZZ")
-        clip.write_bytes(broken)
+    def test_the_users_log_level_is_kept(self, tmp_path):
+        (tmp_path / "text.mp4").write_text("not a video")
+        av.logging.set_level(av.logging.FATAL)
+        try:
+            with pytest.raises(ClipError, match="not a video"):
+                check_clip(tmp_path / "text.mp4")
+            assert av.logging.get_level() == av.logging.FATAL
+        finally:
+            av.logging.set_level(None)
+
+    def test_an_unsupported_codec(self, clip):
+        clip.write_bytes(clip.read_bytes().replace(b"MJPG", b"ZZZZ"))
         with pytest.raises(ClipError, match=r"c\.avi: (no frame of it can be|not a video that can be) decoded"):
             check_clip(clip)
 
@@ -121,15 +186,17 @@ class TestErrors:
         with pytest.raises(ClipError, match="frames of 64 × 48 pixels, at most 3,071 can be read"):
             check_clip(clip)
 
-    def test_the_error_stream_is_as_it_was(self, tmp_path, capfd):
-        (tmp_path / "text.mp4").write_text("not a video")
-        with pytest.raises(ClipError):
-            check_clip(tmp_path / "text.mp4")
-        os.write(2, b"abc")
-        assert capfd.readouterr().err == "abc"
+    def test_the_error_streams_file_descriptor_is_not_redirected(self, clip, monkeypatch):
+        def refuse(*_):
+            raise AssertionError("a file descriptor was redirected")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "dup2", refuse)
+            total = read_clip(clip, 1).total
+        assert total == 40
 
 
-def test_a_clip_is_known_by_its_ending():
+def test_a_clip_is_recognised_by_its_suffix():
     assert is_clip("a/b.MOV")
     assert not is_clip("cat.jpg")
     assert not is_clip(np.zeros(3))

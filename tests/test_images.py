@@ -1,4 +1,4 @@
-"""Loading photographs: parity with the trunk's preprocessing, every pixel format, and every kind of damage."""
+"""Loading images: preprocessing, pixel formats, huge images and damaged files."""
 
 import os
 import struct
@@ -22,7 +22,7 @@ SAMPLES = Path(__file__).parent.parent / "sample_data"
 
 @pytest.fixture
 def scene() -> np.ndarray:
-    """A picture with a different colour in each corner, so that a turn or a mirror shows."""
+    """An image with a different colour in each quarter, so that rotations and reflections can be distinguished."""
     pixels = np.zeros((40, 60, 3), np.uint8)
     pixels[:20, :30], pixels[:20, 30:], pixels[20:, :30], pixels[20:, 30:] = (
         (250, 10, 10), (10, 250, 10), (10, 10, 250), (240, 240, 20))  # fmt: skip
@@ -40,7 +40,7 @@ class TestPreprocess:
         "shape", [(300, 451, 3), (451, 300, 3), (224, 224, 3), (50, 61, 3), (700, 333, 3), (1, 1, 3)]
     )
     @pytest.mark.parametrize("sides", [(224, 256), (32, 32), (31, 48)])
-    def test_it_gives_what_torchvision_gives(self, shape, sides):
+    def test_it_equals_torchvisions(self, shape, sides):
         v2 = pytest.importorskip("torchvision.transforms.v2")
         size, resize = sides
         pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
@@ -56,7 +56,7 @@ class TestPreprocess:
         assert ours.dtype == torch.float32
         assert torch.allclose(ours, theirs, rtol=0, atol=1e-6)
 
-    def test_the_box_that_shows_the_crop_at_other_sizes_is_the_crop(self, monkeypatch):
+    def test_resizing_the_box_equals_resizing_and_cropping(self, monkeypatch):
         smooth = np.array(
             Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 45, 3), np.uint8)).resize((450, 300))
         )
@@ -64,20 +64,20 @@ class TestPreprocess:
         monkeypatch.setattr("attnviz.media.images._MAX_ASPECT", 0)
         assert np.abs(Preprocess().crop(smooth) - plain).max() <= 1
 
-    def test_the_inverse_gives_back_the_crop(self, scene):
+    def test_the_inverse_returns_the_crop(self, scene):
         preprocess = Preprocess(32, 40, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
         crop = preprocess.crop(scene)
         assert np.array_equal(preprocess.inverse(preprocess(scene)), crop)
         assert preprocess.inverse(preprocess(scene)[None]).shape == (1, 32, 32, 3)
 
-    def test_a_crop_at_another_side_shows_the_same_part(self):
+    def test_a_crop_at_another_size_shows_the_same_part(self):
         ramp = np.broadcast_to(np.linspace(0, 255, 400).astype(np.uint8)[None, :, None], (300, 400, 3)).copy()
         small, large = Preprocess(64, 80).crop(ramp), Preprocess(64, 80).crop(ramp, 256)
         assert large.shape == (256, 256, 3)
         assert abs(int(small[0, 0, 0]) - int(large[:4, :4, 0].mean())) <= 1
         assert abs(int(small[0, -1, 0]) - int(large[:4, -4:, 0].mean())) <= 1
 
-    def test_a_picture_far_longer_than_wide_needs_no_memory_for_what_is_cropped_away(self):
+    def test_an_image_of_extreme_aspect_ratio_needs_no_memory_for_the_parts_outside_the_crop(self):
         pixels = np.full((2, 20_000, 3), 7, np.uint8)
         tracemalloc.start()
         assert (Preprocess().crop(pixels) == 7).all()
@@ -85,7 +85,7 @@ class TestPreprocess:
         tracemalloc.stop()
 
     @pytest.mark.parametrize("pixels", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)])
-    def test_what_is_no_rgb_picture_is_refused(self, pixels):
+    def test_other_arrays_than_rgb_images_are_refused(self, pixels):
         with pytest.raises(ValueError, match=r"an RGB image is \(H, W, 3\) uint8, got"):
             Preprocess()(pixels)
 
@@ -127,7 +127,7 @@ class TestPixelFormats:
         assert np.array_equal(decode(save(tmp_path / "g.png", grey)).pixels, np.repeat(grey[..., None], 3, 2))
 
     @pytest.mark.parametrize("name", ["deep.png", "deep.tif"])
-    def test_16_bit_is_scaled_and_not_cut(self, tmp_path, name):
+    def test_16_bit_values_are_scaled_and_not_clipped(self, tmp_path, name):
         deep = np.array([[0, 256, 32768], [65535, 128, 514]], np.uint16)
         pixels = decode(save(tmp_path / name, deep)).pixels
         assert pixels[..., 0].tolist() == [[0, 1, 128], [255, 0, 2]]
@@ -136,18 +136,18 @@ class TestPixelFormats:
         path = save(tmp_path / "f.tif", np.array([[0, 0.5], [1, 0.2]], np.float32))
         assert decode(path).pixels[..., 1].tolist() == [[0, 128], [255, 51]]
 
-    def test_floating_point_beyond_white_is_refused(self, tmp_path):
+    def test_floating_point_values_above_white_are_refused(self, tmp_path):
         path = save(tmp_path / "f.tif", np.array([[0, 300.0]], np.float32))
         with pytest.raises(ImageError, match=r"f\.tif: values from 0 to 300, wanted 0 to 1"):
             decode(path)
 
-    def test_transparent_pixels_are_laid_on_white(self, tmp_path):
+    def test_transparent_pixels_are_composited_on_white(self, tmp_path):
         rgba = np.array([[[200, 0, 0, 255], [200, 0, 0, 0], [200, 0, 0, 51]]], np.uint8)
         picture = decode(save(tmp_path / "t.png", rgba))
         assert picture.pixels[0].tolist() == [[200, 0, 0], [255, 255, 255], [244, 204, 204]]
         assert picture.notes == ("transparent pixels are laid on white",)
 
-    def test_a_palette_with_a_transparent_colour_is_laid_on_white(self, tmp_path):
+    def test_a_palette_with_a_transparent_colour_is_composited_on_white(self, tmp_path):
         image = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
         image.putpalette([9, 8, 7, 100, 110, 120])
         image.save(tmp_path / "p.png", transparency=0)
@@ -167,18 +167,18 @@ class TestPixelFormats:
         Image.fromarray(np.array([[0, 255]], np.uint8)).convert("1").save(tmp_path / "b.png")
         assert decode(tmp_path / "b.png").pixels[0, :, 0].tolist() == [0, 255]
 
-    @pytest.mark.parametrize("turn", range(1, 9))
-    def test_exif_rotation_is_applied(self, tmp_path, scene, turn):
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_exif_orientation_is_applied(self, tmp_path, scene, orientation):
         exif = Image.Exif()
-        exif[0x0112] = turn
+        exif[0x0112] = orientation
         undo = {1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
                 5: lambda a: a.swapaxes(0, 1), 6: np.rot90, 7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
-                8: lambda a: np.rot90(a, -1)}[turn]  # fmt: skip
+                8: lambda a: np.rot90(a, -1)}[orientation]  # fmt: skip
         picture = decode(save(tmp_path / "r.png", np.ascontiguousarray(undo(scene)), exif=exif))
         assert np.array_equal(picture.pixels, scene)
         assert picture.size == (40, 60)
 
-    def test_of_an_animation_the_first_frame_is_taken_and_said_so(self, tmp_path, scene):
+    def test_of_an_animation_the_first_frame_is_decoded_and_noted(self, tmp_path, scene):
         frames = [Image.fromarray(scene), Image.fromarray(255 - scene)]
         frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
         picture = decode(tmp_path / "a.gif")
@@ -190,9 +190,9 @@ class TestPixelFormats:
         assert torch.equal(images.x, torch.ones(1, 3, 8, 8))
 
 
-class TestHugePictures:
+class TestHugeImages:
     def flat_png(self, path: Path, side: int) -> Path:
-        """A grey PNG of side × side, written without ever holding its pixels: left half black, right half 200."""
+        """Write a grey PNG of side × side row by row: left half black, right half 200."""
 
         def chunk(kind: bytes, data: bytes) -> bytes:
             return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -205,7 +205,7 @@ class TestHugePictures:
 
     def test_20_000_by_20_000_works_in_bounded_memory(self, tmp_path):
         path = self.flat_png(tmp_path / "huge.png", 20_000)
-        tracemalloc.start()  # sees NumPy's memory; Pillow's own is one byte a pixel here
+        tracemalloc.start()  # counts NumPy's memory; Pillow's own is one byte per pixel here
         picture = decode(path, keep_px=1024)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -215,7 +215,7 @@ class TestHugePictures:
         assert picture.pixels[500, 900].tolist() == [200, 200, 200]
         assert peak < 64e6
 
-    def test_above_the_limit_it_is_refused_before_anything_is_decoded(self, tmp_path):
+    def test_an_image_above_the_limit_is_refused_before_it_is_decoded(self, tmp_path):
         path = self.flat_png(tmp_path / "small.png", 8)
         broken = path.read_bytes().replace(struct.pack(">II", 8, 8), struct.pack(">II", 30_000, 30_000))
         header = broken[12:29]
@@ -223,7 +223,7 @@ class TestHugePictures:
         with pytest.raises(ImageError, match=rf"30000 × 30000 pixels, at most {MAX_PIXELS:,} can be read"):
             decode(path)
 
-    def test_a_reduced_jpeg_is_the_same_picture(self, tmp_path, monkeypatch):
+    def test_a_reduced_jpeg_is_the_same_image(self, tmp_path, monkeypatch):
         gradient = np.linspace(0, 255, 900).astype(np.uint8)
         pixels = np.stack(np.broadcast_arrays(gradient[None, :], gradient[:, None], np.uint8(90)), -1)
         path = save(tmp_path / "g.jpg", np.ascontiguousarray(pixels), quality=95)
@@ -242,12 +242,30 @@ class TestHugePictures:
         monkeypatch.setattr("attnviz.media.image_decoding._STRIP_PIXELS", 400)
         assert np.array_equal(decode(path, keep_px=20).pixels, np.array(plain))
 
-    def test_pillows_own_limit_is_left_as_it_was(self, tmp_path, scene):
-        before = Image.MAX_IMAGE_PIXELS
-        decode(save(tmp_path / "a.png", scene))
-        with pytest.raises(ImageError):
+    def test_pillows_own_limit_is_neither_applied_nor_changed(self, tmp_path, scene, monkeypatch):
+        """The limit is a global setting: it is the same while an image is decoded."""
+        limits = []
+        plain = Image.preinit
+
+        def preinit():
+            limits.append(Image.MAX_IMAGE_PIXELS)
+            plain()
+
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+        monkeypatch.setattr(Image, "preinit", preinit)
+        assert decode(save(tmp_path / "a.png", scene)).size == (40, 60)
+        with pytest.raises(ImageError, match="no such file"):
             decode(tmp_path / "none.png")
-        assert before == Image.MAX_IMAGE_PIXELS
+        assert set(limits) == {10}
+        assert Image.MAX_IMAGE_PIXELS == 10
+
+    def test_a_format_that_applies_pillows_limit_itself_is_an_image_error(self, tmp_path, scene, monkeypatch):
+        path = save(tmp_path / "a.tif", scene)
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+        with pytest.raises(
+            ImageError, match=r"a\.tif: too large for its format: Image size \(2400 pixels\) exceeds limit"
+        ):
+            decode(path)
 
 
 class TestDamage:
@@ -264,7 +282,7 @@ class TestDamage:
         with pytest.raises(ImageError, match="is a folder, wanted an image file"):
             decode(tmp_path)
 
-    def test_not_a_regular_file(self):
+    def test_a_device_file(self):
         with pytest.raises(ImageError, match="/dev/null: is not a regular file"):
             decode("/dev/null")
 
@@ -276,14 +294,14 @@ class TestDamage:
 
     @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
     @pytest.mark.parametrize("name", ["t.png", "t.jpg", "t.webp", "t.bmp", "t.tif", "t.gif"])
-    def test_truncated_is_an_error_and_never_half_a_picture(self, tmp_path, name, share):
+    def test_a_truncated_file_is_an_error_and_never_a_partial_image(self, tmp_path, name, share):
         noise = np.random.default_rng(2).integers(0, 256, (64, 64, 3), np.uint8)
         path = save(tmp_path / name, noise)
         path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
         with pytest.raises(ImageError, match=rf"{name}: [^\n]+$"):
             decode(path)
 
-    def test_a_flipped_bit_is_an_error_or_a_picture_but_never_another_exception(self, tmp_path):
+    def test_a_flipped_bit_is_an_image_error_or_an_image_and_never_another_exception(self, tmp_path):
         data = bytearray(save(tmp_path / "f.png", np.full((30, 30, 3), 99, np.uint8)).read_bytes())
         for position in range(8, len(data)):
             flipped = data.copy()
@@ -292,23 +310,23 @@ class TestDamage:
             with suppress(ImageError):
                 decode(tmp_path / "f.png")
 
-    def test_a_drawing_is_refused_and_no_program_is_run_for_it(self, tmp_path, scene):
+    def test_a_drawing_is_refused(self, tmp_path, scene):
         path = save(tmp_path / "d.eps", scene)
         with pytest.raises(ImageError, match="EPS is a drawing"):
             decode(path)
 
-    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-    def test_a_file_that_may_not_be_read(self, tmp_path, scene):
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root can read every file")
+    def test_a_file_without_read_permission(self, tmp_path, scene):
         path = save(tmp_path / "p.png", scene)
         path.chmod(0)
         with pytest.raises(ImageError, match="Permission denied"):
             decode(path)
 
-    def test_a_name_that_no_file_can_have(self):
+    def test_an_impossible_file_name(self):
         with pytest.raises(ImageError, match="cannot be opened"):
             decode("a\0b")
 
-    def test_many_threads_may_decode(self, tmp_path, scene):
+    def test_threads_can_decode_concurrently(self, tmp_path, scene):
         path, results = save(tmp_path / "a.png", scene), []
         threads = [threading.Thread(target=lambda: results.append(decode(path).pixels)) for _ in range(8)]
         for thread in threads:

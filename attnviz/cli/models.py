@@ -51,7 +51,7 @@ def _print_table(cards: Mapping[str, Card | None]) -> None:
 
     table = Table(
         caption="KL, top-1, top-5 and pointing on held-out scenes; plain: agreement with the bare network on held-out "
-        "photographs. attnviz evaluate measures them again.",
+        "photographs, measured by builtin_training/evaluate.py in the repository.",
         caption_justify="left",
     )
     table.add_column("model", no_wrap=True)

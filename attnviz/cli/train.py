@@ -30,7 +30,7 @@ def command(
 ) -> None:
     """Train the attention of MODEL and a classifier for the classes of --data; the trunk stays frozen.
 
-    A control with the classifier alone is trained too, and both are evaluated on a held-out fifth of the images.
+    A control with only the classifier is trained too, and both are evaluated on a held-out fifth of the images.
     An interrupted training is resumed by the same command.
 
     \b

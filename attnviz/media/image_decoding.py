@@ -1,6 +1,7 @@
 """Decode image files to RGB: every pixel format, in bounded memory, damaged files rejected.
 
-Pillow's own limit of the image size is a global setting; it is neither changed nor applied here.
+Pillow's own limit of the image size is a global setting. It is neither changed nor applied here, except by Pillow's
+decoders of WebP and TIFF.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -29,10 +30,7 @@ REDUCE_ABOVE_PIXELS = 1 << 26
 """Images with more pixels (67 million) are reduced by a whole factor while they are decoded."""
 
 _STRIP_PIXELS = 1 << 22
-_DAMAGE = (
-    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, OverflowError, struct.error, zlib.error,
-    Image.DecompressionBombError,  # Pillow's limit, which some formats check while they are decoded
-)  # fmt: skip
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, OverflowError, struct.error, zlib.error)
 _DRAWINGS = {"EPS", "WMF"}  # Pillow decodes them by running other programs
 _DEEP = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 _TO_UPRIGHT = {  # Exif orientation -> transpose
@@ -107,13 +105,10 @@ def decode(path: str | os.PathLike[str], keep_px: int = 1024, data: bytes | None
         raise ImageError(f"{name}: cannot be read as an image: {_line(error)}") from error
     with stream:
         try:
-            image = _identify(stream, name)
-        except _DAMAGE as error:
-            raise ImageError(f"{name}: cannot be read as an image: {_line(error)}") from error
-        if image is None:
-            raise ImageError(f"{name}: not an image that can be read (wanted PNG, JPEG, WebP, TIFF, GIF or BMP)")
-        with image, _one_at_a_time(image):
-            return _decode(image, name, keep_px)
+            with _identify(stream, name) as image, _one_at_a_time(image):
+                return _decode(image, name, keep_px)
+        except Image.DecompressionBombError as error:  # the decoders of WebP and TIFF apply Pillow's limit themselves
+            raise ImageError(f"{name}: too large for its format: {_line(error)}") from error
 
 
 def check_file(name: str, wanted: str = "an image file", error_type: type[ImageError] = ImageError) -> None:
@@ -141,8 +136,8 @@ def check_file(name: str, wanted: str = "an image file", error_type: type[ImageE
         raise error_type(f"{name}: the file is empty")
 
 
-def _identify(stream: IO[bytes], name: str) -> Image.Image | None:
-    """The image with its header read, as by ``Image.open`` but without Pillow's size limit; ``None`` if unknown."""
+def _identify(stream: IO[bytes], name: str) -> Image.Image:
+    """The image with its header read, as by ``Image.open`` but without Pillow's size limit."""
     start = stream.read(16)
     for import_formats in (Image.preinit, Image.init):  # the common formats, then all
         import_formats()
@@ -150,9 +145,13 @@ def _identify(stream: IO[bytes], name: str) -> Image.Image | None:
             factory, accepts = Image.OPEN[identifier]
             if accepts is None or accepts(start) is True:
                 stream.seek(0)
-                with suppress(SyntaxError, IndexError, TypeError, struct.error):  # another format
+                try:
                     return factory(stream, name)
-    return None
+                except (SyntaxError, IndexError, TypeError, struct.error):
+                    continue  # another format
+                except _DAMAGE as error:
+                    raise ImageError(f"{name}: cannot be read as an image: {_line(error)}") from error
+    raise ImageError(f"{name}: not an image that can be read (wanted PNG, JPEG, WebP, TIFF, GIF or BMP)")
 
 
 def _one_at_a_time(image: Image.Image) -> AbstractContextManager[object]:

@@ -126,13 +126,13 @@ def _class_of(parts: Sequence[str]) -> str | None:
 
 def _walk(root: Path) -> Iterator[Path]:
     """Images in a folder, recursively; links to folders are followed, without cycles."""
-    seen: set[str] = set()
+    visited: set[str] = set()
     for folder, below, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen:
+        if real in visited:
             below.clear()
             continue
-        seen.add(real)
+        visited.add(real)
         below[:] = sorted(name for name in below if not name.startswith("."))
         for name in files:
             path = Path(folder, name)

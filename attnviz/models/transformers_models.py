@@ -80,9 +80,9 @@ def _from_file(model: Any, weights: str | Path) -> nn.Module:
         None, config=model.config, state_dict=tensors, output_loading_info=True, ignore_mismatched_sizes=True
     )
     for key, what in (
-        ("missing_keys", "it lacks"),
-        ("unexpected_keys", "no place for"),
-        ("mismatched_keys", "shape of"),
+        ("missing_keys", "missing"),
+        ("unexpected_keys", "unexpected"),
+        ("mismatched_keys", "other shape of"),
     ):
         if info.get(key):
             first = min(str(name) for name in info[key])

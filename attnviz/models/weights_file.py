@@ -89,7 +89,7 @@ def fit_weights(
 def _misfit(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
     missing = [name for name in wanted if name not in weights]
     unknown = [name for name in weights if name not in wanted]
-    for what, names in (("it lacks", missing), ("no place for", unknown)):
+    for what, names in (("missing", missing), ("unexpected", unknown)):
         if names:
             return f"{what} {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
     for name, tensor in weights.items():

@@ -25,7 +25,12 @@ from attnviz.training.scenes import View, as_input
 from attnviz.training.scores import ModelScores, ViewFacts, target_region
 from attnviz.training.sources import Sources
 
-_COMPARED = {"kl": "scene", "top1": "sure", "top5": "sure", "pointing": "scene"}  # column -> subset of the views
+_COMPARED = {
+    "kl": "scenes",
+    "top1": "certain scenes",
+    "top5": "certain scenes",
+    "pointing": "scenes",
+}  # column -> subset of the views
 
 Progress = Callable[[str, int, int], None]
 """Progress callback: name of the step, amount done, total."""
@@ -183,18 +188,18 @@ def _score(
         example = x[:1]
         with torch.no_grad():
             of_trunk = feature_norms(trunk, x)[0].log_softmax(1)
-        answers = torch.stack([teacher(v) if v.kind == "scene" else of_trunk[i] for i, v in enumerate(chunk)])
-        facts.add(chunk, answers)
+        targets = torch.stack([teacher(v) if v.kind == "scene" else of_trunk[i] for i, v in enumerate(chunk)])
+        facts.add(chunk, targets)
         masks = torch.from_numpy(np.stack([target_region(view) for view in chunk]))
         for one in scores.values():
-            one.add(x, answers, masks)
+            one.add(x, targets, masks)
         advance(len(chunk))
     return facts, example
 
 
 def _result(name: str, model: Attended, scores: ModelScores, facts: ViewFacts, map_of: str | None) -> Evaluation:
     empty = mean_interval(np.zeros(0), np.zeros(0))
-    points = {map_name: facts.figure(hits, "scene") for map_name, hits in scores.hits.items()}
+    points = {map_name: facts.figure(hits, "scenes") for map_name, hits in scores.hits.items()}
     if not points:
         map_of = ""
     elif map_of is None:
@@ -205,14 +210,14 @@ def _result(name: str, model: Attended, scores: ModelScores, facts: ViewFacts, m
     return Evaluation(
         model=name,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        kl=facts.figure(scores.columns["kl"], "scene"),
-        top1=facts.figure(scores.columns["top1"], "sure"),
-        top5=facts.figure(scores.columns["top5"], "sure"),
+        kl=facts.figure(scores.columns["kl"], "scenes"),
+        top1=facts.figure(scores.columns["top1"], "certain scenes"),
+        top5=facts.figure(scores.columns["top5"], "certain scenes"),
         pointing=points.get(map_of, empty),
-        energy=facts.figure(scores.energy[map_of], "scene") if points else empty,
-        gradcam=facts.figure(scores.columns["gradcam"], "scene") if scores.gradcam else empty,
+        energy=facts.figure(scores.energy[map_of], "scenes") if points else empty,
+        gradcam=facts.figure(scores.columns["gradcam"], "scenes") if scores.gradcam else empty,
         chance=facts.chance(),
-        plain=facts.figure(scores.columns["top1"], "seen"),
+        plain=facts.figure(scores.columns["top1"], "certain photographs"),
         map_of=map_of,
         maps={map_name: point.value for map_name, point in points.items()},
         frames=scores.frames,

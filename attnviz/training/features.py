@@ -80,13 +80,13 @@ class Features:
 
     Attributes:
         features: ``(M, C, H, W)`` float16, the output of ``trunk.before``; of clips ``(M, T, …)``.
-        answers: ``(M, K)`` float16, the target log-probabilities.
+        targets: ``(M, K)`` float16, the target log-probabilities.
         scene: ``(M,)`` bool, true for a scene, false for a plain photograph.
         key: Hash of the recipe and the source images.
     """
 
     features: np.ndarray[Any, np.dtype[np.float16]]
-    answers: np.ndarray[Any, np.dtype[np.float16]]
+    targets: np.ndarray[Any, np.dtype[np.float16]]
     scene: np.ndarray[Any, np.dtype[np.bool_]]
     key: str = ""
 

@@ -40,11 +40,11 @@ class ViewFacts:
         self._certainty: list[float] = []
         self._object_share: list[float] = []
 
-    def add(self, chunk: Sequence[View], answers: Tensor) -> None:
+    def add(self, chunk: Sequence[View], targets: Tensor) -> None:
         """Append the facts of some views, with the teacher's log-probabilities."""
         self._scene += [view.kind == "scene" for view in chunk]
         self._subjects += [view.subject for view in chunk]
-        self._certainty += answers.exp().amax(1).tolist()
+        self._certainty += targets.exp().amax(1).tolist()
         self._object_share += [float(target_region(view).mean()) for view in chunk]
 
     def has_both_kinds(self) -> bool:
@@ -52,14 +52,21 @@ class ViewFacts:
         return len(set(self._scene)) == 2
 
     def figure(self, values: Sequence[float] | Array, subset: str) -> Interval:
-        """Mean of one value per view over a subset: ``"scene"``, ``"sure"`` scenes, or ``"seen"`` photographs."""
+        """Mean of one value per view over a subset.
+
+        The subsets are all scenes, the scenes with a certain teacher, and the plain photographs with a certain trunk.
+        """
         scene, certainty = np.array(self._scene), np.array(self._certainty)
-        chosen = {"scene": scene, "sure": scene & (certainty > TEACHER_P), "seen": ~scene & (certainty > TRUNK_P)}
+        chosen = {
+            "scenes": scene,
+            "certain scenes": scene & (certainty > TEACHER_P),
+            "certain photographs": ~scene & (certainty > TRUNK_P),
+        }
         return mean_interval(np.asarray(values)[chosen[subset]], np.array(self._subjects)[chosen[subset]])
 
     def chance(self) -> Interval:
         """Mean share of the scene that the object covers."""
-        return self.figure(self._object_share, "scene")
+        return self.figure(self._object_share, "scenes")
 
 
 class ModelScores:
@@ -89,19 +96,19 @@ class ModelScores:
         self.energy: dict[str, list[float]] = {}
         self.gradcam = gradcam and mechanism.frames is None and mechanism.first_stage >= 0
 
-    def add(self, x: Tensor, answers: Tensor, masks: Tensor) -> None:
+    def add(self, x: Tensor, targets: Tensor, masks: Tensor) -> None:
         """Score some views.
 
         Args:
             x: Views, ``(N, 3, H, W)`` or clips ``(N, T, 3, H, W)``.
-            answers: Log-probabilities of the teacher, ``(N, K)``.
+            targets: Log-probabilities of the teacher, ``(N, K)``.
             masks: :func:`target_region` of each view.
         """
         self.frames = x.shape[1] if x.ndim == 5 else None
         self.gradcam = self.gradcam and self.frames is None
         logits, maps = self._run(x)
-        target = answers.argmax(1, keepdim=True)
-        self.columns["kl"] += divergence(answers, logits).tolist()
+        target = targets.argmax(1, keepdim=True)
+        self.columns["kl"] += divergence(targets, logits).tolist()
         self.columns["top1"] += (logits.argmax(1, keepdim=True) == target)[:, 0].float().tolist()
         self.columns["top5"] += (logits.topk(5).indices == target).any(1).float().tolist()
         self.columns["gradcam"] += self._gradcam_hits(x, target[:, 0], masks)

@@ -66,13 +66,13 @@ def student(name: str, seed: int, classes: int | None = None) -> Attended:
     return attended
 
 
-def divergence(answers: Tensor, logits: Tensor) -> Tensor:
+def divergence(targets: Tensor, logits: Tensor) -> Tensor:
     r"""Kullback-Leibler divergence of the student's distribution from the target.
 
     .. math:: \sum_k p_k (\log p_k - \log q_k)
 
     Args:
-        answers: Target log-probabilities ``log p``, ``(N, K)``.
+        targets: Target log-probabilities ``log p``, ``(N, K)``.
         logits: Logits of the student, ``(N, K)``.
 
     Returns:
@@ -81,7 +81,7 @@ def divergence(answers: Tensor, logits: Tensor) -> Tensor:
     >>> divergence(torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.0, 0.0]]))
     tensor([0.])
     """
-    return (answers.exp() * (answers - logits.log_softmax(1))).sum(1)
+    return (targets.exp() * (targets - logits.log_softmax(1))).sum(1)
 
 
 class Trainer:
@@ -149,13 +149,13 @@ class Trainer:
         features = torch.from_numpy(self._features.features[batch]).float()
         if features.ndim == 4:
             features = features.contiguous(memory_format=torch.channels_last)
-        answers = torch.from_numpy(self._features.answers[batch]).float()
+        targets = torch.from_numpy(self._features.targets[batch]).float()
         scene = torch.from_numpy(self._features.scene[batch])
         weight = torch.where(scene, 1.0, self.recipe.plain_weight)
 
         def closure() -> float:
             """Set ``.grad`` and return the loss."""
-            loss = (divergence(answers, self.attended.from_features(features)) * weight).mean()
+            loss = (divergence(targets, self.attended.from_features(features)) * weight).mean()
             for parameter, gradient in zip(self._parameters, torch.autograd.grad(loss, self._parameters), strict=True):
                 parameter.grad = gradient
             torch.nn.utils.clip_grad_norm_(self._parameters, _MAX_GRADIENT_NORM)

@@ -83,14 +83,14 @@ def test_a_transformers_model_refuses_a_file_that_does_not_fit(hf_folder, tmp_pa
     save_file(
         {key: value for key, value in weights.items() if key != "classifier.bias"}, tmp_path / "short.safetensors"
     )
-    with pytest.raises(WeightsError, match=r"does not fit ViTForImageClassification: it lacks classifier\.bias"):
+    with pytest.raises(WeightsError, match=r"does not fit ViTForImageClassification: missing classifier\.bias"):
         load_model(f"hf:{hf_folder}", tmp_path / "short.safetensors")
 
 
 def test_a_file_of_another_model_is_refused(tmp_path):
     pytest.importorskip("timm")
     torch.save({"weight": torch.zeros(2)}, tmp_path / "w.pth")
-    with pytest.raises(WeightsError, match=r"w\.pth: does not fit VisionTransformer: it lacks cls_token and \d+ more"):
+    with pytest.raises(WeightsError, match=r"w\.pth: does not fit VisionTransformer: missing cls_token and \d+ more"):
         load_model("timm:test_vit", tmp_path / "w.pth")
 
 

@@ -203,7 +203,7 @@ def test_damaged_weights_are_reported_in_one_line(tmp_path):
 
 def test_weights_of_another_mechanism_do_not_fit():
     path = shipped_weights("senet")
-    with pytest.raises(WeightsError, match=r"senet\.safetensors: does not fit EfficientNetLite0: it lacks blocks\.3"):
+    with pytest.raises(WeightsError, match=r"senet\.safetensors: does not fit EfficientNetLite0: missing blocks\.3"):
         load_model("cbam", path)
 
 

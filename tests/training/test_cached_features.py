@@ -37,7 +37,7 @@ def test_features_are_the_trunks_and_targets_the_teachers(sources, trunk, featur
                 torch.from_numpy(features.features[index]).float(), expected, atol=2e-2, rtol=2e-3
             )
             target = teacher(view) if view.kind == "scene" else trunk(as_input(view.pixels[None])).log_softmax(1)[0]
-            torch.testing.assert_close(torch.from_numpy(features.answers[index]).float(), target, atol=2e-2, rtol=5e-3)
+            torch.testing.assert_close(torch.from_numpy(features.targets[index]).float(), target, atol=2e-2, rtol=5e-3)
             assert features.scene[index] == (view.kind == "scene")
 
 
@@ -66,7 +66,7 @@ def test_an_interrupted_computation_is_resumed(sources, trunk, features, tmp_pat
     resumed = prepare(DataRecipe(8), sources, trunk, 5, tmp_path, lambda done, total: progress.append((done, total)))
     assert progress == [(3, 8), (6, 8), (8, 8)]
     np.testing.assert_allclose(resumed.features, features.features, atol=2e-2)
-    np.testing.assert_allclose(resumed.answers, features.answers, atol=2e-2)
+    np.testing.assert_allclose(resumed.targets, features.targets, atol=2e-2)
 
 
 def test_features_are_computed_once(sources, trunk, tmp_path):

@@ -48,7 +48,7 @@ def test_too_few_classes_or_images_are_an_error(tmp_path):
 def test_damaged_images_are_skipped_and_an_error_if_there_are_no_others(labelled_folder, tmp_path, trunk):
     features = label_features(find_labelled(labelled_folder), 40, 0, trunk, 6, lambda *_: None)
     assert len(features) == 40
-    labels = torch.from_numpy(features.answers).argmax(1)
+    labels = torch.from_numpy(features.targets).argmax(1)
     assert 15 <= int((labels == 0).sum()) <= 25  # each image is used about equally often
     for name in ("cats", "dogs"):
         (tmp_path / name).mkdir()
@@ -100,7 +100,7 @@ def test_damaged_labels_are_an_error(tmp_path):
     from safetensors.torch import save_file
 
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", metadata={"labels": "7"})
-    with pytest.raises(WeightsError, match="list of names"):
+    with pytest.raises(WeightsError, match="list of class names"):
         read_labels(tmp_path / "a.safetensors")
     (tmp_path / "b.safetensors").write_bytes(b"nothing")
     with pytest.raises(WeightsError, match="damaged"):

@@ -60,8 +60,8 @@ def test_training_on_labels_trains_the_classifier(labelled_folder, tmp_path):
 
 def test_evaluation_uses_its_attention_and_not_the_feature_norms(sources):
     views = list(DataRecipe(6, held_out=True).make(sources))
-    models = {name: attend(name, pretrained_trunk()) for name in ("none", "simam")}
-    none, simam = evaluate(models, pretrained_trunk(), views, lambda _: None, full=False)
+    models = {name: attend(name, pretrained_trunk()) for name in ("simam", "none")}
+    simam, none = evaluate(models, pretrained_trunk(), views, lambda _: None, full=False)
     assert none.map_of.startswith("feature norm")
     assert simam.map_of.startswith("blocks.")
     assert "kl" in simam.gains
@@ -71,7 +71,8 @@ def test_evaluation_uses_its_attention_and_not_the_feature_norms(sources):
 def test_a_built_in_run_evaluates_it_and_writes_a_card(image_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "_CHOICE_VIEWS", 4)
     words = ("simam", "--objects", image_folder / "objects", "--backgrounds", image_folder / "photographs",
-             "--held-out-views", 4, "--out", tmp_path / "out", "--cache", tmp_path / "cache")  # fmt: skip
+             "--views", 32, "--held-out-views", 4, "--out", tmp_path / "out",
+             "--cache", tmp_path / "cache")  # fmt: skip
     done = CliRunner().invoke(command, [str(word) for word in words])
     assert done.exit_code == 0, done.output
     assert not (tmp_path / "out/weights").exists()

@@ -23,10 +23,10 @@ class Stop(BaseException):
 def random_features(name):
     """Random features and targets for a model."""
     random = np.random.default_rng(0)
-    answers = torch.from_numpy(random.normal(size=(12, 1000))).log_softmax(1).numpy()
+    targets = torch.from_numpy(random.normal(size=(12, 1000))).log_softmax(1).numpy()
     shape = SHAPES[MODELS[name].first_stage]
     scene = np.arange(12) % 2 == 0
-    return Features(random.normal(size=(12, *shape)).astype(np.float16), answers.astype(np.float16), scene)
+    return Features(random.normal(size=(12, *shape)).astype(np.float16), targets.astype(np.float16), scene)
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def of_slopes(logits: Logits, layer: Layer, formula: Callable[[Tensor, Tensor], 
 
 
 class Checked(Attribution):  # type: ignore[misc]  # captum has no types
-    """One of Captum's attributions, run inside a context and checked afterwards; what it cannot do is told in one line.
+    """One of Captum's attributions, whose result is checked; an error is one line.
 
     Args:
         logits: The model.

@@ -1,5 +1,6 @@
 """Saliency, Integrated Gradients and SmoothGrad: closed forms, slow twins, and completeness."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -130,3 +131,14 @@ def test_options_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(AttributionError, match=message):
         attribute(quadratic, small, 0, method, **options)
+
+
+def test_expected_gradients_of_a_linear_model_are_its_terms(small: Tensor) -> None:
+    weights = torch.randn(3, *small.shape[2:], generator=torch.Generator().manual_seed(0))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(weights.numel(), 2, bias=False))
+    model[1].weight.data = torch.stack([weights.flatten(), torch.zeros(weights.numel())])
+    image = small[:1] - small[:1].mean((2, 3), keepdim=True)  # the mean colour is the blank image's: one reference
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    found = attribute(model, image, 0, method="gradient_shap", noise=0, samples=5).values
+    assert torch.allclose(found, (weights * image).sum(1), atol=1e-5)
+    assert (np.random.get_state()[1] == state).all()  # noqa: NPY002

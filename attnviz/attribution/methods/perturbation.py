@@ -125,11 +125,12 @@ def lime(
     Source: Ribeiro et al., KDD 2016, section 3.4; Captum's ``Lime``, fitted by ridge regression as the authors' code
     does for images. Captum's own default, a Lasso with a fixed penalty, gives zeros where logits are small.
     """
-    from captum._utils.models.linear_model import SkLearnRidge
     from captum.attr import Lime
 
+    from attnviz.attribution.ridge_surrogate import RidgeSurrogate
+
     check_count("lime", samples=samples)
-    made = partial(Lime, interpretable_model=SkLearnRidge(alpha=1.0))
+    made = partial(Lime, interpretable_model=RidgeSurrogate(alpha=1.0))
     return _by_segments("lime", made, logits, x, segments, baseline, batch_size, {"n_samples": samples})
 
 

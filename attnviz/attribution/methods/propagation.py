@@ -101,7 +101,7 @@ def gradient_shap(
 ) -> PreparedAttribution:
     r"""GradientSHAP: the expected gradient between references and the noisy image, times their difference.
 
-    .. math:: M_{ij} = \sum_c \mathbb{E}_{\alpha, \epsilon, x'} \left[ (x - x')_{cij} \,
+    .. math:: M_{ij} = \sum_c \mathbb{E}_{\alpha, \epsilon, x'} \left[ (x + \epsilon - x')_{cij} \,
         \partial s(x' + \alpha (x + \epsilon - x')) / \partial x_{cij} \right]
 
     References ``x'`` are two: the blank image, and the image's own mean colour everywhere. ``alpha`` is uniform.
@@ -116,12 +116,9 @@ def gradient_shap(
     Raises:
         AttributionError: fewer than 1 sample, or negative noise.
 
-    Source: Lundberg and Lee, NeurIPS 2017, as Captum's ``GradientShap``.
+    Source: Lundberg and Lee, NeurIPS 2017, as in Captum's ``GradientShap``.
     """
-    from captum.attr import GradientShap
-
-    from attnviz.attribution.captum_wrappers import Checked
-    from attnviz.core.model_state import numpy_seeded
+    from attnviz.attribution.expected_gradients import ExpectedGradients
 
     check_count("gradient_shap", samples=samples)
     if not noise >= 0:
@@ -133,11 +130,7 @@ def gradient_shap(
         spread = float((images.amax() - images.amin()).detach())
         return {"baselines": torch.cat([blank, blank * 0 + mean]), "n_samples": samples, "stdevs": noise * spread}
 
-    return PreparedAttribution(
-        Checked(logits, GradientShap(logits), within=numpy_seeded),
-        reduce=lambda values: values.sum(dim=1),
-        arguments=arguments,
-    )
+    return PreparedAttribution(ExpectedGradients(logits), reduce=lambda values: values.sum(dim=1), arguments=arguments)
 
 
 @method(

@@ -85,3 +85,16 @@ def test_a_failure_removes_the_folders_that_were_created(tmp_path):
     with pytest.raises(OutputError, match="cannot be written: Input/output error"):
         write_files(tmp_path / "new" / "out", ["a"], fail, "report", overwrite=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_another_process_creates_meanwhile_is_used(tmp_path, monkeypatch):
+    plain = Path.mkdir
+
+    def mkdir(path, *arguments, **options):
+        plain(path, *arguments, **options)
+        raise FileExistsError(17, "File exists")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "mkdir", mkdir)
+        write_atomically(tmp_path / "new" / "a", lambda path: path.write_text("a"))
+    assert (tmp_path / "new" / "a").read_text() == "a"

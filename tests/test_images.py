@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from attnviz.errors import ImageError
 from attnviz.media.image_decoding import MAX_PIXELS, decode
@@ -260,11 +260,12 @@ class TestHugeImages:
         assert Image.MAX_IMAGE_PIXELS == 10
 
     def test_a_format_that_applies_pillows_limit_itself_is_an_image_error(self, tmp_path, scene, monkeypatch):
+        def refuse(_):
+            raise Image.DecompressionBombError("Image size (2400 pixels) exceeds limit")
+
         path = save(tmp_path / "a.tif", scene)
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-        with pytest.raises(
-            ImageError, match=r"a\.tif: too large for its format: Image size \(2400 pixels\) exceeds limit"
-        ):
+        monkeypatch.setattr(TiffImagePlugin.TiffImageFile, "load", refuse)
+        with pytest.raises(ImageError, match=r"a\.tif: too large for its format: Image size \(2400 pixels\) exceeds"):
             decode(path)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-PACKAGES = ("torch", "captum", "opencv-python", "numpy", "scipy", "scikit-learn", "seaborn", "pillow",
+PACKAGES = ("torch", "captum", "opencv-python", "av", "numpy", "scipy", "scikit-learn", "seaborn", "pillow",
             "timm", "torchvision", "transformers")  # fmt: skip
 
 

@@ -29,9 +29,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
+    make_parents(path.parent)
     partial = path.with_name(partial_name(path.name))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial.touch(exist_ok=False)
         mode = stat.S_IMODE(partial.stat().st_mode)
         write(partial)
@@ -130,6 +130,8 @@ def make_parents(folder: Path) -> list[Path]:
     for one in missing:
         try:
             one.mkdir()
+        except FileExistsError:  # another process created it
+            continue
         except OSError as error:
             for parent in reversed(created):
                 parent.rmdir()

@@ -23,6 +23,7 @@ from attnviz.media.image_decoding import check_file
 if TYPE_CHECKING:
     from av import VideoFrame
     from av.container import InputContainer
+    from av.error import FFmpegError
     from av.video.stream import VideoStream
 
 SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .ogv .ts .3gp".split())
@@ -241,6 +242,8 @@ def _reduced(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.
 def _opened(name: str) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open a video and its main stream.
 
+    FFmpeg's log is captured and not printed, at any log level: torchvision sets one when it is imported.
+
     Raises:
         ClipError: not a file, not a video that can be decoded, or its frames are too large.
     """
@@ -248,47 +251,43 @@ def _opened(name: str) -> Iterator[tuple[InputContainer, VideoStream]]:
     from av.error import FFmpegError
 
     check_file(name, "a video file", ClipError)
-    try:
-        container = av.open(f"file:{name}")  # "file:" since a colon in the name would be a protocol
-    except FFmpegError:
-        raise ClipError(f"{_undecodable(name)}{_reason(name)}") from None
-    with container:
-        streams = container.streams.video
-        if not streams or streams[0].codec_context is None:
-            raise ClipError(_undecodable(name))
-        stream = streams[0]
-        if stream.width * stream.height > MAX_PIXELS:
-            raise ClipError(
-                f"{name}: frames of {stream.width} × {stream.height} pixels, at most {MAX_PIXELS:,} can be read"
-            )
-        stream.thread_type = "AUTO"
-        yield container, stream
+    undecodable = f"{name}: not a video that can be decoded (wanted MP4, MOV, AVI, MKV or WebM)"
+    with av.logging.Capture(local=False):  # not local, since decoders log from threads of their own
+        try:
+            container = av.open(f"file:{name}")  # "file:" since a colon in the name would be a protocol
+        except FFmpegError as error:
+            raise ClipError(f"{undecodable}{_reason(name, error)}") from None
+        with container:
+            streams = container.streams.video
+            if not streams or streams[0].codec_context is None:
+                raise ClipError(undecodable)
+            stream = streams[0]
+            if stream.width * stream.height > MAX_PIXELS:
+                raise ClipError(
+                    f"{name}: frames of {stream.width} × {stream.height} pixels, at most {MAX_PIXELS:,} can be read"
+                )
+            stream.thread_type = "AUTO"
+            yield container, stream
 
 
-def _undecodable(name: str) -> str:
-    return f"{name}: not a video that can be decoded (wanted MP4, MOV, AVI, MKV or WebM)"
-
-
-def _reason(name: str) -> str:
+def _reason(name: str, error: FFmpegError) -> str:
     """FFmpeg's message about a file that it cannot open.
 
-    PyAV discards FFmpeg's log unless a level is set. At the level PANIC the message is part of the exception, and
-    nothing is printed.
+    Without a log level PyAV discards it, and the file is opened again. At the level PANIC the message is part of the
+    exception and nothing is printed.
     """
     import av
     from av.error import FFmpegError
 
     with _LOG_LOCK:
-        level = av.logging.get_level()
-        if level is None:
+        if av.logging.get_level() is None:
             av.logging.set_level(av.logging.PANIC)
-        try:
-            av.open(f"file:{name}").close()
-        except FFmpegError as error:
-            log: Any = error.log  # level, component, message
-            text = log[2].strip() if log else ""
-            return f": {text}" if text and len(text) < _MAX_REASON else ""
-        finally:
-            if level is None:
+            try:
+                av.open(f"file:{name}").close()
+            except FFmpegError as again:
+                error = again
+            finally:
                 av.logging.set_level(None)
-    return ""
+    log: Any = error.log  # level, component, message
+    text = log[2].strip() if log else ""
+    return f": {text}" if text and len(text) < _MAX_REASON else ""

@@ -1,4 +1,4 @@
-"""A run from end to end: list, plan, compute what is missing, and say what was found."""
+"""A run from start to end: list the images, plan, and compute the missing shards."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from attnviz.media.image_item import Item
 from attnviz.media.image_listing import Listing, list_images
 
 Progress = Callable[[str, int, int], object]
-"""Told a step's name, how many images are done, and of how many; how many is 0 where a step has no images."""
+"""Called with the name of a step, the number of finished images and their total; 0 and 0 if no images are counted."""
 
 
 class Engine(Protocol):
-    """Computes the shards that are missing, in any order and by whatever machines."""
+    """Computes the missing shards, in any order and on any machines."""
 
     def __call__(
         self, store: Store, plan: Plan, items: Sequence[Item], todo: Sequence[int], progress: Callable[[int], object]
@@ -29,15 +29,15 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run did.
+    """The result of a run.
 
     Attributes:
-        store: Where everything lies.
-        plan: What it was.
+        store: Folder of the run.
+        plan: Plan of the run.
         listing: The images.
-        before: Images that were there already.
-        computed: Images that were looked at now.
-        seconds: How long that took.
+        before: Number of images that were done before.
+        computed: Number of images of this run.
+        seconds: Duration of the computation.
     """
 
     store: Store
@@ -49,7 +49,7 @@ class Outcome:
 
     @property
     def rate(self) -> float:
-        """Images a second, of those that were looked at now."""
+        """Images per second of this run."""
         return self.computed / self.seconds if self.seconds > 0 else 0.0
 
 
@@ -64,23 +64,23 @@ def run(
     engine: Engine | None = None,
     progress: Progress = lambda _step, _done, _total: None,
 ) -> Outcome:
-    """Look at all images, or at those that an earlier run with the same question left.
+    """Compute the results of all images that an earlier run with the same options has not computed.
 
     Args:
         given: Folders, lists, tables and images, see :func:`~attnviz.media.image_listing.list_images`.
-        out: The run's folder: a local path or a URL.
-        options: What is asked.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``: plays no part in what is asked.
+        out: Folder of the run: a local path or a URL.
+        options: Models, methods and metrics.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``; a run can continue on another device.
         workers: Threads that read images ahead.
-        overwrite: Whether an earlier run in the folder is thrown away.
-        engine: What computes; this process by default.
-        progress: Told the progress.
+        overwrite: Whether to delete an earlier run in the folder.
+        engine: Computes the shards; this process by default.
+        progress: Progress callback.
 
     Raises:
-        DataError: a list with a mistake, or a setting that makes no sense.
+        DataError: a list has a mistake, or an option is invalid.
         ImageError: there is no image.
         UnknownNameError: no such model, method, metric or site.
-        OutputError: the folder cannot be written, or holds a run that was asked for otherwise. What is done is kept.
+        OutputError: the folder cannot be written, or holds a run with other options. Finished shards are kept.
     """
     from attnviz.batch.local_engine import run_locally
     from attnviz.batch.shard import prepare_models
@@ -122,9 +122,24 @@ def run(
         except OutputError as error:
             kept = sum(len(plan.items_of(shard)) for shard in store.done())
             raise OutputError(
-                f"{error}; {kept} of {plan.total} images are kept, and the same command goes on from there"
+                f"{error}; {kept} of {plan.total} images are kept; the same command continues the run"
             ) from error
         seconds = time.perf_counter() - start
         store.log("end", images=plan.total - before, seconds=round(seconds, 3))
     store.tidy()
+    fill_glossary()
     return Outcome(store, plan, listing, before, plan.total - before, time.perf_counter() - start)
+
+
+def fill_glossary() -> None:
+    """Fill the registries that define the names in the tables: other processes can have computed these."""
+    from attnviz.attribution import METHODS
+    from attnviz.batch import evaluate_batch  # noqa: F401  # defines its own measures
+    from attnviz.heatmaps.projection import PROJECTIONS
+    from attnviz.metrics.agreement import AGREEMENT
+    from attnviz.metrics.faithfulness import FAITHFULNESS
+    from attnviz.metrics.localisation import LOCALISATION
+    from attnviz.metrics.sparsity import SPARSITY
+
+    for registry in (METHODS, PROJECTIONS, AGREEMENT, FAITHFULNESS, LOCALISATION, SPARSITY):
+        registry.entries()

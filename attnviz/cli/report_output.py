@@ -53,7 +53,7 @@ def _print_lists(console: Console, summary: Summary) -> None:
         console.print(Text(_one_line(f"failed, {reason}{where}{more}"), style="red"))
     if summary.copies:
         pair = f": {', '.join(map(_one_line, summary.duplicates[0][:2]))}" if summary.duplicates else ""
-        console.print(Text(f"{summary.copies} of the files are identical to an earlier one{pair}", style="yellow"))
+        console.print(Text(f"Files that are identical to an earlier one: {summary.copies}{pair}", style="yellow"))
     for title, found in (("maps disagree", summary.disagreements), ("confident but wrong", summary.wrong)):
         for one in found[:_MOST]:
             console.print(Text(_one_line(f"{title}: {one.image}: {one.what} ({one.model})")))

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -265,7 +267,7 @@ def test_mistakes_are_told_before_any_work_and_nothing_is_written(photos, tmp_pa
         (replace(SMALL, methods=("gradcan",)), UnknownNameError, "did you mean gradcam"),
         (replace(SMALL, metrics=("deletions",)), UnknownNameError, "deletion"),
         (replace(SMALL, sites="nowhere"), UnknownNameError, "nowhere"),
-        (replace(SMALL, models=("tiny_model:clips",)), attnviz.AttnvizError, "looks at 4 frames"),
+        (replace(SMALL, models=("tiny_model:clips",)), attnviz.AttnvizError, "takes 4 frames of a clip"),
         (replace(SMALL, models=("tiny_model:tokens",), methods=("gradcam",)), AttributionError, "gradcam"),
         (replace(SMALL, models=("tiny_model:plain",), methods=()), DataError, "nothing to report"),
     ):
@@ -360,9 +362,19 @@ def test_the_tables_are_read_by_pandas_and_duckdb(photos, tmp_path) -> None:
 
 
 def test_a_model_is_left_as_it_was_found(photos) -> None:
-    from borrowed import state_of
+    from model_state import state_of
 
     (prepared,) = prepare_models(replace(SMALL, metrics=("deletion",)))
     before = state_of(prepared.vision.module)
     looked([Item(0, str(photos / "rocket" / "1.png"))], prepared)
     assert state_of(prepared.vision.module) == before
+
+
+def test_names_are_defined_in_a_process_that_computed_no_shard() -> None:
+    code = (
+        "from attnviz.batch.run import fill_glossary; from attnviz.core.glossary import is_defined; fill_glossary()\n"
+        "names = [('measure', n) for n in ('gini', 'spearman', 'insertion', 'iou', 'margin')]\n"
+        "print(all(is_defined(*name) for name in (*names, ('map', 'gate'), ('method', 'gradcam'))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    assert done.stdout == "True\n"

@@ -77,7 +77,7 @@ class TestWhatItDoes:
 
     def test_several_images_get_a_folder_each(self, run, photo, tmp_path):
         other = str(ROOT / "sample_data" / "coffee.png")
-        copy = shutil.copy(photo, tmp_path / Path(photo).name)
+        copy = str(shutil.copy(photo, tmp_path / Path(photo).name))
         result = run("explain", photo, other, copy, "--model", "tiny_model:build", "--methods", "saliency",
                      "--format", "json", "--out", "all", "--json")  # fmt: skip
         assert result.exit_code == 0, result.output

@@ -5,9 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import SAMPLES, TINY
 
 from attnviz.cli.sparsity import chunked
+
+SAMPLES = Path(__file__).parents[2] / "sample_data"
+TINY = "tiny_model:build"
 
 
 @pytest.fixture

@@ -7,11 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
+from attnviz.batch.run import fill_glossary
 from attnviz.core.explanation_results import Prediction
 from attnviz.core.records import Heatmap, Kind, Record, Score, Site
 from attnviz.explanation.result import Explanation
 from attnviz.report import describe
 from attnviz.tracing import Gate
+
+fill_glossary()
 
 SAMPLES = Path(__file__).parents[2] / "sample_data"
 SIDE = 224

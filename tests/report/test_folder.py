@@ -6,7 +6,7 @@ import pytest
 
 from attnviz.errors import OutputError, UnknownNameError
 from attnviz.media.atomic_files import make_parents, write_files
-from attnviz.report import FILE_NAMES
+from attnviz.report import FILE_NAMES, RENDERERS
 from attnviz.report.explanation.folder import check_folder, folders_for, write_folder
 
 
@@ -29,9 +29,8 @@ class TestSaving:
         with pytest.raises(OutputError, match=r"f/r\.json: cannot be written: Not a directory"):
             explanation.save(tmp_path / "f" / "r.json")
 
-    def test_a_missing_folder_is_an_error(self, explanation, tmp_path):
-        with pytest.raises(OutputError, match=r"missing/r\.json: cannot be written: No such file"):
-            explanation.save(tmp_path / "missing" / "r.json")
+    def test_a_missing_folder_is_created(self, explanation, tmp_path):
+        assert explanation.save(tmp_path / "missing" / "r.json").is_file()
 
 
 class TestFolder:
@@ -56,7 +55,7 @@ class TestFolder:
         def fail(*_args):
             raise failure
 
-        monkeypatch.setattr("attnviz.report.explanation.html.write", fail)
+        monkeypatch.setitem(RENDERERS._entries, "html", fail)
         wanted = KeyboardInterrupt if failure is KeyboardInterrupt else OutputError
         with pytest.raises(wanted, match="^$" if failure is KeyboardInterrupt else "No space left"):
             write_folder(document, tmp_path / "new" / "deep", ("json", "html"))

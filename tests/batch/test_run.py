@@ -308,7 +308,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_work(photos, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-def test_a_disk_that_is_full_loses_nothing(photos, tmp_path, monkeypatch) -> None:
+def test_a_full_disk_loses_no_finished_shard(photos, tmp_path, monkeypatch) -> None:
     from attnviz.media import remote_files
 
     out, plain, written = tmp_path / "out", remote_files._write_local, []
@@ -321,7 +321,7 @@ def test_a_disk_that_is_full_loses_nothing(photos, tmp_path, monkeypatch) -> Non
 
     with monkeypatch.context() as patch:
         patch.setattr(remote_files, "_write_local", write)
-        with pytest.raises(OutputError, match=r"No space left on device; 4 of 6 images are kept, and the same command"):
+        with pytest.raises(OutputError, match=r"No space left on device; 4 of 6 images are kept; the same command"):
             run([str(photos)], str(out), SMALL)
     run([str(photos)], str(out), SMALL)
     run([str(photos)], str(tmp_path / "other"), SMALL)

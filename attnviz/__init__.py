@@ -1,6 +1,6 @@
-"""attnviz: find every ``g(x)`` in a PyTorch vision model, prove it, show it, measure it.
+"""attnviz: find, verify, visualise and measure the attention ``g(x)`` of PyTorch vision models.
 
-``import attnviz`` is cheap: each name of ``__init__.pyi`` is imported when it is first used.
+``import attnviz`` is fast: each name of ``__init__.pyi`` is imported at its first use.
 """
 
 import lazy_loader as _lazy

@@ -1,6 +1,6 @@
-"""Private and version-bound names of PyTorch, each behind a feature test.
+"""Private and version-dependent names of PyTorch, each with a fallback.
 
-A name that a release lacks costs speed or a convenience, never an import. ``attnviz info`` lists what is missing
+If a release lacks a name, only speed or a convenience is lost. ``attnviz info`` lists what is missing
 (:func:`missing`), and a test compares the list with that of the releases that attnviz is tested with.
 """
 
@@ -29,7 +29,7 @@ _NAMES = {
 
 
 def _find(path: str) -> Any:
-    """The object at a dotted path; ``None`` where this release has none."""
+    """The object at a dotted path; ``None`` if this release lacks it."""
     parts = path.split(".")
     for end in range(len(parts) - 1, 0, -1):
         try:

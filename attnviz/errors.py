@@ -1,19 +1,19 @@
-"""Every error that attnviz raises on purpose.
+"""The exceptions of attnviz.
 
 ::
 
     AttnvizError                 one readable line; the command line exits with 1
-    ├── UnknownNameError         a name that no registry holds; lists what there is, suggests the nearest
-    ├── ImageError               an image that is missing, damaged or of no use
-    │   └── ClipError            a clip likewise, or one that the model cannot look at
+    ├── UnknownNameError         a name that is not registered; lists the known names, suggests the nearest
+    ├── ImageError               an image that is missing, damaged or unsuitable
+    │   └── ClipError            a clip that is missing, damaged or unsuitable for the model
     ├── ModelError               a model that cannot be built, loaded or run
     │   └── WeightsError         weights that are missing, damaged or do not fit
     ├── TargetError              a class that the model does not have
-    ├── CaptureError             attention that cannot be seen or kept
+    ├── CaptureError             attention that cannot be captured
     │   ├── NoAttentionError     a model, or a pattern, with no attention site
-    │   └── ReconstructionError  a record whose ``f(g, x)`` is not what the model computed
+    │   └── ReconstructionError  a record whose ``f(g, x)`` differs from the model's output
     ├── AttributionError         a method that does not apply to this model
-    ├── DeviceError              a device that is not there
+    ├── DeviceError              a device that is not available
     ├── DataError                training or evaluation data that is missing or too small
     └── OutputError              results that cannot be written, or would overwrite others
 """
@@ -23,17 +23,17 @@ from collections.abc import Iterable
 
 
 class AttnvizError(Exception):
-    """Base of all errors above: a mistake or a limit, told in one line."""
+    """Base of all errors above; its message is one line."""
 
 
 class UnknownNameError(AttnvizError):
     """A name that is not among the known ones.
 
     Attributes:
-        kind: What was looked up, for example ``"model"``.
-        name: The name that was asked for.
-        known: The names that exist, sorted.
-        suggestions: Up to three known names that look like ``name``, nearest first.
+        kind: Kind of the named object, for example ``"model"``.
+        name: The requested name.
+        known: The known names, sorted.
+        suggestions: Up to three known names similar to ``name``, nearest first.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
@@ -51,18 +51,17 @@ class UnknownNameError(AttnvizError):
         if self.suggestions:
             return f"{text}: did you mean {' or '.join(self.suggestions)}?"
         number_like = any(name[:1].isdecimal() for name in self.known)  # "known are 2" would be a count
-        shown = ", ".join(map(repr, self.known[:20]) if number_like else self.known[:20]) + (
-            ", …" if len(self.known) > 20 else ""
-        )
-        return f"{text}: known are {shown}" if shown else f"{text}: none is known"
+        listed = ", ".join(map(repr, self.known[:20]) if number_like else self.known[:20])
+        more = ", …" if len(self.known) > 20 else ""
+        return f"{text}: known are {listed}{more}" if listed else f"{text}: none is known"
 
 
 class ImageError(AttnvizError):
-    """An image that is missing, damaged or of no use."""
+    """An image that is missing, damaged or unsuitable."""
 
 
 class ClipError(ImageError):
-    """A clip that is missing, damaged or of no use, or that the model cannot look at."""
+    """A clip that is missing, damaged or unsuitable for the model."""
 
 
 class ModelError(AttnvizError):
@@ -78,7 +77,7 @@ class TargetError(AttnvizError):
 
 
 class CaptureError(AttnvizError):
-    """Attention that cannot be seen or kept."""
+    """Attention that cannot be captured."""
 
 
 class NoAttentionError(CaptureError):
@@ -86,7 +85,7 @@ class NoAttentionError(CaptureError):
 
 
 class ReconstructionError(CaptureError):
-    """A record whose ``f(g, x)`` is not what the model computed."""
+    """A record whose ``f(g, x)`` differs from the model's output."""
 
 
 class AttributionError(AttnvizError):
@@ -94,7 +93,7 @@ class AttributionError(AttnvizError):
 
 
 class DeviceError(AttnvizError):
-    """A device that is not there."""
+    """A device that is not available."""
 
 
 class DataError(AttnvizError):

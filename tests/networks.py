@@ -1,4 +1,4 @@
-"""Small networks written from the papers: each says which kinds of attention it holds; some hold none but look like it.
+"""Small networks with gates, written from the papers, and those without attention.
 
 Every network maps ``(N, 8, 6, 6)`` to the same shape, so that they can be chained.
 """
@@ -7,10 +7,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from plain_networks import PLAIN, C
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-C = 8
 
 
 class SE(nn.Module):
@@ -27,7 +26,7 @@ class SE(nn.Module):
 
 
 class InPlaceSE(nn.Module):
-    """The gate overwrites its operand, and what follows overwrites the product."""
+    """The gate overwrites its operand, and a later operation overwrites the product."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,7 +105,7 @@ class CBAM(nn.Module):
 
 
 class SCSE(nn.Module):
-    """Roy et al. 2018: channel and spatial gates side by side, summed."""
+    """Roy et al. 2018: the sum of a channel-gated and a spatially gated value."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -181,7 +180,7 @@ class ChannelsLastSE(nn.Module):
 
 
 class SiblingSE(nn.Module):
-    """The gate is computed from what ``x`` was computed from, not from ``x``."""
+    """The gate is computed from an ancestor of ``x``, not from ``x``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -191,81 +190,8 @@ class SiblingSE(nn.Module):
         return self.value(x) * self.gate(F.adaptive_avg_pool2d(x, 1)).sigmoid()
 
 
-class Swish(nn.Module):
-    """``x * sigmoid(x)`` by hand: nothing is mixed."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(1.5 * x)
-
-
-class ScaledConv(nn.Module):
-    """A depthwise 1x1 convolution inside a Swish: still elementwise."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Conv2d(C, C, 1, groups=C)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.scale(x).sigmoid()
-
-
-class GLU(nn.Module):
-    """Sibling gates of full size."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(C, 2 * C, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        value, gate = self.conv(x).chunk(2, dim=1)
-        return value * gate.sigmoid()
-
-
-class HandMadeNorm(nn.Module):
-    """Root mean square normalisation: pooled, but neither learned nor bounded."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(C, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.rsqrt(x.pow(2).mean(1, keepdim=True) + 1e-6) * self.weight
-
-
-class GRN(nn.Module):
-    """Woo et al. 2023: global response normalisation."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        norm = x.norm(p=2, dim=(2, 3), keepdim=True)
-        return x + x * (norm / (norm.mean(1, keepdim=True) + 1e-6))
-
-
-class LayerScale(nn.Module):
-    """A learned scale, and a fixed mask: one factor does not depend on the input."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gamma = nn.Parameter(torch.full((C, 1, 1), 0.5))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.gamma.sigmoid() * x * torch.ones_like(x)
-
-
-class Residual(nn.Module):
-    """Convolution, batch norm, ReLU in place, and a shortcut."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(C, C, 3, padding=1), nn.BatchNorm2d(C)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = F.relu(self.norm(self.conv(x)), inplace=True)
-        h += x
-        return h
-
-
 class HandMadeSigmoidSE(nn.Module):
-    """A gate whose sigmoid is written out."""
+    """A gate with a hand-written sigmoid."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -288,7 +214,7 @@ class ResidualAttention(nn.Module):
 
 
 class FocalModulation(nn.Module):
-    """Yang et al. 2022: a query times a modulator of local and global context, neither of them bounded."""
+    """Yang et al. 2022: a query times a modulator of local and global context, both unbounded."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -301,59 +227,8 @@ class FocalModulation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         query, context, gates = self.f(x).split([C, C, 2], dim=1)
         near = F.gelu(self.near(context))
-        everywhere = F.gelu(near.mean((2, 3), keepdim=True))
-        return query * self.h(near * gates[:, :1] + everywhere * gates[:, 1:])
-
-
-class NonLocal(nn.Module):
-    """Wang et al. 2018, in the four forms of its section 3.2 (concatenation compares by a sum instead of a product)."""
-
-    def __init__(self, form: str) -> None:
-        super().__init__()
-        self.form = form
-        self.theta, self.phi, self.g = (nn.Conv2d(C, 4, 1) for _ in range(3))
-        self.w, self.out = nn.Conv2d(8, 1, 1, bias=False), nn.Conv2d(4, C, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        theta, phi, g = (f(x).flatten(2) for f in (self.theta, self.phi, self.g))
-        if self.form == "gaussian":
-            flat = x.flatten(2)
-            affinity = torch.softmax(flat.transpose(1, 2) @ flat, dim=-1)
-        elif self.form == "embedded gaussian":
-            affinity = (theta.transpose(1, 2) @ phi).softmax(-1)
-        elif self.form == "softmax by hand":
-            exponential = torch.exp(theta.transpose(1, 2) @ phi)
-            affinity = exponential / exponential.sum(-1, keepdim=True)
-        elif self.form == "dot product":
-            affinity = theta.transpose(1, 2) @ phi / phi.shape[-1]
-        else:
-            affinity = F.relu(theta.transpose(1, 2) @ phi) / phi.shape[-1]
-        return x + self.out((affinity @ g.transpose(1, 2)).transpose(1, 2).unflatten(2, x.shape[2:]))
-
-
-class LinearAttention(nn.Module):
-    """Katharopoulos et al. 2020: keys meet values first, so the map is implied and never computed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.qkv = nn.Conv2d(C, 3 * C, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(x).flatten(2).transpose(1, 2).chunk(3, dim=-1)
-        q, k = F.relu(q), F.relu(k)
-        return x + (q @ (k.transpose(1, 2) @ v)).transpose(1, 2).unflatten(2, x.shape[2:])
-
-
-class GatedCNN(nn.Module):
-    """Yu and Wang 2025 (MambaOut): a GLU with a convolution; its factors are siblings and nothing is pooled."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc, self.conv = nn.Conv2d(C, 2 * C, 1), nn.Conv2d(C, C, 5, padding=2, groups=C)
-
-    def forward(self, x: Tensor) -> Tensor:
-        gate, value = self.fc(x).chunk(2, dim=1)
-        return x + F.silu(gate) * self.conv(value)
+        pooled = F.gelu(near.mean((2, 3), keepdim=True))
+        return query * self.h(near * gates[:, :1] + pooled * gates[:, 1:])
 
 
 GATED: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
@@ -377,17 +252,6 @@ GATED: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
     "focal-modulation": (FocalModulation, ["dense"]),
 }
 
-PLAIN: dict[str, Callable[[], nn.Module]] = {
-    "swish": Swish,
-    "scaled-conv": ScaledConv,
-    "glu": GLU,
-    "hand-made-norm": HandMadeNorm,
-    "grn": GRN,
-    "layer-scale": LayerScale,
-    "gated-cnn": GatedCNN,
-    "residual": Residual,
-}
-
 
 def images(n: int = 2, seed: int = 0) -> Tensor:
     """A batch ``(n, 8, 6, 6)``."""
@@ -395,7 +259,7 @@ def images(n: int = 2, seed: int = 0) -> Tensor:
 
 
 def build(name: str, seed: int = 0) -> nn.Module:
-    """The network of that name with reproducible weights, in eval mode."""
+    """The network of this name with seeded weights, in eval mode."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         factory = GATED[name][0] if name in GATED else PLAIN[name]

@@ -1,4 +1,4 @@
-"""Small networks from the papers that sample where they predict; and some that sample where they are told.
+"""Small networks from the papers that sample at predicted points, and some that sample at fixed points.
 
 They map ``(N, 8, 6, 6)`` to the same shape.
 """
@@ -41,7 +41,7 @@ class FlowWarp(nn.Module):
 
 
 class Deformable(nn.Module):
-    """Dai et al. 2017, and with a mask Zhu et al. 2019: offsets from a convolution; through torchvision."""
+    """Dai et al. 2017, or Zhu et al. 2019 with a mask: torchvision's operator with offsets from a convolution."""
 
     def __init__(self, *, modulated: bool = False, groups: int = 1, offset_groups: int = 1, bias: bool = True) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Deformable(nn.Module):
 
 
 class StridedDeformable(nn.Module):
-    """Other steps along height than along width."""
+    """Different kernels, strides, padding and dilation along height and width."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class StridedDeformable(nn.Module):
 
 
 class OurDeformable(nn.Module):
-    """The same through this package's own operators: a modulated convolution, then DCNv3's sampling."""
+    """The operators of attnviz: a modulated convolution, then DCNv3's sampling."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ class MultiScaleDeformableAttention(nn.Module):
 
 
 class Resize(nn.Module):
-    """Sampling at a grid that only the shape of ``x`` decides."""
+    """Sampling at a grid that depends on the shape of ``x`` only."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -167,19 +167,19 @@ class Resize(nn.Module):
 
 
 class PositionTable(nn.Module):
-    """A table of constants, read where it is told: not attention to ``x``."""
+    """A table of constants, sampled at predicted points: not attention to ``x``."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.table, self.where = nn.Parameter(torch.randn(1, C, 4, 4)), nn.Conv2d(C, 2, 1)
+        self.table, self.points = nn.Parameter(torch.randn(1, C, 4, 4)), nn.Conv2d(C, 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        grid = self.where(x).tanh().permute(0, 2, 3, 1)
+        grid = self.points(x).tanh().permute(0, 2, 3, 1)
         return x + F.grid_sample(self.table.expand(len(x), -1, -1, -1), grid, align_corners=False)
 
 
 class FixedDeformable(nn.Module):
-    """A deformable convolution whose offsets are learned once for all images."""
+    """A deformable convolution with constant, learned offsets."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -204,7 +204,7 @@ SAMPLED: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
     "deformable-detr-fused": (lambda: MultiScaleDeformableAttention(fused=True), ["sampling"]),
 }
 
-TOLD: dict[str, Callable[[], nn.Module]] = {
+FIXED: dict[str, Callable[[], nn.Module]] = {
     "resize": Resize,
     "position-table": PositionTable,
     "fixed-deformable": FixedDeformable,
@@ -212,7 +212,7 @@ TOLD: dict[str, Callable[[], nn.Module]] = {
 
 
 def build(name: str, seed: int = 0) -> nn.Module:
-    """The network of that name with reproducible weights, in eval mode."""
+    """The network of this name with seeded weights, in eval mode."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return (TOLD[name] if name in TOLD else SAMPLED[name][0])().eval()
+        return (FIXED[name] if name in FIXED else SAMPLED[name][0])().eval()

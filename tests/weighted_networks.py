@@ -1,6 +1,6 @@
-"""Small networks from the papers that sum branches, kernels, positions or frames with weights; and some that do not.
+"""Small networks from the papers with weighted sums of branches, kernels, positions or frames, and some without.
 
-Unless they take clips, they map ``(N, 8, 6, 6)`` to the same shape.
+Those that take images map ``(N, 8, 6, 6)`` to the same shape.
 """
 
 from collections.abc import Callable
@@ -53,7 +53,7 @@ class SplitAttention(nn.Module):
 
 
 class SigmoidBranches(nn.Module):
-    """Every branch has its own sigmoid, branches side by side in the third axis: ``(N, C, B, H, W)``."""
+    """A separate sigmoid for each branch, with branches in the third axis: ``(N, C, B, H, W)``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class MixtureOfKernels(nn.Module):
 
 
 class GlobalContext(nn.Module):
-    """Cao et al. 2019: one softmax over the positions makes a context that is added everywhere."""
+    """Cao et al. 2019: a softmax over positions gives a context vector, which is added at every position."""
 
     def __init__(self, how: str = "matmul") -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class GlobalContext(nn.Module):
         n, _, h, w = x.shape
         scores = self.score(x).view(n, 1, h * w)
         powers = scores.exp()
-        g = powers / powers.sum(2, keepdim=True) if self.how == "by hand" else scores.softmax(2)
+        g = powers / powers.sum(2, keepdim=True) if self.how == "hand-written" else scores.softmax(2)
         if self.how == "matmul":
             context = torch.matmul(x.view(n, 1, C, h * w), g.unsqueeze(-1)).view(n, C, 1, 1)
         elif self.how == "einsum":
@@ -121,7 +121,7 @@ class SeveralGlimpses(nn.Module):
 
 
 class LearnedQueries(nn.Module):
-    """Jaegle et al. 2021 (Perceiver): three learned queries look at all positions; pairwise, not a pooling."""
+    """Jaegle et al. 2021 (Perceiver): three learned queries attend to all positions; pairwise, not a pooling."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -148,7 +148,7 @@ class DoubleAttention(nn.Module):
 
 
 class SeparableSelfAttention(nn.Module):
-    """Mehta and Rastegari 2022 (MobileViTv2): a context for each pixel of a patch, from all patches."""
+    """Mehta and Rastegari 2022 (MobileViTv2): a context vector for each pixel of a patch, from all patches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -178,7 +178,7 @@ class LocalSelfAttention(nn.Module):
 
 
 class TemporalPooling(nn.Module):
-    """A pooler over frames: ``(N, T, C, H, W)`` to ``(N, C)``, each frame weighed by one score."""
+    """Pooling of frames, ``(N, T, C, H, W)`` to ``(N, C)``, with one weight per frame."""
 
     def __init__(self, how: str = "mul") -> None:
         super().__init__()
@@ -207,7 +207,7 @@ class SpatioTemporalPooling(nn.Module):
 
 
 class SoftArgmax(nn.Module):
-    """The expected position of a score: what is summed is constant."""
+    """The expected position of a score: the summed values are constant."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -215,8 +215,8 @@ class SoftArgmax(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         g = self.score(x).flatten(1).softmax(1)
-        where = torch.linspace(0, 1, g.shape[1])
-        return x + (g * where).sum(1)[:, None, None, None] + (g @ where.view(-1, 1))[..., None, None]
+        position = torch.linspace(0, 1, g.shape[1])
+        return x + (g * position).sum(1)[:, None, None, None] + (g @ position.view(-1, 1))[..., None, None]
 
 
 class MixedClassifier(nn.Module):
@@ -231,7 +231,7 @@ class MixedClassifier(nn.Module):
 
 
 class PlainAverages(nn.Module):
-    """Averages over positions and over branches, with no weights but constants."""
+    """Averages over positions and over branches with constant weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -258,7 +258,7 @@ WEIGHTED: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
     "global-context": (GlobalContext, ["pooling"]),
     "global-context-einsum": (lambda: GlobalContext("einsum"), ["pooling"]),
     "global-context-sum": (lambda: GlobalContext("sum"), ["pooling"]),
-    "global-context-by-hand": (lambda: GlobalContext("by hand"), ["pooling"]),
+    "global-context-by-hand": (lambda: GlobalContext("hand-written"), ["pooling"]),
     "several-glimpses": (SeveralGlimpses, ["pooling"]),
     "learned-queries": (LearnedQueries, ["pairwise"]),
     "double-attention": (DoubleAttention, ["pooling", "pairwise"]),
@@ -280,7 +280,7 @@ UNWEIGHTED: dict[str, Callable[[], nn.Module]] = {
 
 
 def build(name: str, seed: int = 0) -> nn.Module:
-    """The network of that name with reproducible weights, in eval mode."""
+    """The network of this name with seeded weights, in eval mode."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         factory = UNWEIGHTED[name] if name in UNWEIGHTED else {**WEIGHTED, **CLIPS}[name][0]
@@ -288,5 +288,5 @@ def build(name: str, seed: int = 0) -> nn.Module:
 
 
 def clips(shape: tuple[int, ...], seed: int = 0) -> Tensor:
-    """A clip of that shape."""
+    """A clip of this shape."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

@@ -143,7 +143,7 @@ def on_grid(record: Record, keys: Tensor) -> Tensor | None:
     if layout is not None:
         if layout.keys is None:
             return None
-        return layout.keys.lay(keys, empty=0.0).mean(1)  # frames
+        return layout.keys.to_grid(keys, empty=0.0).mean(1)  # frames
     if keys.shape[1] != 1:
         return None
     n = keys.shape[2]

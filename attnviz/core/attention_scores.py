@@ -1,9 +1,9 @@
-r"""Rows of an attention map from its queries and keys, built when they are asked for.
+r"""Rows of an attention map, computed on demand from its queries and keys.
 
 .. math:: g_{qk} = \exp(s_{qk} - \ell_q), \quad s = \mathrm{scale}\; Q K^\top + M, \quad \ell_q = \log \sum_k e^{s_{qk}}
 
-A row needs its own scores only, so that it is exact whatever else is left out. Queries and keys take
-:math:`(Q + K) d` numbers where the map takes :math:`Q K`.
+A row depends only on its own scores, so it is exact without the other rows. Queries and keys have :math:`(Q + K) d`
+numbers, the map has :math:`Q K`.
 
 Source: Rabe and Staats, "Self-attention does not need O(n²) memory", 2021, section 2, for sums over blocks of rows.
 """
@@ -23,21 +23,21 @@ from attnviz.errors import CaptureError
 
 Index: TypeAlias = "int | slice | Tensor | list[int]"
 
-BLOCK_NUMBERS = 1 << 21
-"""How many numbers of a map a block of rows holds at most, if one row does not hold more."""
+BLOCK_SIZE = 1 << 21
+"""Largest number of elements in a block of rows; a block has at least one row."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """What the rows of a softmax map are built from; a map ``g`` is :meth:`rows` of all queries.
+    """The operands of a softmax map; the map ``g`` is :meth:`rows` of all queries.
 
     Attributes:
-        query: ``(…, Q, d)``.
-        key: ``(…, K, d)``; its heads may be fewer than those of ``query``, which then share them in turn.
-        mask: Added to the scores, or booleans that are false for what is not seen; spreads to ``(…, Q, K)``.
-        scale: What products are multiplied with; :math:`d^{-1/2}` by default.
-        causal: Whether a query sees no key behind its own place.
-        heads: How many heads one leading axis ``(N · heads, Q, d)`` holds; ``None`` where heads have their own axis.
+        query: Queries, ``(…, Q, d)``.
+        key: Keys, ``(…, K, d)``; with fewer heads than ``query``, consecutive heads of ``query`` share a head.
+        mask: Added to the scores, or booleans that are false for masked keys; broadcasts to ``(…, Q, K)``.
+        scale: Factor of the products; :math:`d^{-1/2}` by default.
+        causal: Whether keys after the position of a query are masked.
+        heads: Number of heads in one leading axis ``(N · heads, Q, d)``; ``None`` if heads have their own axis.
     """
 
     query: Tensor
@@ -57,37 +57,37 @@ class Scores:
         return math.prod(lead) // heads, heads, self.query.shape[-2], self.key.shape[-2]
 
     def rows(self, queries: Index = slice(None)) -> Tensor:
-        """The rows of some queries: ``(N, heads, R, K)``, which sum to 1, and to 0 for a query that sees no key."""
+        """The rows of some queries, ``(N, heads, R, K)``; they sum to 1, or to 0 if all keys are masked."""
         scores = self._scores(_several(queries, self.query.shape[-2], "queries"))
         return canonical(scores.softmax(-1) if self.mask is None else safe_softmax(scores, -1), self.heads)
 
-    def log_sum_exp(self) -> Tensor:
-        r""":math:`\ell_q` of every query: ``(N, heads, Q)``, from blocks of rows."""
-        size = block_rows(self.shape)
-        queries = range(0, self.shape[2], size)
-        parts = [canonical(self._scores(slice(q, q + size)), self.heads).logsumexp(-1) for q in queries]
+    def log_sum_exp(self, block_size: int = BLOCK_SIZE) -> Tensor:
+        r""":math:`\ell_q` of every query, ``(N, heads, Q)``, computed in blocks of rows."""
+        rows = block_rows(self.shape, block_size)
+        starts = range(0, self.shape[2], rows)
+        parts = [canonical(self._scores(slice(q, q + rows)), self.heads).logsumexp(-1) for q in starts]
         return torch.cat(parts, -1)
 
     def columns(self, keys: Index, log_sum_exp: Tensor) -> Tensor:
-        """What every query gives to some keys: ``(N, heads, Q, R)``.
+        """The columns of some keys, ``(N, heads, Q, R)``.
 
         Args:
-            keys: Which keys.
-            log_sum_exp: From :meth:`log_sum_exp`, which runs over all keys.
+            keys: Indices of the keys.
+            log_sum_exp: Result of :meth:`log_sum_exp`, which runs over all keys.
         """
         keys = _several(keys, self.key.shape[-2], "keys")
         scores = canonical(self._scores(slice(None), keys), self.heads)
-        log_sum_exp = log_sum_exp.masked_fill(log_sum_exp == -torch.inf, 0)  # no key is seen: all weights are 0
+        log_sum_exp = log_sum_exp.masked_fill(log_sum_exp == -torch.inf, 0)  # all keys are masked: all weights are 0
         return torch.exp(scores - log_sum_exp[..., None])
 
-    def blocks(self) -> Iterator[Tensor]:
-        """All rows in turn, in blocks of :data:`BLOCK_NUMBERS` numbers at most."""
-        size = block_rows(self.shape)
-        for start in range(0, self.shape[2], size):
-            yield self.rows(slice(start, start + size))
+    def blocks(self, block_size: int = BLOCK_SIZE) -> Iterator[Tensor]:
+        """All rows, in blocks of at most ``block_size`` elements."""
+        rows = block_rows(self.shape, block_size)
+        for start in range(0, self.shape[2], rows):
+            yield self.rows(slice(start, start + rows))
 
     def clone(self) -> Scores:
-        """A copy that later changes in place do not reach."""
+        """A copy that does not share memory."""
         mask = None if self.mask is None else self.mask.clone()
         return Scores(self.query.clone(), self.key.clone(), mask, self.scale, self.causal, self.heads)
 
@@ -102,13 +102,13 @@ class Scores:
         if query.ndim > 2 and 1 != key.shape[-3] != query.shape[-3] != 1:
             key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
         if query.shape[-2] < key.shape[-2]:
-            key = key.contiguous()  # or the product would copy it transposed, which takes longer
+            key = key.contiguous()  # otherwise the product copies it transposed, which takes longer
         scores = (query * (query.shape[-1] ** -0.5 if self.scale is None else self.scale)) @ key.mT
         if self.causal:
-            places = [
+            query_index, key_index = (
                 torch.arange(n, device=query.device)[i] for n, i in zip(self.shape[2:], (queries, keys), strict=True)
-            ]
-            scores = scores.masked_fill(places[1] > places[0][:, None], -torch.inf)
+            )
+            scores = scores.masked_fill(key_index > query_index[:, None], -torch.inf)
         if self.mask is None:
             return scores
         mask = self.mask if self.mask.shape[-2] == 1 else self.mask[..., queries, :]
@@ -116,13 +116,13 @@ class Scores:
         return scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
 
 
-def block_rows(shape: tuple[int, ...]) -> int:
-    """How many rows of a map ``(N, heads, Q, K)`` a block has."""
-    return max(1, BLOCK_NUMBERS // max(1, shape[0] * shape[1] * shape[3]))
+def block_rows(shape: tuple[int, ...], block_size: int = BLOCK_SIZE) -> int:
+    """Number of rows per block of a map ``(N, heads, Q, K)``."""
+    return max(1, block_size // max(1, shape[0] * shape[1] * shape[3]))
 
 
 def canonical(g: Tensor, heads: int | None) -> Tensor:
-    """``(…, Q, K)`` as ``(N, heads, Q, K)``; ``heads`` where the leading axes do not tell them apart."""
+    """``(…, Q, K)`` as ``(N, heads, Q, K)``; ``heads`` is their number if they share one leading axis with ``N``."""
     if g.ndim == 4:
         return g
     if g.ndim == 3:
@@ -140,7 +140,7 @@ def _several(index: Index, size: int, what: str) -> slice | Tensor:
     """An index that keeps its axis.
 
     Raises:
-        CaptureError: a number below ``-size``, or ``size`` and more.
+        CaptureError: an index is out of range.
     """
     if isinstance(index, slice):
         return index

@@ -1,4 +1,4 @@
-"""What an explanation found, as plain data."""
+"""Results of an explanation, as plain data."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clip:
-    """The frames of a clip that a model saw.
+    """The sampled frames of a clip.
 
     Attributes:
-        frames: ``(T, H, W, 3)`` uint8 RGB, as the model saw them.
-        photos: The same, finer, for people; ``None`` where there is nothing finer.
-        seconds: When each is seen.
-        total: How many frames the clip has.
-        shown: Which of them the rest of the explanation is about.
-        together: Whether the model looked at all of them together, or at each by itself.
-        by_frame: Probability of the target in each frame; empty where the model looked at all of them together.
+        frames: Frames at the input size of the model, ``(T, H, W, 3)`` uint8 RGB.
+        photos: The same frames at a higher resolution, for display; ``None`` if there is none.
+        seconds: Time of each frame.
+        total: Number of frames of the clip.
+        shown: Index of the frame that the rest of the explanation describes.
+        together: Whether one forward pass takes all frames together, or each frame is a separate input.
+        by_frame: Probability of the target in each frame; empty if one pass takes all frames together.
         heatmaps: Maps of every frame, ``N = T``.
     """
 
@@ -48,24 +48,24 @@ class Clip:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExplanationData:
-    """Everything a report shows about one image and one model.
+    """The data of a report about one image and one model.
 
     Attributes:
-        image: Path of the image, as it was given.
-        pixels: What the model saw, ``(H, W, 3)`` uint8 RGB.
-        photo: The same part of the photograph for people, at its own resolution up to some limit,
-            ``(H', W', 3)`` uint8 RGB; ``None`` where there is nothing finer than ``pixels``.
+        image: Path of the image, as given.
+        pixels: The image at the input size of the model, ``(H, W, 3)`` uint8 RGB.
+        photo: The same part of the image at a higher resolution, for display, ``(H', W', 3)`` uint8 RGB; ``None`` if
+            there is none.
         model: Name of the model.
         predictions: The most probable classes, best first.
         target: The class that the attributions explain.
-        records: What every attention site did.
+        records: Records of all attention sites.
         heatmaps: Attention and attribution maps of one image, ``N = 1``.
-        scores: Every number that was measured.
-        settings: How it was made: methods, seed, device, versions.
-        notes: What the reader must know: limits and negative results.
-        errors: Name of a record -> relative error of ``f(g, x)``, as verified.
-        clip: The frames, where ``image`` is a clip: all the rest is then about one of them, but what the model says of
-            all of them together.
+        scores: All measured numbers.
+        settings: Methods, seed, device, versions.
+        notes: Limits and negative results, for the reader.
+        errors: Verified relative error of ``f(g, x)``, by name of the record.
+        clip: The frames if ``image`` is a clip. The other fields then describe one frame; predictions are those of the
+            clip if one forward pass takes all frames together.
     """
 
     image: str

@@ -1,4 +1,4 @@
-"""What a capture will keep, in bytes, and how much memory there is."""
+"""What a capture keeps, given its memory needs and the available memory."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from attnviz.errors import CaptureError
 Keep: TypeAlias = Literal["full", "rows", "summary"]
 KEEPS: tuple[Keep, ...] = get_args(Keep)
 
-UNASKED_BYTES = 64 * 2**20
-"""So much is there wherever a model runs; to ask for it would take longer than to capture a small model's attention."""
+UNCHECKED_BYTES = 64 * 2**20
+"""Needs up to this size are not checked: querying the memory takes longer than capturing a small model."""
 
 _MEMINFO = Path("/proc/meminfo")
 _LIMIT, _USED = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
 
 
 def available_bytes(device: torch.device | None = None) -> int | None:
-    """How much memory a device can still give; ``None`` where it does not tell."""
+    """Available memory of a device in bytes; ``None`` if unknown."""
     device = device or torch.device("cpu")
     if device.type == "cuda" and torch.cuda.is_available():
         free, _ = torch.cuda.mem_get_info(device)
@@ -35,7 +35,7 @@ def available_bytes(device: torch.device | None = None) -> int | None:
 
 
 def _from_meminfo() -> int | None:
-    """Linux counts what the page cache would give back, which ``sysconf`` leaves out."""
+    """Available memory as Linux estimates it, with the reclaimable page cache, which ``sysconf`` excludes."""
     try:
         lines = _MEMINFO.read_text(encoding="ascii").splitlines()
     except OSError:
@@ -44,7 +44,7 @@ def _from_meminfo() -> int | None:
 
 
 def _from_control_group() -> int | None:
-    """What a container's limit leaves."""
+    """Remaining memory below the limit of a container."""
     try:
         limit = _LIMIT.read_text(encoding="ascii").strip()
         return None if limit == "max" else int(limit) - int(_USED.read_text(encoding="ascii"))
@@ -60,15 +60,16 @@ def _from_sysconf() -> int | None:
 
 
 def choose(wanted: Keep | Literal["auto"], needed: Mapping[Keep, int], available: int | None) -> Keep:
-    """What to keep.
+    """Choose what to keep.
 
     Args:
-        wanted: What was asked for; ``"auto"`` takes the most that half of the memory holds, or else the least.
+        wanted: The requested choice; ``"auto"`` takes the largest one that fits into half of the memory, or else the
+            smallest.
         needed: Estimated bytes of each choice.
-        available: Bytes that there are; ``None`` where that is not known, and then nothing is too much.
+        available: Available bytes; ``None`` if unknown, which allows any choice.
 
     Raises:
-        CaptureError: it would not fit; says what would.
+        CaptureError: the choice does not fit; lists those that do.
 
     >>> choose("auto", {"full": 900, "rows": 90, "summary": 9}, available=1000)
     'rows'
@@ -78,14 +79,14 @@ def choose(wanted: Keep | Literal["auto"], needed: Mapping[Keep, int], available
     if available is not None and needed[chosen] > available:
         fitting = [f"keep={keep!r} ({in_words(needed[keep])})" for keep in KEEPS if needed[keep] <= available]
         raise CaptureError(
-            f"a capture with keep={chosen!r} would hold about {in_words(needed[chosen])}, and there are "
-            f"{in_words(available)}: take {' or '.join(fitting) or 'fewer sites or images'}"
+            f"a capture with keep={chosen!r} needs about {in_words(needed[chosen])}, but "
+            f"{in_words(available)} are available: use {' or '.join(fitting) or 'fewer sites or images'}"
         )
     return chosen
 
 
 def in_words(size: int) -> str:
-    """A number of bytes for people.
+    """A number of bytes with a binary unit.
 
     >>> in_words(22_143_590)
     '21.1 MiB'

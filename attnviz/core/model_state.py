@@ -1,4 +1,4 @@
-"""A model's state, borrowed and given back."""
+"""Context managers that change the state of a model, or of random generators, and restore it."""
 
 from __future__ import annotations
 
@@ -10,51 +10,58 @@ from torch import nn
 
 
 @contextmanager
-def as_inference(model: nn.Module) -> Iterator[None]:
-    """Run ``model`` in eval mode without gradients; every module's mode and the random state come back on leaving."""
+def _eval_mode(model: nn.Module, *, freeze: bool) -> Iterator[None]:
+    """Put every module into eval mode and, with ``freeze``, freeze the parameters; restore the flags on exit."""
     modes = [(module, module.training) for module in model.modules()]
-    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
-    with ExitStack() as undo:
-        undo.enter_context(torch.random.fork_rng(devices=devices if torch.cuda.is_available() else []))
-        undo.enter_context(torch.no_grad())
+    learned = [p for p in model.parameters() if p.is_leaf and p.requires_grad] if freeze else []
+    try:
         for module, training in modes:
-            undo.callback(setattr, module, "training", training)
-            module.training = False
+            if training:
+                module.training = False
+        for parameter in learned:
+            parameter.requires_grad = False
+        yield
+    finally:
+        for module, training in modes:
+            if module.training != training:
+                module.training = training
+        for parameter in learned:
+            parameter.requires_grad = True
+
+
+@contextmanager
+def as_inference(model: nn.Module) -> Iterator[None]:
+    """Run ``model`` in eval mode and without gradients; restore the modes and the random state on exit."""
+    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+    with (
+        torch.random.fork_rng(devices=devices if torch.cuda.is_available() else []),
+        torch.no_grad(),
+        _eval_mode(model, freeze=False),
+    ):
         yield
 
 
 @contextmanager
 def borrowed(model: nn.Module) -> Iterator[None]:
-    """Run ``model`` in eval mode, with gradients, and with its parameters frozen; its flags come back on leaving.
+    """Run ``model`` in eval mode, with gradients and frozen parameters; restore the modes and flags on exit.
 
-    Frozen parameters make autograd keep only what the gradient of an input or of a layer needs.
+    With frozen parameters, autograd keeps only what the gradient of an input or of a layer needs.
     """
-    paths, parts = zip(*model.named_modules(), strict=True)
-    trained = [part for part in parts if part.training]
-    learning = [parameter for parameter in model.parameters() if parameter.is_leaf and parameter.requires_grad]
+    is_compiled = any(path.endswith("_orig_mod") for path, _ in model.named_modules())
     with ExitStack() as undo:
         undo.enter_context(torch.inference_mode(mode=False))
         undo.enter_context(torch.enable_grad())
-        if any(path.endswith("_orig_mod") for path in paths):
+        if is_compiled:
             undo.enter_context(torch.compiler.set_stance("force_eager"))  # hooks and flags act on eager code only
-        try:
-            for part in trained:
-                part.training = False
-            for parameter in learning:
-                parameter.requires_grad = False
-            yield
-        finally:
-            for part in trained:
-                part.training = True
-            for parameter in learning:
-                parameter.requires_grad = True
+        undo.enter_context(_eval_mode(model, freeze=True))
+        yield
 
 
 @contextmanager
 def seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Start the generators of the CPU and of ``device`` at ``seed``; their states come back on leaving.
+    """Seed the generators of the CPU and of ``device``; restore their states on exit.
 
-    Captum's ``NoiseTunnel`` draws from the global generators and takes no other.
+    Captum's ``NoiseTunnel`` uses the global generators and accepts no other.
     """
     with ExitStack() as undo:
         undo.callback(torch.set_rng_state, torch.get_rng_state())
@@ -67,19 +74,3 @@ def seeded(device: torch.device, seed: int) -> Iterator[None]:
             undo.callback(torch.mps.set_rng_state, torch.mps.get_rng_state())
             torch.mps.manual_seed(seed)
         yield
-
-
-@contextmanager
-def numpy_seeded() -> Iterator[None]:
-    """Start NumPy's global generator at a number that PyTorch's draws; its state comes back on leaving.
-
-    Captum's ``GradientShap`` draws from it.
-    """
-    import numpy as np
-
-    state = np.random.get_state()  # noqa: NPY002 - the one that Captum uses
-    np.random.seed(int(torch.randint(2**31, ())))  # noqa: NPY002
-    try:
-        yield
-    finally:
-        np.random.set_state(state)  # noqa: NPY002

@@ -1,6 +1,6 @@
-"""The data that flows through attnviz: sites, records, heatmaps and scores; frozen, and valid once built.
+"""Sites, records, heatmaps and scores: frozen dataclasses that are validated when they are created.
 
-Axes, here and everywhere: ``N`` images, ``C`` channels, ``H W`` rows and columns, ``T`` frames, ``B`` branches,
+Axes, in all of attnviz: ``N`` images, ``C`` channels, ``H W`` rows and columns, ``T`` frames, ``B`` branches,
 ``Q K`` queries and keys, ``S`` samples.
 """
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ChildReturn:
-    """A moment in a call of a module: when a child of it has returned for the first time.
+    """The first return of a child module in a call of its parent.
 
     Attributes:
         child: Path of the child.
-        counts: How many operations of each name the call had seen by then.
+        counts: Number of operations of each name in the call before the return.
     """
 
     child: str
@@ -38,31 +38,31 @@ class ChildReturn:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where attention happens in a model: found once per model and input shape, kept for re-use.
+    """An operation of a model that applies attention; found once per model and input shape, and reused.
 
     Attributes:
         module: Dotted path of the innermost module whose ``forward`` applies ``g``; ``""`` is the root.
-        ordinal: Which attention operation inside one call of that module, from 0.
+        ordinal: Index among the attention operations in one call of that module, from 0.
         kind: What ``g`` weighs.
-        operation: The operation that applies ``g``, for example ``"mul"``.
-        position: Which call of that operation inside one call of the module, children included, from 0:
-            how a later run recognises the site again.
-        use: ``f``, and how ``g`` and ``x`` are read from the operation's operands.
-        type_name: Class of the module, for people only: nothing is decided by it.
+        operation: Name of the operation that applies ``g``, for example ``"mul"``.
+        position: Index among the operations of this name in one call of the module, children included, from 0. It
+            identifies the site in later calls.
+        use: ``f``, and how to read ``g`` and ``x`` from the operands of the operation.
+        type_name: Class name of the module, for display only.
         source: ``file:line`` of the operation.
-        squash: The function that bounded ``g``, for example ``"sigmoid"``; ``None`` where ``g`` is unbounded.
-        overwritten: Which of ``g``, ``x``, ``y`` the model overwrites in place later, so that a record needs a copy.
-        implied: Whether the model never computes ``g``: linear attention only has the result of such a map, which is
-            computed beside it and is as certain as :meth:`Record.verify` says, but not what the model looked at.
+        squash: Name of the function that bounds ``g``, for example ``"sigmoid"``; ``None`` if ``g`` is unbounded.
+        overwritten: Those of ``g``, ``x``, ``y`` that the model overwrites in place later; a record copies them.
+        implied: Whether the model never computes ``g``. The output of linear attention equals that of such a map, which
+            is computed from the operands; :meth:`Record.verify` proves it, but it was no step of the model.
         patchable: Whether the model looks the operation's function up in ``torch.nn.functional`` at each call, so that
             patching this function is enough and no function mode is needed. Not part of equality.
         starts_after: When a capture must begin to intercept the operations of the module; ``None``: at the start of
             the call. Not part of equality.
-        layout: How a pairwise or pooling map comes apart into images, windows and heads, and where on the image plane
-            its queries and keys stand, for inputs of the size that the site was found with; ``None`` for other kinds
-            and where it could not be followed. No part either.
-        size_bytes: About how much memory its records of one forward pass keep alive, for inputs like those that it was
-            found with: by what a capture is told to keep, ``"full"``, ``"rows"`` or ``"summary"``. No part either.
+        layout: How to split a pairwise or pooling map into images, windows and heads, and the positions of its queries
+            and keys, for inputs of the size with which the site was found; ``None`` for other kinds and if unknown. Not
+            part of equality.
+        size_bytes: Estimated memory of the records of one forward pass, for inputs like those with which the site was
+            found, by what a capture keeps: ``"full"``, ``"rows"`` or ``"summary"``. Not part of equality.
     """
 
     module: str
@@ -83,12 +83,12 @@ class Site:
 
     @property
     def name(self) -> str:
-        """The module's path, with the ordinal from its second site on: ``blocks.2.se``, ``cbam#1``."""
+        """The module's path, with the ordinal if it is not 0: ``blocks.2.se``, ``cbam#1``."""
         path = self.module or "(root)"
         return path if self.ordinal == 0 else f"{path}#{self.ordinal}"
 
     def matches(self, pattern: str) -> bool:
-        """Whether a shell pattern fits the site's name, its module or its kind.
+        """Whether a shell pattern matches the site's name, its module or its kind.
 
         >>> from attnviz.tracing import Gate
         >>> Site("blocks.2.se", 0, Kind.CHANNEL, "mul", 0, Gate(Kind.CHANNEL, 1, 1)).matches("blocks.*")
@@ -99,14 +99,14 @@ class Site:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Record:
-    """What one site did in one forward call: ``y = f(g, x)``.
+    """The attention of one site in one forward call: ``y = f(g, x)``.
 
     Attributes:
-        site: Where it happened.
-        call: Which call of the site in this capture, from 0.
+        site: The site.
+        call: Index among the calls of the site in this capture, from 0.
         g: The attention, in the canonical axes of ``site.kind``.
-        x: What ``g`` was applied to, as the operation saw it.
-        y: What the operation gave.
+        x: The operand to which ``g`` is applied, in the operation's own layout.
+        y: The output of the operation.
     """
 
     site: Site
@@ -124,36 +124,39 @@ class Record:
 
     @property
     def name(self) -> str:
-        """The site's name, with the call where the site was called more than once: ``shared.se``, ``shared.se@1``."""
+        """The site's name, with the index of the call if it is not 0: ``shared.se``, ``shared.se@1``."""
         return self.site.name if self.call == 0 else f"{self.site.name}@{self.call}"
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the canonical ``g``, also where ``g`` is not kept."""
+        """Shape of the canonical ``g``, also if ``g`` is not kept."""
         return tuple(self.g.shape)
 
     def rows(self, queries: int | slice | Tensor | list[int]) -> Tensor:
-        """``g`` of some queries of pairwise attention, ``(N, heads, R, K)``: the same to rounding, whatever was kept.
+        """Rows of a pairwise map, ``(N, heads, R, K)``, whether the map or its queries and keys were kept.
 
         Raises:
-            CaptureError: another kind has no queries, or ``g`` was not kept.
+            CaptureError: the attention is not pairwise, or ``g`` was not kept.
         """
         if self.site.kind is not Kind.PAIRWISE:
             raise CaptureError(f"{self.site.name}: {self.site.kind.value} attention has no queries")
         return self.g[:, :, [queries] if isinstance(queries, int) else queries]
 
     def reconstruct(self) -> Tensor:
-        """``f(g, x)`` from the canonical ``g``: equal to ``y`` within rounding."""
+        """``f(g, x)`` from the canonical ``g``; equal to ``y`` within rounding."""
         return self.site.use(self.g, self.x)
 
     def verify(self, tolerance: float = 1e-5) -> float:
-        """Compare :meth:`reconstruct` with what the model computed.
+        """Compare :meth:`reconstruct` with the output of the model.
+
+        Args:
+            tolerance: Largest allowed difference.
 
         Returns:
             The largest absolute difference, relative to the largest absolute value of ``y``.
 
         Raises:
-            ReconstructionError: it is above ``tolerance``, or a shape differs.
+            ReconstructionError: the difference is above ``tolerance``, or a shape differs.
         """
         rebuilt = self.reconstruct().detach()
         if rebuilt.shape != self.y.shape:
@@ -173,13 +176,13 @@ class Record:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Heatmap:
-    """Values on the image plane, sign kept and not scaled for display.
+    """Signed values on the image plane, not scaled for display.
 
     Attributes:
         values: ``(N, H, W)``.
-        method: How they came about: a projection (``"channel-energy"``) or an attribution (``"gradcam"``).
-        source: What they describe: a site's name, or a layer's for an attribution.
-        kind: ``"attention"`` describes what ``g`` did; ``"attribution"`` explains a target class.
+        method: Name of a projection (``"channel-energy"``) or of an attribution method (``"gradcam"``).
+        source: Name of the site, or of the layer of an attribution.
+        kind: ``"attention"`` for a map of ``g``; ``"attribution"`` for an explanation of a target class.
     """
 
     values: Tensor
@@ -193,22 +196,22 @@ class Heatmap:
 
     @property
     def name(self) -> str:
-        """A short label: the site for attention, the method for an attribution."""
+        """A short label: the site of attention, the method of an attribution."""
         return self.source if self.kind == "attention" else self.method
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One number that was measured.
+    """A measured number.
 
     Attributes:
         measure: Name of the measure: ``"spearman"``.
-        subject: What it was measured on: a site, a map, or a pair of maps, each by name.
-        value: The number; NaN where the measure is undefined, and then ``why`` says why.
-        higher_is: What a larger value means, in a word or two: ``"sparser"``.
+        subject: Names of the measured objects: a site, a map, or a pair of maps.
+        value: The number; NaN if the measure is undefined.
+        higher_is: The meaning of a larger value, in a word or two: ``"sparser"``.
         low: Smallest possible value.
         high: Largest possible value.
-        why: Why the value is NaN; empty otherwise.
+        why: The reason why the value is NaN; empty otherwise.
     """
 
     measure: str

@@ -1,4 +1,4 @@
-"""What a study of sparsity found, as plain data: reports are made of it, whoever made it.
+"""Results of a sparsity study, as plain data.
 
 Numbers that were not measured are NaN or ``None``; in JSON both are ``null``.
 """
@@ -19,16 +19,16 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Heads:
-    """How the heads of one site repeat each other.
+    """Redundancy of the heads of one site.
 
     Attributes:
-        count: How many there are.
-        distinct: Clusters of heads whose maps have a mean cosine of at least 0.9.
-        cosine: Mean over pairs of heads.
-        jensen_shannon: Mean over pairs of heads, in bits.
-        cka: Mean over pairs of heads.
-        sinks: How many heads have a key that takes more than 0.3 of the mean query's attention.
-        strongest_key: What the most attended key takes, averaged over heads.
+        count: Number of heads.
+        distinct: Number of clusters of heads whose maps have a mean cosine of at least 0.9.
+        cosine: Mean cosine over pairs of heads.
+        jensen_shannon: Mean Jensen-Shannon divergence over pairs of heads, in bits.
+        cka: Mean CKA over pairs of heads.
+        sinks: Number of heads with a key that receives more than 0.3 of the mean query's attention.
+        strongest_key: Attention received by the most attended key, averaged over heads.
     """
 
     count: int
@@ -42,23 +42,23 @@ class Heads:
 
 @dataclass(frozen=True, slots=True)
 class SiteFinding:
-    """What one site shows over all images.
+    """The results of one site over all images.
 
     Attributes:
         name: The site's name.
         kind: What ``g`` weighs.
-        measures: ``"g.gini"``, ``"before.gini"`` … -> estimate.
-        quantiles: Of the entries of ``g``, as sampled: ``"0.05"`` -> value.
-        strengths: Histogram of entries relative to the strongest that they compete with, even bins from 0 to 1.
+        measures: Mean and interval by measure: ``"g.gini"``, ``"before.gini"`` …
+        quantiles: Quantiles of the sampled entries of ``g``: ``"0.05"`` -> value.
+        strengths: Histogram of entries relative to the strongest competing entry, in even bins from 0 to 1.
         lorenz: Share of the strength held by the weakest entries, at even shares of the entries from 0 to 1.
         input_share: Share of the variance of ``g`` that the input explains.
-        lifetime: Mean over entries of their lifetime sparsity; NaN for a signed ``g``.
-        entries: How many entries ``g`` has for one image; those that were followed, of a pairwise map.
-        dead: How many let nothing through for any image; ``None`` where not counted.
-        saturated: How many stand open for every image; ``None`` for a ``g`` that no sigmoid bounds.
-        channels: How many channels the gate has; ``None`` where it weighs none.
-        never_used: How many of them carry nothing for any image.
-        heads: Of a map with heads.
+        lifetime: Mean lifetime sparsity of the entries; NaN for a signed ``g``.
+        entries: Number of entries of ``g`` per image; of a pairwise map, those that were tracked.
+        dead: Number of entries that are closed for every image; ``None`` if not counted.
+        saturated: Number of entries that are open for every image; ``None`` if no sigmoid bounds ``g``.
+        channels: Number of channels of the gate; ``None`` if it weighs no channels.
+        never_used: Number of channels that are zero for every image.
+        heads: Redundancy of the heads; ``None`` without heads.
     """
 
     name: str
@@ -79,7 +79,7 @@ class SiteFinding:
 
 @dataclass(frozen=True, slots=True)
 class CurveInterval:
-    """A mean over images, with its interval, at each share that is kept."""
+    """A mean over images, with its interval, at each kept share."""
 
     mean: tuple[float, ...]
     low: tuple[float, ...]
@@ -88,17 +88,17 @@ class CurveInterval:
 
 @dataclass(frozen=True, slots=True)
 class CausalFinding:
-    """What becomes of the answer when ``g`` is pruned or replaced.
+    """The effect on the prediction if ``g`` is pruned or replaced.
 
     Attributes:
         scope: A site's name, or ``"all sites"``.
-        shares: What is kept.
-        curves: ``"strongest.probability"``, ``"random.kl"`` … -> curve.
-        areas: Order -> area under the curve of the probability.
-        needed: Smallest share that keeps 95 % of the prediction, strongest first; ``None`` of places.
+        shares: Shares of ``g`` that are kept.
+        curves: Curves by order and measure: ``"strongest.probability"``, ``"random.kl"`` …
+        areas: Area under the curve of the probability, by order.
+        needed: Smallest share that keeps 95 % of the prediction, strongest first; ``None`` for sampling points.
         looks: Share that holds 95 % of the strength.
         gap: ``looks - needed``.
-        replaced: ``"uniform.probability"``, ``"mean.kl"``, ``"other.top1"`` … -> estimate.
+        replaced: Mean and interval by replacement and measure: ``"uniform.probability"``, ``"other.top1"`` …
     """
 
     scope: str
@@ -113,7 +113,7 @@ class CausalFinding:
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """Similarity of everything with everything."""
+    """Similarities of all pairs of the named objects."""
 
     names: tuple[str, ...]
     values: tuple[tuple[float, ...], ...]
@@ -121,19 +121,20 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class ModelFinding:
-    """What one model shows.
+    """The results of one model.
 
     Attributes:
-        model: Its name.
-        images: How many images were seen.
-        sites: In the order of the forward pass.
-        activations: ``"relu6 03"`` … -> measures before and after each nonlinearity.
-        causal: Scope by scope; empty where no intervention was asked for.
-        heads: Mean cosine of the maps of all heads that have one shape; one matrix per shape.
-        agreement: Rank correlation of every two sites that attend to places.
-        received: Site -> what each key takes of the mean query, over all heads, relative to an even share.
-        outliers: Block -> share of tokens with more than 4 times the median norm after it.
-        notes: What the reader must know.
+        model: Name of the model.
+        images: Number of images.
+        sites: Results by site, in the order of the forward pass.
+        activations: Measures before and after each nonlinearity: ``"relu6 03"`` …
+        causal: Results by scope; empty without interventions.
+        heads: Mean cosines of the maps of all heads of one shape; one matrix per shape.
+        agreement: Rank correlations of all pairs of sites with a map of positions.
+        received: By site, the attention that each key receives from the mean query, over all heads, relative to an even
+            share.
+        outliers: By block, the share of tokens with more than 4 times the median norm after it.
+        notes: Limits and caveats for the reader.
     """
 
     model: str
@@ -150,13 +151,13 @@ class ModelFinding:
 
 @dataclass(frozen=True, slots=True)
 class SparsityStudy:
-    """One or several models on the same images.
+    """The results of one or several models on the same images.
 
     Attributes:
-        subject: The images, in words or as they were given.
-        models: In the order asked for.
-        settings: How it was made.
-        notes: What the reader must know.
+        subject: Description or path of the images.
+        models: Results by model, in the order of the request.
+        settings: Settings of the study.
+        notes: Limits and caveats for the reader.
     """
 
     subject: str
@@ -165,5 +166,5 @@ class SparsityStudy:
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The study as what ``json`` can write, numbers rounded to 6 digits."""
+        """The study as JSON-compatible data, with numbers rounded to 6 digits."""
         return {"schema": SCHEMA, "version": VERSION, **to_plain(self, digits=6)}

@@ -25,7 +25,7 @@ def keys_of(record: Record) -> tuple[Layout, Tokens]:
 def lay(record: Record, values: Tensor) -> Tensor:
     """One number for each key, ``(N, windows, K)``, on the image plane, ``(N, h, w)``; frames are averaged."""
     _, keys = keys_of(record)
-    return keys.lay(values, empty=0.0).mean(1)
+    return keys.to_grid(values, empty=0.0).mean(1)
 
 
 @projection(

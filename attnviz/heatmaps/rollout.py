@@ -58,7 +58,7 @@ def rollout(
     joined = [getattr(record.g.detach(), f"a{heads}" if heads != "mean" else "mean")(dim=1) for record in records]
     product = chain(joined)
     row = product[:, query] if tokens.prefix else product.mean(dim=1)
-    values = tokens.lay(row[:, None], empty=0.0)
+    values = tokens.to_grid(row[:, None], empty=0.0)
     values = F.interpolate(values, size, mode="bilinear", align_corners=False)[:, 0]
     return Heatmap(values, "rollout", ROLLED, "attention")
 

@@ -1,4 +1,4 @@
-"""Everything that touches a model: forward wrapper, module hooks, function patches, modes and adapters."""
+"""Instrumentation of a model: forward wrapper, module hooks, function patches, interceptor and adapters."""
 
 from attnviz.instrumentation.adapters import ADAPTERS, adapter
 

@@ -1,18 +1,18 @@
-"""Operations that hide attention inside, told again in operations that can be seen.
+"""Adapters: opaque operations that contain attention, rewritten as operations that can be intercepted.
 
-While a model is traced or captured, an operation with an adapter is replaced by the adapter's body, whose own
-operations are then recognised, captured and changed like any other. Users add adapters for operations of their own::
+While a model is traced or captured, an operation with an adapter is replaced by the adapter. The operations inside the
+adapter are recognised, captured and edited like any other. Users register adapters for their own operations::
 
-    @adapter("my_attention")  # the name of the function that PyTorch's function mode sees
+    @adapter("my_attention")  # the name of a function that a TorchFunctionMode intercepts
     def my_attention(q, k, v):
         return torch.softmax(q @ k.mT, dim=-1) @ v
 
-    @adapter(FlashKernel)  # an autograd.Function, whose apply PyTorch's function mode does not see
+    @adapter(FlashKernel)  # an autograd.Function, whose apply a TorchFunctionMode does not intercept
     def flash(q, k, v):
         return torch.softmax(q @ k.mT, dim=-1) @ v
 
-A package brings its own by entry points of the group ``attnviz.adapters``: the name is the operation's, the object the
-adapter's body, or anything whose import registers adapters as above.
+A package provides adapters by entry points of the group ``attnviz.adapters``: the name of an entry point is the name of
+the operation; its object is the adapter, or anything whose import registers adapters as above.
 """
 
 from __future__ import annotations
@@ -41,29 +41,30 @@ _PATCHING = threading.RLock()
 
 
 def adapter(operation: str | type[torch.autograd.Function]) -> Callable[[Body], Body]:
-    """Decorator that enters a body for an operation; the function stays as it is.
+    """Decorator that registers a function as the adapter of an operation and returns it unchanged.
 
     Args:
-        operation: The name of a function that PyTorch's function mode sees, or an ``autograd.Function``. The latter is
-            seen where it is called as ``TheClass.apply(…)``, and not through a reference to ``apply`` taken before.
+        operation: The name of a function that a ``TorchFunctionMode`` intercepts, or an ``autograd.Function``. The
+            latter is replaced if it is called as ``TheClass.apply(…)``, but not through an earlier reference to
+            ``apply``.
 
     Raises:
-        ValueError: it has an adapter already.
+        ValueError: the operation has an adapter already.
     """
     if isinstance(operation, str):
         return ADAPTERS.register(operation)
 
-    def enter(body: Body) -> Body:
+    def register(body: Body) -> Body:
         name = f"{operation.__module__}.{operation.__qualname__}"
         ADAPTERS.register(name)(body)
         _FUNCTIONS[operation] = name
         return body
 
-    return enter
+    return register
 
 
 def adapters() -> Mapping[str, Callable[..., Any]]:
-    """All adapters by the name of their operation, those of installed packages included."""
+    """All adapters by the name of their operation, including those of installed packages."""
     _load_entry_points()
     return ADAPTERS.entries()
 
@@ -81,14 +82,14 @@ def _load_entry_points() -> None:
 
 @contextmanager
 def visible_autograd_functions() -> Iterator[None]:
-    """Let function modes see each ``autograd.Function`` that has an adapter, under the name of its class."""
+    """Make each ``autograd.Function`` with an adapter visible to function modes, under the name of its class."""
     adapters()
     functions = dict(_FUNCTIONS)
     with _PATCHING:
         for function, name in functions.items():
             users, before = _PATCHES.get(function) or (0, function.__dict__.get("apply"))
             if not users:
-                function.apply = staticmethod(_seen(name, function.apply))
+                function.apply = staticmethod(_visible(name, function.apply))
             _PATCHES[function] = users + 1, before
     try:
         yield
@@ -104,7 +105,7 @@ def visible_autograd_functions() -> Iterator[None]:
                     function.apply = before
 
 
-def _seen(name: str, apply: Callable[..., Any]) -> Callable[..., Any]:
+def _visible(name: str, apply: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any) -> Any:
         return apply(*args)
 
@@ -144,9 +145,9 @@ def multi_head_attention(
     average_attn_weights: bool = True,
     is_causal: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """``torch.nn.functional.multi_head_attention_forward``, with its arguments and results.
+    """``torch.nn.functional.multi_head_attention_forward`` with the same arguments and results.
 
-    Shapes: ``query`` is ``(Q, N, E)`` and ``key`` and ``value`` ``(K, N, E)``, or all without ``N``.
+    ``query`` is ``(Q, N, E)``, ``key`` and ``value`` are ``(K, N, E)``; or all without ``N``.
     """
     batched = query.ndim == 3
     if not batched:
@@ -169,20 +170,24 @@ def multi_head_attention(
     if mask is None and is_causal:
         mask = torch.full((length, k.shape[2]), -torch.inf, dtype=q.dtype, device=q.device).triu(1)[None, None]
     mask = mask if padding is None else padding if mask is None else mask + padding
-    dropout_p = dropout_p if training else 0.0
-    attention: Tensor | None = None
-    if need_weights:
-        scores = (q * (q.shape[-1] ** -0.5)) @ k.mT
-        attention = F.dropout((scores if mask is None else scores + mask).softmax(-1), dropout_p)
-        out = attention @ v
-    else:
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout_p)
+    out, attention = _attend(q, k, v, mask, dropout_p if training else 0.0, need_weights=need_weights)
     out = F.linear(out.permute(2, 0, 1, 3).reshape(length, n, embed_dim), out_proj_weight, out_proj_bias)
     if attention is not None and average_attn_weights:
         attention = attention.mean(dim=1)
     if not batched:
         out, attention = out.squeeze(1), None if attention is None else attention.squeeze(0)
     return out, attention
+
+
+def _attend(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout_p: float, *, need_weights: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The weighted sum of the values, and the weights if they are needed."""
+    if not need_weights:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout_p), None
+    scores = (q * (q.shape[-1] ** -0.5)) @ k.mT
+    attention = F.dropout((scores if mask is None else scores + mask).softmax(-1), dropout_p)
+    return attention @ v, attention
 
 
 def _projected(
@@ -198,7 +203,7 @@ def _projected(
 
 
 def _additive(mask: Tensor | None, dtype: torch.dtype, heads: int, n: int, *, per_key: bool = False) -> Tensor | None:
-    """A mask as what is added to the scores, ``(N or 1, heads or 1, Q or 1, K)``."""
+    """The mask as a term of the scores, ``(N or 1, heads or 1, Q or 1, K)``."""
     if mask is None:
         return None
     if mask.dtype == torch.bool:

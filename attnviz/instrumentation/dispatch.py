@@ -1,7 +1,7 @@
-"""Hear the sites of a model while it runs: one ear per thread, for any number of modules and listeners.
+"""Intercept the operations of modules with sites: one interceptor per thread, for any number of modules and observers.
 
-Captures and interventions share it. The ear is a function mode, on only while a module runs that holds a site. It hears
-every operation of such a module, and so looks at its name and at little else.
+Captures and interventions share it. It is a function mode that is active only while a module with a site runs. It
+receives every operation of such a module, so the path of an operation that is no site must stay short.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from attnviz.instrumentation.site_handler import Key, SiteHandler, SiteObserver
 
 @dataclass(frozen=True, slots=True)
 class HookTarget:
-    """A module that holds sites.
+    """A module with sites.
 
     Attributes:
-        module: It.
-        sites: What is to be heard of it.
-        child: The child after whose return they come, and nothing before must be heard; ``None`` for none.
-        counts: How many operations of each name the module's call has seen by then.
+        module: The module.
+        sites: Its sites that are observed.
+        child: The child after whose return interception can start; ``None``: at the start of a call.
+        counts: Number of operations of each name in a call of the module before that return.
     """
 
     module: nn.Module
@@ -44,22 +44,22 @@ class HookTarget:
 
 
 class HookedSites:
-    """The sites of one module that anybody listens to, and the operations that must be counted to know them.
+    """The observed sites of one module, and the operations that are counted to identify them.
 
     Attributes:
-        sites: By operation, then by position.
-        patch_only: Whether all are calls that can be stood in front of, so that no mode has to hear the others.
-        start: The child after whose return the first site comes, and the counts by then; ``None``: hear from the
-            beginning.
-        wanted: Operations whose operands another operation of the same call needs.
-        interesting: Names that the ear looks at while this module is the innermost that holds sites.
+        sites: Handlers by operation, then by position.
+        patch_only: Whether all sites are calls of patched functions, so that no function mode is needed.
+        start: The child after whose return interception starts, and the counts at that point; ``None``: at the start of
+            a call.
+        needed_operands: Operations whose operands are kept for a later operation of the same call.
+        names: Names of the operations that are not passed straight on while this module is the innermost with sites.
     """
 
-    __slots__ = ("interesting", "patch_only", "sites", "start", "wanted")
+    __slots__ = ("names", "needed_operands", "patch_only", "sites", "start")
 
     def __init__(self, observers: Sequence[tuple[SiteObserver, HookTarget]]) -> None:
         self.sites: dict[str, dict[int, SiteHandler]] = {}
-        self.wanted: set[Key] = set()
+        self.needed_operands: set[Key] = set()
         for name, position in dict.fromkeys(key for _, target in observers for key in target.sites):
             key = (name, position)
             handler = SiteHandler(
@@ -67,66 +67,66 @@ class HookedSites:
             )
             self.sites.setdefault(name, {})[position] = handler
             if handler.also:
-                self.wanted.add(handler.also)
-        for name, _ in self.wanted:
+                self.needed_operands.add(handler.also)
+        for name, _ in self.needed_operands:
             self.sites.setdefault(name, {})
-        self.interesting = frozenset((*self.sites, *adapters()))
+        self.names = frozenset((*self.sites, *adapters()))
         self.patch_only = all(site.patchable for _, target in observers for site in target.sites.values())
         starts = [(target.child, target.counts) for _, target in observers]
         child, counts = starts[0]
-        waits = child is not None and not self.patch_only and all(start == starts[0] for start in starts)
-        self.start = (child, counts) if waits else None
+        is_common = child is not None and not self.patch_only and all(start == starts[0] for start in starts)
+        self.start = (child, counts) if is_common else None
 
 
 class _Frame:
-    """One running call of a module that holds sites.
+    """One running call of a module with sites.
 
     Attributes:
-        is_active: Whether its operations are counted; it may wait for a child's return.
-        has_mode: Whether the ear became a mode for it, at its beginning or after such a return.
-        modes: How many function modes were on when it began.
+        is_active: Whether its operations are counted; if not, it starts after the return of a child.
+        has_mode: Whether the function mode was entered for this call.
+        modes: Number of active function modes when the call began.
     """
 
-    __slots__ = ("counts", "has_mode", "hooked", "interesting", "is_active", "modes", "operands")
+    __slots__ = ("counts", "has_mode", "hooked", "is_active", "modes", "names", "operands")
 
-    def __init__(self, hooked: HookedSites, around: _Frame | None, *, is_active: bool) -> None:
+    def __init__(self, hooked: HookedSites, outer: _Frame | None, *, is_active: bool) -> None:
         self.hooked = hooked
         self.counts = dict.fromkeys(hooked.sites, 0)
         self.operands: dict[Key, Sequence[Any]] = {}
-        self.interesting = hooked.interesting
-        if around is not None and not around.interesting <= hooked.interesting:
-            self.interesting |= around.interesting
+        self.names = hooked.names
+        if outer is not None and not outer.names <= hooked.names:
+            self.names |= outer.names
         self.is_active, self.has_mode = is_active, False
         self.modes = function_mode_depth()
 
     def count(self, name: str) -> int:
-        """Which operation of that name this is."""
+        """The position of the next operation of this name."""
         position = self.counts[name]
         self.counts[name] = position + 1
         return position
 
 
-_MOST_FUNCTIONS = 1024
+_MAX_IGNORED = 1024
 
 
 @functools.lru_cache(maxsize=64)
-def _ignored_functions(_interesting: frozenset[str]) -> set[Callable[..., Any]]:
-    """Functions that an interceptor need not look up by name, for each set of names: most of what it receives."""
+def _ignored_functions(_names: frozenset[str]) -> set[Callable[..., Any]]:
+    """Functions that are passed on without a look-up of their name, per set of names: most of what is received."""
     return set()
 
 
 def _is_reusable(func: Callable[..., Any]) -> bool:
-    """Whether a function can be remembered: it holds no tensors, as a closure or a bound method of a user can."""
+    """Whether a reference to the function can be kept: a user's closure or bound method could hold tensors."""
     return not isinstance(func, types.MethodType) and getattr(func, "__closure__", None) is None
 
 
 class OpInterceptor(TorchFunctionMode):
-    """Counts the operations of the modules that are running, and runs those that are sites.
+    """Counts the operations of the running modules, and runs those that are sites.
 
     Attributes:
-        frames: The running modules that hold sites, outermost first.
-        disabled: Whether nothing may be heard.
-        is_on: Whether it hears every operation, as a function mode.
+        frames: The running modules with sites, outermost first.
+        is_disabled: Whether every operation is passed on unchanged.
+        is_on: Whether it is active as a function mode.
     """
 
     def __init__(self) -> None:
@@ -138,30 +138,30 @@ class OpInterceptor(TorchFunctionMode):
     def run(
         self, module: nn.Module, hooked: HookedSites, forward: Forward, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
-        """Run a module that holds sites."""
-        around = self.frames[-1] if self.frames else None
-        # Children were seen in eval mode: in training others may run.
-        frame = _Frame(hooked, around, is_active=self.is_on or hooked.start is None or module.training)
+        """Run a module with sites."""
+        outer = self.frames[-1] if self.frames else None
+        # The start was traced in eval mode: in training mode other children can run.
+        frame = _Frame(hooked, outer, is_active=self.is_on or hooked.start is None or module.training)
         self.frames.append(frame)
-        self._ignored = _ignored_functions(frame.interesting)
+        self._ignored = _ignored_functions(frame.names)
         try:
             if self.is_on:
                 return forward(*args, **kwargs)
             if hooked.patch_only:
                 return self._run_patched(forward, args, kwargs)
             if frame.is_active:
-                self._become_mode(frame)
+                self._enter_mode(frame)
             return forward(*args, **kwargs)
         finally:
             self.frames.pop()
             if frame.has_mode:
                 self.is_on = False
                 self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
-            if around is not None:
-                self._ignored = _ignored_functions(around.interesting)
+            if outer is not None:
+                self._ignored = _ignored_functions(outer.names)
 
     def _run_patched(self, forward: Forward, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Hear calls that are stood in front of."""
+        """Run a module whose sites are calls of patched functions."""
         if self._is_patched:
             return forward(*args, **kwargs)
         self._is_patched = True
@@ -171,25 +171,25 @@ class OpInterceptor(TorchFunctionMode):
         finally:
             self._is_patched = False
 
-    def _become_mode(self, frame: _Frame) -> None:
+    def _enter_mode(self, frame: _Frame) -> None:
         self.__enter__()  # type: ignore[no-untyped-call]
         frame.has_mode = self.is_on = True
 
     def returned(self, child: nn.Module) -> None:
-        """A module has run: the one that called it may have waited for that."""
+        """Start the interception of the calling module if it starts after the return of ``child``."""
         frame = self.frames[-1] if self.frames else None
         if frame is None or frame.is_active or frame.hooked.start is None or self.is_disabled:
             return
-        awaited, counts = frame.hooked.start
-        # A mode that the model began before and ends later would end ours in its place.
-        if awaited is child and function_mode_depth() == frame.modes:
+        expected, counts = frame.hooked.start
+        # If the model entered a mode of its own since, leaving it would remove ours from the stack instead.
+        if expected is child and function_mode_depth() == frame.modes:
             frame.counts.update((name, counts.get(name, 0)) for name in frame.counts)
             frame.is_active = True
             if not self.is_on:
-                self._become_mode(frame)
+                self._enter_mode(frame)
 
     def intercept_call(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """A call that was stood in front of; while the mode is on, it hears it itself."""
+        """Handle a call of a patched function; an active mode receives it anyway."""
         if self.is_on or self.is_disabled:
             return func(*args, **kwargs)
         return self._dispatch(name_of(func), func, args, kwargs)
@@ -202,40 +202,40 @@ class OpInterceptor(TorchFunctionMode):
         return self._dispatch(name_of(func), func, args, kwargs or {})
 
     def _dispatch(self, name: str, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        if name not in self.frames[-1].interesting:
-            if len(self._ignored) < _MOST_FUNCTIONS and _is_reusable(func):
+        if name not in self.frames[-1].names:
+            if len(self._ignored) < _MAX_IGNORED and _is_reusable(func):
                 self._ignored.add(func)
             return func(*args, **kwargs)
-        if self.is_on and name in adapters():  # what was stood in front of is no adapter's
+        if self.is_on and name in adapters():  # patched functions have no adapter
             with self:
                 return adapters()[name](*args, **kwargs)
-        # Modules further out count too what the model asked for: their own operations come between those of children.
+        # Outer modules count the operations of their children too: positions are those of one call, children included.
         found: SiteHandler | None = None
-        more: Sequence[Any] = ()
+        extra: Sequence[Any] = ()
         for frame in reversed(self.frames):
-            here = frame.hooked.sites.get(name) if frame.is_active else None
-            if here is None:
+            handlers = frame.hooked.sites.get(name) if frame.is_active else None
+            if handlers is None:
                 continue
             position = frame.count(name)
-            if (name, position) in frame.hooked.wanted:
+            if (name, position) in frame.hooked.needed_operands:
                 frame.operands[name, position] = args
-            handler = here.get(position) if found is None else None
+            handler = handlers.get(position) if found is None else None
             if handler is not None:
-                found, more = handler, frame.operands.get(handler.also, ()) if handler.also else ()
+                found, extra = handler, frame.operands.get(handler.also, ()) if handler.also else ()
         if found is None:
             return func(*args, **kwargs)
         self.is_disabled = True
         try:
-            return found.run(func, args, kwargs, more)
+            return found.run(func, args, kwargs, extra)
         finally:
             self.is_disabled = False
 
 
 class _ThreadState(threading.local):
-    """The ear of each thread: function modes are a thread's own, and a model may run in several at once."""
+    """The interceptor of each thread: function modes are per thread, and a model can run in several threads at once."""
 
     def __init__(self) -> None:
-        self.here = OpInterceptor()
+        self.interceptor = OpInterceptor()
 
 
 THREAD = _ThreadState()
@@ -243,8 +243,8 @@ THREAD = _ThreadState()
 
 @contextmanager
 def disabled() -> Iterator[None]:
-    """Nothing that this thread does inside the block is heard: neither captured, nor edited, nor counted."""
-    interceptor = THREAD.here
+    """Pass on the operations of this thread inside the block: none is captured, edited or counted."""
+    interceptor = THREAD.interceptor
     before, interceptor.is_disabled = interceptor.is_disabled, True
     try:
         yield

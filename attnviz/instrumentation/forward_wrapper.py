@@ -1,4 +1,4 @@
-"""Put something around a module's ``forward`` for a while."""
+"""Wrap the ``forward`` of a module temporarily."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Forward = Callable[..., Any]
 
 
 class _Wrapped:
-    """A forward with something around it; a copy of the module that is made meanwhile has its own plain forward.
+    """A wrapped ``forward``; a copy of the module made meanwhile has its own plain ``forward``.
 
-    Whoever asks for its name, its signature or an attribute is told those of the original.
+    Its name, signature and attributes are those of the original.
     """
 
     def __init__(self, module: nn.Module, original: Forward, run: Forward) -> None:
@@ -42,10 +42,10 @@ class _Wrapped:
 
 
 def wrap_forward(module: nn.Module, around: Callable[[Forward], Forward]) -> Callable[[], None]:
-    """Run ``around(forward)`` in place of ``module.forward``, until the function that is returned is called.
+    """Replace ``module.forward`` by ``around(forward)``, and return the function that undoes it.
 
-    An attribute of the instance is used and not a hook: it also sees ``module.forward(x)`` called directly, and a
-    ``try … finally`` inside it also holds for ``KeyboardInterrupt``, which PyTorch's ``always_call`` hooks miss.
+    An instance attribute is used instead of a hook: it also wraps direct calls of ``module.forward(x)``, and a
+    ``try … finally`` inside it also runs on ``KeyboardInterrupt``, for which PyTorch skips ``always_call`` hooks.
     """
     attributes = module.__dict__
     had = "forward" in attributes
@@ -54,7 +54,7 @@ def wrap_forward(module: nn.Module, around: Callable[[Forward], Forward]) -> Cal
     attributes["forward"] = _Wrapped(module, original, around(original))
 
     def undo() -> None:
-        """The module is as it was before."""
+        """Restore the previous ``forward``."""
         if had:
             attributes["forward"] = before
         else:
@@ -65,10 +65,10 @@ def wrap_forward(module: nn.Module, around: Callable[[Forward], Forward]) -> Cal
 
 @contextmanager
 def traceable(model: nn.Module) -> Iterator[None]:
-    """Run compiled and fused parts of ``model`` as the Python that they stand for.
+    """Run compiled and fused parts of ``model`` in eager Python.
 
     Raises:
-        CaptureError: the model is, or holds, a scripted module, which runs outside Python.
+        CaptureError: the model is or contains a scripted module, which runs outside Python.
     """
     compiled, fused = _compiled_and_fused(model)
     with ExitStack() as undo:
@@ -82,7 +82,7 @@ def traceable(model: nn.Module) -> Iterator[None]:
 
 
 def _compiled_and_fused(model: nn.Module) -> tuple[bool, bool]:
-    """Whether any part is compiled, and whether any is fused: one walk, as every capture begins with it."""
+    """Whether any part is compiled, and whether any is fused; one pass over the modules, as every capture needs it."""
     compiled = fused = False
     stack: list[nn.Module | None] = [model]
     parents, ordinary = set(), set()
@@ -96,7 +96,7 @@ def _compiled_and_fused(model: nn.Module) -> tuple[bool, bool]:
                 path = next(path for path, other in model.named_modules() if other is module)
                 raise CaptureError(
                     f"{path or kind.__name__}: a scripted module runs outside Python and its operations "
-                    "cannot be seen; use the model it was made from"
+                    "cannot be traced; use the model from which it was scripted"
                 )
             fused |= issubclass(kind, nn.MultiheadAttention)
             ordinary.add(kind)

@@ -1,7 +1,7 @@
-"""Stand in front of PyTorch's functions that models look up at each call, such as ``F.scaled_dot_product_attention``.
+"""Patch PyTorch functions that models look up at each call, such as ``F.scaled_dot_product_attention``.
 
-A function mode hears every operation of a module, and each takes it some microseconds. Where a model calls its site's
-operation through the module that holds the function, it is enough to stand there: nothing else has to be heard.
+A function mode receives every operation of a module, which takes some microseconds each. If a model calls the operation
+of its site through ``torch.nn.functional``, patching that function is enough and no mode is needed.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from torch.nn import functional
 Interceptor = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
 FUNCTIONS = frozenset({"scaled_dot_product_attention"})
-"""Functions of :mod:`torch.nn.functional` that can be stood in front of."""
+"""Functions of :mod:`torch.nn.functional` that can be patched."""
 
 
 class _ThreadState(threading.local):
-    """Who hears the calls of this thread; nobody in most threads, and then a call goes straight on."""
+    """The handler of this thread's calls; ``None`` in most threads, whose calls are passed straight on."""
 
     def __init__(self) -> None:
         self.handler: Interceptor | None = None
 
 
 class FunctionPatch:
-    """What stands in front of one function, while anybody needs it."""
+    """A reference-counted patch of one function."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -37,7 +37,7 @@ class FunctionPatch:
         self._patch: Any = None
 
     def enter(self) -> None:
-        """Stand there; only the first has to do anything."""
+        """Add a user; the first one patches the function."""
         self._users += 1
         if self._users == 1:
             self._original = getattr(functional, self._name)
@@ -45,7 +45,7 @@ class FunctionPatch:
             setattr(functional, self._name, self._patch)
 
     def leave(self) -> None:
-        """The last who leaves puts back what was there, unless somebody else has put theirs there meanwhile."""
+        """Remove a user; the last one restores the function, unless other code has replaced it meanwhile."""
         self._users -= 1
         if not self._users and getattr(functional, self._name) is self._patch:
             setattr(functional, self._name, self._original)
@@ -58,7 +58,7 @@ _PATCHES = [FunctionPatch(name) for name in FUNCTIONS]
 
 @contextmanager
 def intercept(handler: Interceptor) -> Iterator[None]:
-    """Let ``handler(function, args, kwargs)`` answer this thread's calls inside the block, where somebody stands."""
+    """Pass this thread's calls of patched functions to ``handler(function, args, kwargs)`` inside the block."""
     before, _THREAD.handler = _THREAD.handler, handler
     try:
         yield
@@ -68,7 +68,7 @@ def intercept(handler: Interceptor) -> Iterator[None]:
 
 @contextmanager
 def patched() -> Iterator[None]:
-    """Stand in front of :data:`FUNCTIONS`, for all threads."""
+    """Patch :data:`FUNCTIONS` for all threads inside the block."""
     with _CHANGING:
         for patch in _PATCHES:
             patch.enter()

@@ -1,4 +1,4 @@
-"""Where listeners stand: around the ``forward`` of modules that hold sites, from the first to the last of them."""
+"""Hooks around the ``forward`` of modules with sites, from the first observer to the last."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from attnviz.instrumentation.forward_wrapper import Forward, wrap_forward
 from attnviz.instrumentation.functional_patches import patched
 from attnviz.instrumentation.site_handler import SiteObserver
 
-# Not an attribute of the module: a copy of a module that is listened to has no post.
+# Not an attribute of the module: a copy of a hooked module has no hook.
 _HOOKS: dict[int, ModuleHook] = {}
 CHANGING = threading.RLock()
-"""Held while forwards are wrapped or unwrapped, and while a model is traced, which wraps all of them."""
+"""Lock for wrapping and unwrapping forwards, and for tracing, which wraps all forwards of a model."""
 
 
 class ModuleHook:
-    """Where the listeners of one module stand: around its ``forward``, while there are any.
+    """The wrapper around the ``forward`` of one module, with its observers.
 
     Attributes:
-        awaited: How many wait for the module's return.
+        dependents: Number of hooked modules whose interception starts after this module returns.
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self.awaited = 0
+        self.dependents = 0
         self._module = module
         self._observers: list[tuple[SiteObserver, HookTarget]] = []
-        self._before: list[Callable[..., None]] = []
-        self._finding = threading.RLock()
+        self._before_next: list[Callable[..., None]] = []
+        self._calling = threading.RLock()
         self._hooked: HookedSites | None = None
         self._users = 0
         self._undo = wrap_forward(module, self._around)
@@ -40,22 +40,22 @@ class ModuleHook:
 
     @staticmethod
     def of(module: nn.Module) -> ModuleHook:
-        """The post of ``module``, put up by the first who comes; each who comes leaves once."""
+        """The hook of ``module``, created for its first user; each user releases it once."""
         hook = _HOOKS.get(id(module)) or ModuleHook(module)
         hook._users += 1
         return hook
 
-    def join(self, observer: SiteObserver, target: HookTarget) -> None:
-        """Let ``observer`` hear the sites of this place; who comes later edits later."""
+    def add(self, observer: SiteObserver, target: HookTarget) -> None:
+        """Pass the sites of ``target`` to ``observer``; observers edit in the order in which they were added."""
         self._change([*self._observers, (observer, target)])
 
-    def wait(self, act: Callable[..., None]) -> None:
-        """Call ``act`` before the next forward call."""
-        self._before = [*self._before, act]
+    def call_before_next(self, callback: Callable[..., None]) -> None:
+        """Call ``callback`` before the next forward call."""
+        self._before_next = [*self._before_next, callback]
 
-    def leave(self, user: SiteObserver | Callable[..., None] | None) -> None:
-        """Let a listener hear nothing, or do not act any more; after the last who leaves, the module is as it was."""
-        self._before = [act for act in self._before if act is not user]
+    def release(self, user: SiteObserver | Callable[..., None] | None) -> None:
+        """Remove an observer or a callback; with the last user, restore the module."""
+        self._before_next = [callback for callback in self._before_next if callback is not user]
         self._change([entry for entry in self._observers if entry[0] is not user])
         self._users -= 1
         if not self._users:
@@ -68,62 +68,65 @@ class ModuleHook:
 
     def _around(self, forward: Forward) -> Forward:
         def run(*args: Any, **kwargs: Any) -> Any:
-            interceptor = THREAD.here
+            interceptor = THREAD.interceptor
             if interceptor.is_disabled:
                 return forward(*args, **kwargs)
-            if self._before:
-                self._act(*args, **kwargs)
+            if self._before_next:
+                self._run_callbacks(*args, **kwargs)
             hooked = self._hooked
             result = (
                 forward(*args, **kwargs)
                 if hooked is None
                 else interceptor.run(self._module, hooked, forward, args, kwargs)
             )
-            if self.awaited:
+            if self.dependents:
                 interceptor.returned(self._module)
             return result
 
         return run
 
-    def _act(self, *args: Any, **kwargs: Any) -> None:
-        with self._finding:
-            for act in self._before:
-                act(*args, **kwargs)
-                self._before = [other for other in self._before if other is not act]
+    def _run_callbacks(self, *args: Any, **kwargs: Any) -> None:
+        with self._calling:
+            for callback in self._before_next:
+                callback(*args, **kwargs)
+                self._before_next = [other for other in self._before_next if other is not callback]
 
 
 @contextmanager
 def observing(targets: Iterable[HookTarget], observer: SiteObserver) -> Iterator[None]:
-    """Let ``observer`` hear the sites of some modules inside the block."""
-    joined: list[ModuleHook] = []
-    awaited: list[ModuleHook] = []
+    """Pass the sites of some modules to ``observer`` inside the block."""
+    hooks: list[ModuleHook] = []
+    children: list[ModuleHook] = []
     with patched():
         try:
             with CHANGING:
                 for target in targets:
-                    joined.append(ModuleHook.of(target.module))
-                    joined[-1].join(observer, target)
+                    hooks.append(ModuleHook.of(target.module))
+                    hooks[-1].add(observer, target)
                     if target.child is not None:
-                        awaited.append(ModuleHook.of(target.child))
-                        awaited[-1].awaited += 1
+                        children.append(ModuleHook.of(target.child))
+                        children[-1].dependents += 1
             yield
         finally:
             with CHANGING:
-                for child in awaited:
-                    child.awaited -= 1
-                    child.leave(None)
-                for hook in reversed(joined):
-                    hook.leave(observer)
+                for child in children:
+                    child.dependents -= 1
+                    child.release(None)
+                for hook in reversed(hooks):
+                    hook.release(observer)
 
 
 @contextmanager
-def before_first(module: nn.Module, act: Callable[..., None]) -> Iterator[None]:
-    """Call ``act`` with the inputs of the next forward call of ``module``, before it; once, unless it fails."""
+def before_first(module: nn.Module, callback: Callable[..., None]) -> Iterator[None]:
+    """Call ``callback`` once with the inputs of the next forward call of ``module``, before that call.
+
+    If it raises, it is called again before the next call.
+    """
     with CHANGING:
         hook = ModuleHook.of(module)
-        hook.wait(act)
+        hook.call_before_next(callback)
     try:
         yield
     finally:
         with CHANGING:
-            hook.leave(act)
+            hook.release(callback)

@@ -1,10 +1,10 @@
-"""The vocabulary of operations: what each does to positions and channels, by its PyTorch name."""
+"""What each PyTorch operation does to positions and channels, by its name."""
 
 import functools
 from collections.abc import Callable
 from typing import Any
 
-_SAME = {
+_ALIASES = {
     "multiply": "mul",
     "rmul": "mul",
     "rmatmul": "matmul",
@@ -37,14 +37,14 @@ TRANSPARENT = frozenset(
     """.split()
 )
 
-# Parts of a value, put side by side or taken out: the numbers are the same, some are missing or added.
+# Parts of a value are selected or repeated: the numbers stay the same.
 SLICING = frozenset(
     """
     getitem chunk split split_with_sizes tensor_split unbind narrow select index_select repeat tile
     """.split()
 )
 
-# A new value from neighbours or from other channels, with weights that were learned.
+# A new value from neighbours or from other channels, with learned weights.
 LEARNED = frozenset(
     """
     conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear bilinear matmul einsum addmm
@@ -62,14 +62,14 @@ POOLED = frozenset(
     """.split()
 )
 
-# Bounded functions: what makes a weight out of a score.
+# Bounded functions, which turn a score into a weight.
 SQUASHES = frozenset(
     """
     sigmoid hardsigmoid softmax softmin tanh hardtanh relu6 clamp clip logistic
     """.split()
 )
 
-# Sums and products that rescale a weight without undoing it: ``1 + sigmoid(s)``, ``2 * sigmoid(s)``.
+# Operations that rescale or resize a weight: ``1 + sigmoid(s)`` (BAM, GCT), ``2 * sigmoid(s)``.
 AFFINE = frozenset(
     """
     add sub mul div interpolate upsample
@@ -95,7 +95,7 @@ _CHANNELS_LAST = ("linear", "layer_norm", "rms_norm", "embedding")
 
 @functools.lru_cache(maxsize=2048)
 def name_of(func: Callable[..., Any]) -> str:
-    """The operation's name, one for all spellings: ``*``, ``*=``, ``torch.mul`` and ``Tensor.mul_`` are ``"mul"``.
+    """Name of the operation, one for all spellings: ``*``, ``*=``, ``torch.mul`` and ``Tensor.mul_`` are ``"mul"``.
 
     >>> import torch
     >>> name_of(torch.Tensor.mul_), name_of(torch.multiply)
@@ -103,30 +103,30 @@ def name_of(func: Callable[..., Any]) -> str:
     """
     name = _property(func) or getattr(func, "__name__", type(func).__name__)
     name = name.strip("_") if name != "_softmax" else name
-    return _SAME.get(name, name)
+    return _ALIASES.get(name, name)
 
 
 def _property(func: Callable[..., Any]) -> str:
-    """The name of the tensor's property that ``func`` reads; empty where it is no such thing."""
+    """The name of the tensor property that ``func`` gets; empty if it is no property."""
     if getattr(func, "__name__", "") != "__get__":
         return ""
     return str(getattr(getattr(func, "__self__", None), "__name__", ""))
 
 
 def is_getter(func: Callable[..., Any]) -> bool:
-    """Whether the call only reads a fact, such as ``x.shape``; ``x.mT`` is a value.
+    """Whether the call only returns metadata, such as ``x.shape``; ``x.mT`` is a value.
 
     >>> import torch
     >>> is_getter(torch.Tensor.shape.__get__), is_getter(torch.Tensor.mT.__get__)
     (True, False)
     """
     if getattr(func, "__name__", "") == "__get__":
-        return _property(func) not in _SAME
+        return _property(func) not in _ALIASES
     return getattr(func, "__name__", "") in {"size", "dim", "stride", "is_contiguous", "numel", "is_floating_point"}
 
 
 def channel_position(name: str) -> str | None:
-    """``"first"`` or ``"last"`` where the operation fixes which axis holds the channels; else ``None``."""
+    """``"first"`` or ``"last"`` if the operation fixes the axis of the channels; else ``None``."""
     if name.startswith(_CHANNELS_LAST):
         return "last"
     return "first" if name.startswith(_CHANNELS_FIRST) else None

@@ -1,6 +1,6 @@
-"""What happens at a site: ``g`` is read, edited by each intervention in turn, used, and then kept by each capture.
+"""Run one site: read ``g``, apply each edit in turn, run the operation, and pass the result to each capture.
 
-All of it happens in one place and in one order, however the contexts of those who listen are nested.
+The order is the same however the contexts of the observers are nested.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ Scored = Callable[[Sequence[Any], Mapping[str, Any]], tuple[Scores, Tensor]]
 
 @dataclass(frozen=True, slots=True)
 class SiteObserver:
-    """What one context does at its sites.
+    """The callbacks of one context for its sites.
 
     Attributes:
-        edit: ``edit(site, g, x)`` gives the ``g`` that the operation uses.
-        keep: ``keep(site, g, x, y)`` receives what the operation used and returned.
-        keep_scores: ``keep_scores(site, scores, x, y)``, called instead of ``keep`` where a fused operation computes
-            ``g`` inside and no observer needs the whole map, which is then not built.
-        wants_scores_only: Whether ``keep_scores`` will do; asked at every call, because it may depend on the inputs.
-        retains: Whether it holds on to what it is told, so that it needs copies of what the model overwrites later.
+        edit: ``edit(site, g, x)`` returns the ``g`` that the operation uses.
+        keep: ``keep(site, g, x, y)`` receives the operands and the output of the operation.
+        keep_scores: ``keep_scores(site, scores, x, y)``, called instead of ``keep`` if a fused operation computes
+            ``g`` internally and no observer needs the whole map, which is then not built.
+        wants_scores_only: Whether ``keep_scores`` is sufficient; called at every call, as it can depend on the inputs.
+        retains: Whether the received tensors are stored, so that those that the model overwrites later are copied.
     """
 
     edit: Edit | None = None
@@ -45,11 +45,11 @@ class SiteObserver:
 
 
 class SiteHandler:
-    """One site and all who listen there; each calls the site by the object that its own context was given.
+    """One site and its observers; each receives the ``Site`` object of its own context.
 
     Attributes:
-        also: Another operation of the same call of the module, whose operands ``g`` is read from too; ``None`` for
-            none.
+        also: An earlier operation of the same call of the module, whose operands are also needed for ``g``; or
+            ``None``.
     """
 
     __slots__ = ("_edits", "_keeps", "_map_and_output", "_retains", "_scores", "_site", "also")
@@ -66,7 +66,7 @@ class SiteHandler:
         self.also = use.also if isinstance(use, NeedsOperands) else None
 
     def run(
-        self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], more: Sequence[Any] = ()
+        self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], extra: Sequence[Any] = ()
     ) -> Any:
         """Run the operation: read ``g``, edit it, use it, keep it."""
         found = None
@@ -74,53 +74,53 @@ class SiteHandler:
             if all(observer.wants_scores_only() for _, observer in self._keeps):
                 return self._keep_scores(self._scores, func, args, kwargs)
             found = self._map_and_output(args, kwargs) if self._map_and_output is not None else None
-        g, y, x = found or self._use(func, args, kwargs, more)
+        g, y, x = found or self._use(func, args, kwargs, extra)
         if self._keeps and not _in_backward():
-            seen = y
+            kept_y = y
             if self._retains and self._site.overwritten:
-                x, seen = self._copied(x, "x") if found else x, self._copied(y, "y")
+                x, kept_y = self._copied(x, "x") if found else x, self._copied(y, "y")
             for site, observer in self._keeps:
                 if observer.keep is not None:
-                    observer.keep(site, g, x, seen)
+                    observer.keep(site, g, x, kept_y)
         return y
 
     def _use(
-        self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], more: Sequence[Any]
+        self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], extra: Sequence[Any]
     ) -> tuple[Tensor, Tensor, Operand]:
-        """The ``g`` that the operation uses, what it gives, and what ``g`` is applied to."""
+        """Run the operation with the edited ``g``, and return ``g``, ``y`` and ``x``."""
         site = self._site
-        given, x = site.use.read((*args, *more) if more else args, kwargs)
-        g = given
+        original, x = site.use.read((*args, *extra) if extra else args, kwargs)
+        g = original
         for own_site, edit in self._edits:
             g = edit(own_site, g, x)
-        edited, grad = g is not given, given.requires_grad and torch.is_grad_enabled()
+        edited, grad = g is not original, original.requires_grad and torch.is_grad_enabled()
         if edited and grad and not g.requires_grad:
-            g = g.detach().requires_grad_()  # a constant g still has a gradient
-        if site.overwritten and (self._retains or _is_in_place(func)):  # or the operation itself overwrites them
+            g = g.detach().requires_grad_()  # gradients with respect to a constant g are defined too
+        if site.overwritten and (self._retains or _is_in_place(func)):  # an in-place operation overwrites its operand
             g, x = self._copied(g, "g"), self._copied(x, "x")
-        # With gradients on, the operation takes the canonical g, so that gradients of the record's g exist; and where
-        # a fused operation keeps its g to itself, g x is cheaper than computing g twice.
-        own = edited or grad or (self._scores is not None and self._keeps)
-        return g, apply(func, site, g, x, args) if own else func(*args, **kwargs), x
+        # With gradients enabled, y is computed from the canonical g, so that gradients with respect to the record's g
+        # exist. For a fused operation whose g is kept, g x is cheaper than computing g twice.
+        from_canonical = edited or grad or (self._scores is not None and self._keeps)
+        return g, apply(func, site, g, x, args) if from_canonical else func(*args, **kwargs), x
 
     def _keep_scores(
         self, read: Scored, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
-        """Run the operation as it is, and keep what ``g`` is built from."""
+        """Run the operation unchanged, and keep the scores from which ``g`` can be built."""
         scores, x = read(args, kwargs)
         if self._retains:
             scores = scores.clone() if "g" in self._site.overwritten else scores
             x = self._copied(x, "x")
         y = func(*args, **kwargs)
         if not _in_backward():
-            seen = self._copied(y, "y") if self._retains else y
+            kept_y = self._copied(y, "y") if self._retains else y
             for site, observer in self._keeps:
                 if observer.keep_scores is not None:
-                    observer.keep_scores(site, scores, x, seen)
+                    observer.keep_scores(site, scores, x, kept_y)
         return y
 
     def _copied(self, value: Any, name: str) -> Any:
-        """A copy where the model overwrites the value later."""
+        """``value``, or a copy if the model overwrites it later."""
         return value.clone() if name in self._site.overwritten and isinstance(value, Tensor) else value
 
 
@@ -135,5 +135,5 @@ def _is_in_place(func: Callable[..., Any]) -> bool:
 
 
 def _in_backward() -> bool:
-    """Whether a backward pass is running: what happens again for a checkpoint was seen before."""
+    """Whether a backward pass is running: a checkpoint recomputes operations that were kept in the forward pass."""
     return graph_task_id() != -1

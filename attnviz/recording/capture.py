@@ -1,4 +1,4 @@
-"""Keep what every site does while a model runs."""
+"""Capture the records of every site while a model runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from attnviz.core.attention_scores import Scores
-from attnviz.core.memory_budget import KEEPS, UNASKED_BYTES, Keep, available_bytes, choose
+from attnviz.core.memory_budget import KEEPS, UNCHECKED_BYTES, Keep, available_bytes, choose
 from attnviz.core.records import Kind, Record, Site
 from attnviz.core.uses import Operand
 from attnviz.errors import CaptureError, NoAttentionError, UnknownNameError
@@ -27,12 +27,12 @@ from attnviz.tracing.sites import Sites
 
 
 class Captured:
-    """What a capture has seen so far.
+    """The records of a capture.
 
     Attributes:
-        sites: The sites that are listened to; filled by the first forward call where none were given.
+        sites: The captured sites; ``None`` until the first forward call if none were given.
         records: One record per site and call, in the order of the forward passes.
-        keep: What is kept of each; chosen by the first forward call where that was left open.
+        keep: What is kept of each map; with ``"auto"``, chosen before each forward call.
     """
 
     def __init__(
@@ -51,40 +51,41 @@ class Captured:
         self._statistics = tuple(STATISTICS if statistics is None else statistics)
         for name in self._statistics:
             STATISTICS[name]
-        self._calls: dict[int, int] = {}  # by the identity of a site: sites are large, and held by ``sites``
+        self._calls: dict[int, int] = {}  # by the id of a site: hashing a site is slow, and ``sites`` keeps it alive
         self._emit = each or self.records.append
         self._retains = each is None
 
     def __getitem__(self, pattern: str) -> list[Record]:
-        """The records whose site's name, module or kind fits a shell pattern.
+        """The records whose site's name, module or kind matches a shell pattern.
 
         Raises:
-            NoAttentionError: none fits.
+            NoAttentionError: no record matches.
         """
         found = [record for record in self.records if record.site.matches(pattern)]
         if not found:
             known = ", ".join(dict.fromkeys(record.site.name for record in self.records)) or "none"
-            raise NoAttentionError(f"no record of a site that fits {pattern!r}: there are {known}")
+            raise NoAttentionError(f"no record of a site that matches {pattern!r}: there are {known}")
         return found
 
     @property
     def unclaimed(self) -> tuple[Unclaimed, ...]:
-        """What looks like attention and left no record: the witness's list, and sites that were not heard so far."""
+        """Operations that look like attention and have no record: those that are no site, and sites not reached yet."""
         sites = self.sites or Sites()
-        silent = (site for site in sites if id(site) not in self._calls)
-        return *sites.unclaimed, *(Unclaimed(s.operation, s.module, s.source, "a site not heard yet") for s in silent)
+        missing = (site for site in sites if id(site) not in self._calls)
+        why = "a site that was not reached"
+        return *sites.unclaimed, *(Unclaimed(s.operation, s.module, s.source, why) for s in missing)
 
     def _start(self, sites: Sites) -> Sites:
         self.sites = sites
         return sites
 
     def _measure(self, model: nn.Module, *args: Any, **kwargs: Any) -> None:
-        """Choose what to keep of a forward call with these inputs, before it runs."""
+        """Choose what to keep of the next forward call, which has these inputs."""
         sites = self.sites or Sites()
         images = next((t.shape[0] for t in tensors_in((args, kwargs)) if t.ndim), None)
         needed = {keep: sites.total_bytes(keep, images) for keep in KEEPS}
         device = next((p.device for p in model.parameters()), None)
-        available = available_bytes(device) if max(needed.values()) > UNASKED_BYTES else None
+        available = available_bytes(device) if max(needed.values()) > UNCHECKED_BYTES else None
         self.keep = choose(self._wanted, needed, available)
 
     def _wants_scores_only(self) -> bool:
@@ -121,46 +122,46 @@ def capture(
     statistics: Iterable[str] | None = None,
     each: Callable[[Record], object] | None = None,
 ) -> Iterator[Captured]:
-    """Keep what every site does in each forward call of ``model`` inside the ``with`` block.
+    """Record every site in each forward call of ``model`` inside the ``with`` block.
 
-    Outputs, gradients and the model are those of the plain model: records hold the tensors that the model computed,
-    with their autograd history; copies where the model overwrites them in place, and of values that are a view of a
-    much larger tensor, such as queries, keys and values in one. Outputs are the same to the bit, but for ``"full"``
-    where PyTorch's fused attention keeps its map to itself, and while gradients are on: there the output is ``f(g, x)``
-    of the record, the same to rounding.
+    The model, its outputs and its gradients are those without a capture. Records contain the tensors that the model
+    computed, with their autograd history; tensors that the model overwrites in place are copied, and so are views of
+    much larger memory, such as one tensor of queries, keys and values. Outputs are bit-identical with two exceptions,
+    where the output is ``f(g, x)`` of the record, equal within rounding: PyTorch's fused attention with ``"full"``, and
+    sites with gradients enabled.
 
     A pairwise map has a number for every pair of tokens: 9 GiB for one image of 1024 pixels in ViT-B/16. ``keep``
-    says how much of it a record holds; other kinds are kept whole in any case.
+    determines how much of it a record keeps; other kinds are kept whole.
 
     ==============  ====================================================================================================
-    ``"full"``      the map, ``record.g``; a fused operation is replaced by one that gives its map and ``g x``
-    ``"rows"``      queries and keys where PyTorch's fused attention computes the map inside, and the map where the
-                    model itself computes it; ``record.rows(queries)`` are its rows, and ``record.g``,
-                    ``reconstruct`` and ``verify`` work, building the map of one record while they run
-    ``"summary"``   ``record.summary[name]`` for each of ``statistics``, from blocks of rows, and nothing else; an
-                    edited map, or one that the model itself computes, is whole in memory until then
-    ``"auto"``      the first of these that half of the memory holds
+    ``"full"``      the map, ``record.g``; a fused operation is replaced by one that returns its map and ``g x``
+    ``"rows"``      queries and keys if PyTorch's fused attention computes the map internally, else the map;
+                    ``record.rows(queries)`` returns rows; ``record.g``, ``reconstruct`` and ``verify`` compute the
+                    map temporarily
+    ``"summary"``   only ``record.summary[name]`` for each of ``statistics``, computed in blocks of rows; an edited
+                    map, or one that the model computes, is whole in memory until then
+    ``"auto"``      the first of these that fits into half of the available memory
     ==============  ====================================================================================================
 
-    What records will hold is estimated before a forward call from ``site.size_bytes``, which is exact for inputs of the
-    size that the sites were found with, and scaled by the number of images.
+    The memory of the records is estimated before a forward call from ``site.size_bytes``, which assumes inputs of the
+    size with which the sites were found, scaled by the batch size.
 
     Args:
-        model: Any PyTorch model; it is left as it was found, also after an error.
-        sites: From :func:`find_attention`. Left out, the first forward call is preceded by one that finds them.
-        keep: How much of a pairwise map is kept.
-        statistics: For ``"summary"``: names in :data:`attnviz.recording.STATISTICS`; all by default.
-        each: Called with every record as soon as it is there, while the model still runs; ``records`` then stays empty,
-            and memory holds one record at a time. The model may overwrite the record's tensors later: take from them
-            what is wanted, at once.
+        model: Any PyTorch model; its state is restored, also after an error.
+        sites: Sites from :func:`find_attention`. By default they are found by an additional forward pass before the
+            first forward call.
+        keep: What is kept of a pairwise map.
+        statistics: Names in :data:`attnviz.recording.STATISTICS` for ``"summary"``; all by default.
+        each: Callback for every record, called while the model runs. ``records`` then stays empty, and memory contains
+            one record at a time. The model can overwrite the tensors of the record after the callback returns.
 
     Yields:
-        What was captured, growing with each forward call.
+        The captured records, extended by each forward call.
 
     Raises:
-        CaptureError: the model holds parts whose operations cannot be seen, or has no module that a site names; from
-            the first forward call: its records would not fit into memory.
-        UnknownNameError: no such statistic, or nothing that could be kept.
+        CaptureError: the model has parts whose operations cannot be traced, or lacks the module of a site; raised by
+            the forward call: its records do not fit into memory.
+        UnknownNameError: a statistic or the choice of what to keep does not exist.
 
     >>> import torch
     >>> model, x = nn.MultiheadAttention(4, 2, batch_first=True).eval(), torch.rand(1, 3, 4)
@@ -191,16 +192,17 @@ def observing(
     start: Callable[[Sites], Iterable[Site]],
     observer: SiteObserver,
 ) -> Iterator[None]:
-    """Let ``observer`` hear what ``model`` does at its sites inside the ``with`` block.
+    """Call ``observer`` at the sites of ``model`` inside the ``with`` block.
 
     Args:
-        model: Any PyTorch model; it is left as it was found, also after an error.
-        sites: From :func:`find_attention`. Left out, the first forward call is preceded by one that finds them.
-        start: Called once with the sites; gives those that matter.
-        observer: What is done there.
+        model: Any PyTorch model; its state is restored, also after an error.
+        sites: Sites from :func:`find_attention`. By default they are found by an additional forward pass before the
+            first forward call.
+        start: Called once with the sites; returns those to observe.
+        observer: The callbacks.
 
     Raises:
-        CaptureError: the model holds parts whose operations cannot be seen, or has no module that a site names.
+        CaptureError: the model has parts whose operations cannot be traced, or lacks the module of a site.
     """
     check_module(model)
     with ExitStack() as undo:
@@ -210,7 +212,7 @@ def observing(
             undo.enter_context(module_hooks.observing(_hook_targets(model, sites), observer))
 
         def find(*args: Any, **kwargs: Any) -> None:
-            """As the sites were not given."""
+            """Find the sites with the inputs of the first forward call."""
             observe(start(find_attention(model, *args, **kwargs)))
 
         if sites is None:
@@ -221,11 +223,11 @@ def observing(
 
 
 def _hook_targets(model: nn.Module, sites: Iterable[Site]) -> list[HookTarget]:
-    """The modules that hold sites, with what is heard there and from when on."""
+    """The modules with sites, with the point from which their operations are intercepted."""
     by_module: dict[str, list[Site]] = {}
     for site in sites:
         by_module.setdefault(site.module, []).append(site)
-    return [_hook_target(model, held) for held in by_module.values()]
+    return [_hook_target(model, of_module) for of_module in by_module.values()]
 
 
 def _hook_target(model: nn.Module, sites: list[Site]) -> HookTarget:
@@ -234,15 +236,15 @@ def _hook_target(model: nn.Module, sites: list[Site]) -> HookTarget:
         name = sites[0].name
         raise CaptureError(f"{name}: the model has no module {sites[0].module!r}; find its sites again")
     keys = {(site.operation, site.position): site for site in sites}
-    moments = [site.starts_after for site in sites if site.starts_after is not None]
-    if len(moments) < len(sites) or all(site.patchable for site in sites):
+    returns = [site.starts_after for site in sites if site.starts_after is not None]
+    if len(returns) < len(sites) or all(site.patchable for site in sites):
         return HookTarget(module, keys)
-    first = min(moments, key=lambda moment: sum(moment.counts.values()))
-    return HookTarget(module, keys, _at(model, first.child), first.counts)  # no child: heard from the beginning
+    first = min(returns, key=lambda child_return: sum(child_return.counts.values()))
+    return HookTarget(module, keys, _at(model, first.child), first.counts)  # no such child: from the start of the call
 
 
 def _at(model: nn.Module, path: str) -> nn.Module | None:
-    """The module at a path, as ``get_submodule`` gives it in several times the time."""
+    """The module at a path, or ``None``; several times faster than ``get_submodule``."""
     module: nn.Module | None = model
     for name in path.split(".") if path else ():
         module = None if module is None else module._modules.get(name)

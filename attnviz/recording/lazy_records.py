@@ -17,12 +17,12 @@ from attnviz.errors import CaptureError
 
 
 class RowsRecord(Record):
-    """A record that keeps queries and keys, and builds what is asked of its map, exactly.
+    """A record that keeps queries and keys, and computes parts of its map on demand, exactly.
 
-    ``g`` is built anew each time it is read: a record of 4,097 tokens and 12 heads takes 25 MiB, its ``g`` 768 MiB.
+    Each access to ``g`` computes it again: a record of 4,097 tokens and 12 heads takes 25 MiB, its ``g`` 768 MiB.
 
     Attributes:
-        scores: What the rows are built from.
+        scores: The queries and keys.
     """
 
     __slots__ = ("_log_sum_exp", "scores")
@@ -34,22 +34,22 @@ class RowsRecord(Record):
 
     @property
     def g(self) -> Tensor:
-        """The whole map ``(N, heads, Q, K)``, built anew."""
+        """The whole map ``(N, heads, Q, K)``, computed at each access."""
         return self.scores.rows()
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """``(N, heads, Q, K)``; nothing is built."""
+        """``(N, heads, Q, K)``, without computing the map."""
         return self.scores.shape
 
     def rows(self, queries: Index) -> Tensor:
-        """``g[:, :, queries]``: ``(N, heads, R, K)``, the same numbers as in the whole map."""
+        """``g[:, :, queries]``, ``(N, heads, R, K)``: the same numbers as in the whole map."""
         return self.scores.rows(queries)
 
     def columns(self, keys: Index) -> Tensor:
-        """``g[..., keys]``: ``(N, heads, Q, R)``.
+        """``g[..., keys]``, ``(N, heads, Q, R)``.
 
-        The log-sum-exp of every row takes one pass over all scores: it is made for the first columns and then kept.
+        The log-sum-exp of every row takes one pass over all scores; it is computed for the first columns and cached.
         """
         log_sum_exp = self._log_sum_exp
         if log_sum_exp is None:
@@ -62,10 +62,10 @@ class RowsRecord(Record):
 
 
 class SummaryRecord(Record):
-    """A record of which only statistics are left: no map, no ``x``, no ``y``.
+    """A record of statistics only, without the map, ``x`` and ``y``.
 
     Attributes:
-        shape: ``(N, heads, Q, K)`` of the map that was.
+        shape: ``(N, heads, Q, K)`` of the map.
         summary: The statistics, by name: ``(N, heads, Q)`` for those of queries, ``(N, heads, K)`` for those of keys.
     """
 
@@ -78,7 +78,7 @@ class SummaryRecord(Record):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the canonical map."""
+        """Shape of the canonical map."""
         return self._shape
 
     @property
@@ -97,15 +97,15 @@ class SummaryRecord(Record):
         self._missing("y")
 
     def _missing(self, name: str) -> NoReturn:
-        held = ", ".join(self.summary) or "nothing"
-        raise CaptureError(f"{self.name}: {name} was not kept, only {held}; capture with keep='rows' or keep='full'")
+        kept = ", ".join(self.summary) or "nothing"
+        raise CaptureError(f"{self.name}: {name} was not kept, only {kept}; capture with keep='rows' or keep='full'")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SummaryRecord, (self.site, self.call, self.shape, dict(self.summary))
 
 
 def compact(x: Operand) -> Operand:
-    """``x``, or a copy where a much larger piece of memory would be held for it."""
+    """``x``, or a copy if it is a view of much larger memory, such as one of queries, keys and values."""
     if not isinstance(x, Tensor) or x.requires_grad or x.layout != torch.strided:
         return x
     if is_functorch_wrapped(x):

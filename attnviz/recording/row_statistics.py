@@ -1,4 +1,4 @@
-"""Statistics of attention maps that need a block of rows at a time, so that a map is never whole in memory."""
+"""Statistics of attention maps, computed in blocks of rows, so that a whole map is never in memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from attnviz.core.attention_scores import block_rows
+from attnviz.core.attention_scores import BLOCK_SIZE, block_rows
 from attnviz.core.registry import Registry
 
 
@@ -18,9 +18,9 @@ class Statistic:
     """One number per query, or per key.
 
     Attributes:
-        function: From rows ``(N, heads, R, K)`` to one number for each row, or to rows whose mean over all queries is
-            the statistic of the keys.
-        over: Which of the two.
+        function: Maps rows ``(N, heads, R, K)`` to one number per row; or, for a statistic of keys, to rows whose mean
+            over all queries is the statistic.
+        over: ``"query"`` or ``"key"``.
     """
 
     function: Callable[[Tensor], Tensor]
@@ -33,18 +33,18 @@ STATISTICS: Registry[Statistic] = Registry("statistic", home="attnviz.recording.
 def statistic(
     name: str, over: Literal["query", "key"] = "query"
 ) -> Callable[[Callable[[Tensor], Tensor]], Callable[[Tensor], Tensor]]:
-    """Decorator that enters a function in :data:`STATISTICS`; the function stays as it is."""
+    """Decorator that registers a function in :data:`STATISTICS` and returns it unchanged."""
 
-    def enter(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def register(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         STATISTICS.register(name)(Statistic(function, over))
         return function
 
-    return enter
+    return register
 
 
 @statistic("entropy")
 def entropy(rows: Tensor) -> Tensor:
-    r"""Shannon entropy of each row in nats: 0 for one key alone, :math:`\ln K` where all have the same.
+    r"""Shannon entropy of each row in nats: 0 for a single key, :math:`\ln K` for equal weights.
 
     .. math:: -\sum_k g_k \ln g_k
 
@@ -63,7 +63,7 @@ def maximum(rows: Tensor) -> Tensor:
 
 @statistic("top_mass")
 def top_mass(rows: Tensor) -> Tensor:
-    """What the strongest tenth of the keys, one at least, hold of each row together.
+    """Sum of the largest tenth of the weights of each row, at least one.
 
     >>> top_mass(torch.tensor([0.6, 0.3, 0.1]))
     tensor(0.6000)
@@ -73,36 +73,36 @@ def top_mass(rows: Tensor) -> Tensor:
 
 @statistic("top_p")
 def top_p(rows: Tensor) -> Tensor:
-    """Which share of the keys, strongest first, it takes to hold nine tenths of each row.
+    """Smallest share of the keys, largest weights first, that holds 0.9 of the sum of each row.
 
     >>> top_p(torch.tensor([0.6, 0.35, 0.05, 0.0]))
     tensor(0.5000)
     """
-    held = rows.sort(-1, descending=True).values.cumsum(-1)
-    short = (held < 0.9 * held[..., -1:]).sum(-1)
-    return (short + 1).to(rows.dtype) / rows.shape[-1]
+    mass = rows.sort(-1, descending=True).values.cumsum(-1)
+    insufficient = (mass < 0.9 * mass[..., -1:]).sum(-1)
+    return (insufficient + 1).to(rows.dtype) / rows.shape[-1]
 
 
 @statistic("column_mean", over="key")
 def column_mean(rows: Tensor) -> Tensor:
-    """The mean of each column: what a key is given by a query on average."""
+    """Mean of each column: the weight of a key, averaged over queries."""
     return rows
 
 
 def summarise(blocks: Iterable[Tensor], names: Iterable[str], shape: tuple[int, ...]) -> dict[str, Tensor]:
-    """Statistics of a map from blocks of its rows, each of which may be forgotten before the next.
+    """Compute statistics of a map from blocks of its rows; each block is used once.
 
     Args:
-        blocks: ``(N, heads, R, K)`` each, all queries in turn.
-        names: Of :data:`STATISTICS`.
+        blocks: Blocks ``(N, heads, R, K)``, in the order of the queries.
+        names: Names in :data:`STATISTICS`.
         shape: ``(N, heads, Q, K)`` of the whole map.
 
     Returns:
-        ``(N, heads, Q)`` for a statistic of queries, ``(N, heads, K)`` for one of keys, without gradients and in
-        float32 at least.
+        ``(N, heads, Q)`` for a statistic of queries, ``(N, heads, K)`` for one of keys, without gradients and at least
+        in float32.
 
     Raises:
-        UnknownNameError: no such statistic.
+        UnknownNameError: a statistic does not exist.
     """
     chosen = {name: STATISTICS[name] for name in names}
     found: dict[str, Tensor] = {}
@@ -111,7 +111,7 @@ def summarise(blocks: Iterable[Tensor], names: Iterable[str], shape: tuple[int, 
         for rows in blocks:
             end, wide = start + rows.shape[-2], rows.to(torch.promote_types(rows.dtype, torch.float32))
             for name, one in chosen.items():
-                if name not in found:  # all memory at once: small pieces between large blocks would keep those apart
+                if name not in found:  # allocated at once: small results between large blocks fragment the memory
                     found[name] = wide.new_zeros(*shape[:2], shape[2] if one.over == "query" else shape[3])
                 if one.over == "query":
                     found[name][..., start:end] = one.function(wide)
@@ -121,8 +121,8 @@ def summarise(blocks: Iterable[Tensor], names: Iterable[str], shape: tuple[int, 
     return found
 
 
-def blocks_of(g: Tensor) -> Iterator[Tensor]:
-    """The rows of a map ``(N, heads, Q, K)`` in blocks."""
-    size = block_rows(tuple(g.shape))
-    for start in range(0, g.shape[-2], size):
-        yield g[..., start : start + size, :]
+def blocks_of(g: Tensor, block_size: int = BLOCK_SIZE) -> Iterator[Tensor]:
+    """The rows of a map ``(N, heads, Q, K)``, in blocks of at most ``block_size`` elements."""
+    rows = block_rows(tuple(g.shape), block_size)
+    for start in range(0, g.shape[-2], rows):
+        yield g[..., start : start + rows, :]

@@ -1,4 +1,4 @@
-"""Layers of self-attention over the same tokens, which can be followed one after another."""
+"""Layers of self-attention over the same tokens, whose maps can be multiplied."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ def same_tokens(records: Sequence[Record]) -> Tokens:
     """The tokens that all layers share.
 
     Raises:
-        CaptureError: no layers, one that is no self-attention over all tokens of an image (windows, reduced keys,
-            another kind), or layers of different tokens.
+        CaptureError: there are no layers, a layer is no self-attention over all tokens of an image (windows, reduced
+            keys, another kind), or the layers have different tokens.
     """
     if not records:
-        raise CaptureError("rollout: there is no attention to follow")
+        raise CaptureError("rollout: there are no layers of attention")
     for record in records:
         layout = record.site.layout
         if record.site.kind is not Kind.PAIRWISE or layout is None or layout.keys is None or layout.windows != 1:
-            raise CaptureError(f"{record.site.name}: rollout follows self-attention over all tokens of an image")
+            raise CaptureError(f"{record.site.name}: rollout needs self-attention over all tokens of an image")
         if record.shape[-2] != record.shape[-1] or record.shape[-1] != records[0].shape[-1]:
             raise CaptureError(
-                f"{record.site.name}: rollout follows layers of the same tokens, got {record.shape} after "
+                f"{record.site.name}: rollout needs layers of the same tokens, got {record.shape} after "
                 f"{records[0].shape}"
             )
-    keys: Tokens = records[0].site.layout.keys  # type: ignore[union-attr,assignment]  # looked at above
+    keys: Tokens = records[0].site.layout.keys  # type: ignore[union-attr,assignment]  # checked above
     return keys

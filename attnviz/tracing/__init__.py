@@ -1,6 +1,6 @@
-"""Find ``g(x)`` by operation, in any PyTorch vision model.
+"""Find ``g(x)`` by its operations in any PyTorch vision model.
 
-A new kind of attention is one file in :mod:`attnviz.tracing.detectors`.
+A recogniser for another operation is one file in :mod:`attnviz.tracing.detectors`.
 """
 
 from attnviz.tracing import detectors as detectors

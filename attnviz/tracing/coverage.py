@@ -1,4 +1,4 @@
-"""The witness: which operations of a forward pass look like attention, and left no site."""
+"""Coverage: operations of a forward pass that look like attention and are no site."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from attnviz.core.records import Site
 from attnviz.instrumentation.operations import AFFINE, SLICING, TRANSPARENT
-from attnviz.tracing.axis_meanings import Meaning, parts_of
+from attnviz.tracing.axis_meanings import parts_of
+from attnviz.tracing.axis_parts import Meaning
 from attnviz.tracing.graph import Graph, Node
 from attnviz.tracing.provenance import root
 
@@ -20,10 +21,10 @@ class Unclaimed:
     """An operation that looks like attention and is no site.
 
     Attributes:
-        operation: Its name.
+        operation: Name of the operation.
         module: Path of the module that runs it.
         source: ``file:line``.
-        why: What makes it look like attention.
+        why: The reason why it looks like attention or was not captured.
     """
 
     operation: str
@@ -36,7 +37,7 @@ class Unclaimed:
 
 
 def unclaimed_of(graph: Graph, sites: Iterable[Site]) -> tuple[Unclaimed, ...]:
-    """The attention-like operations that no site stands for, each place once, in the order of the forward pass."""
+    """The attention-like operations that are no site, each once, in the order of the forward pass."""
     claimed = {(site.module, site.operation, site.position) for site in sites}
     found: dict[tuple[str, str, int], Unclaimed] = {}
     for node, why in _suspects(graph, claimed):
@@ -47,28 +48,31 @@ def unclaimed_of(graph: Graph, sites: Iterable[Site]) -> tuple[Unclaimed, ...]:
 
 
 def _suspects(graph: Graph, claimed: set[tuple[str, str, int]]) -> Iterator[tuple[Node, str]]:
-    # The softmax that each value still carries, rescaled, rearranged or cut at most; a claimed use takes it away.
-    carried: dict[int, Node] = {}
+    # Values that are weights of a softmax, up to rescaling, rearranging and slicing. The output of a site is none.
+    weights: set[int] = set()
     for node in graph.nodes:
         if not node.depends:
             continue
         if node.name in _ALWAYS and node.parents[0].depends:
-            yield node, "an operator made for attention"
+            yield node, "an attention operator"
         if _is_linear_attention(node):
-            yield node, "linear attention: keys were summed with values first, so the map is implied and never computed"
+            yield (
+                node,
+                "linear attention: keys are multiplied by values first, so its map is never computed",
+            )
         operands = [p for p in node.parents if p.depends]
-        weights = [carried[id(p)] for p in operands if id(p) in carried]
+        has_weights = any(id(p) in weights for p in operands)
         if node.name == "softmax":
-            carried[id(node)] = node
-        elif weights and node.name in _APPLY and len(operands) > 1:
+            weights.add(id(node))
+        elif has_weights and node.name in _APPLY and len(operands) > 1:
             if (node.module, node.name, node.position) not in claimed:
-                yield node, "weights from a softmax are multiplied with another value of the input"
-        elif weights and node.name in TRANSPARENT | SLICING | AFFINE:
-            carried[id(node)] = weights[0]
+                yield node, "weights from a softmax are multiplied by another value that depends on the input"
+        elif has_weights and node.name in TRANSPARENT | SLICING | AFFINE:
+            weights.add(id(node))
 
 
 def _is_linear_attention(node: Node) -> bool:
-    """Whether ``node`` is ``q (kᵀ v)``: a product with a product that summed over positions."""
+    """Whether ``node`` is ``q (kᵀ v)``: a product with a product that sums over positions."""
     if node.name != "matmul" or len(node.parents) != 2 or not all(p.depends for p in node.parents):
         return False
     for inner in map(root, node.parents):

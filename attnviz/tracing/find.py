@@ -1,4 +1,4 @@
-"""Find every site of a model, by running it once and looking at its operations."""
+"""Find every site of a model from the operations of one forward pass."""
 
 from __future__ import annotations
 
@@ -24,32 +24,33 @@ from attnviz.instrumentation.module_hooks import CHANGING
 from attnviz.tracing.coverage import unclaimed_of
 from attnviz.tracing.detectors.linear_attention import LinearAttention
 from attnviz.tracing.detectors.registry import RECOGNISERS, Finding
-from attnviz.tracing.graph import Graph, Node, Tracer
+from attnviz.tracing.graph import Graph, Node
 from attnviz.tracing.site_layouts import site_layout
 from attnviz.tracing.sites import Sites
 from attnviz.tracing.token_positions import PositionTracker
+from attnviz.tracing.tracer import Tracer
 
-_STATISTICS = 8  # how many numbers per query or key a summary takes, generously
+_STATISTICS = 8  # upper bound of the numbers per query or key in a summary
 
 
 def check_module(model: object) -> None:
-    """Refuse anything but a module, before an attribute of it is missed.
+    """Check that ``model`` is a module.
 
     Raises:
-        CaptureError: it is none; says where an object that holds one keeps it.
+        CaptureError: it is not; names the attribute ``.module`` if that is one.
     """
     if not isinstance(model, nn.Module):
-        held = isinstance(getattr(model, "module", None), nn.Module)
+        has_module = isinstance(getattr(model, "module", None), nn.Module)
         raise CaptureError(
-            f"wanted an nn.Module, got a {type(model).__name__}" + ("; pass its .module" if held else "")
+            f"wanted an nn.Module, got a {type(model).__name__}" + ("; pass its .module" if has_module else "")
         )
 
 
 def trace(model: nn.Module, *inputs: Any, **kwargs: Any) -> Graph:
-    """Run ``model`` once, in eval mode and without gradients, and return what it did.
+    """Run ``model`` once, in eval mode and without gradients, and return the graph of its operations.
 
     Raises:
-        CaptureError: the model holds parts whose operations cannot be seen.
+        CaptureError: the model has parts whose operations cannot be traced.
     """
     check_module(model)
     tracer = Tracer()
@@ -68,27 +69,31 @@ def trace(model: nn.Module, *inputs: Any, **kwargs: Any) -> Graph:
 
 
 def find_attention(model: nn.Module, *inputs: Any, **kwargs: Any) -> Sites:
-    """Every place in ``model`` where attention is applied, in the order of the forward pass.
+    """Find every attention site of ``model``.
 
-    The model is run once on ``inputs``, in eval mode and without gradients; it is left as it was found. Sites hold for
+    The model runs once on ``inputs``, in eval mode and without gradients; its state is restored. Sites are valid for
     every input with the same control flow: find them once and pass them to :func:`capture` for all batches.
 
     Args:
         model: Any PyTorch model.
-        inputs: What its forward takes; for a vision model a batch ``(N, C, H, W)``.
-        kwargs: Named inputs.
+        inputs: Positional inputs of its forward; for a vision model a batch ``(N, C, H, W)``.
+        kwargs: Keyword inputs of its forward.
 
     Returns:
-        The sites, with the witness's list as ``.unclaimed``; both are empty for a model without attention.
+        The sites, in the order of the forward pass; ``.unclaimed`` lists operations that look like attention and are
+        no site. Both are empty for a model without attention.
 
     Raises:
-        CaptureError: the model holds parts whose operations cannot be seen, such as scripted modules.
+        CaptureError: the model has parts whose operations cannot be traced, such as scripted modules.
     """
     return sites_of(trace(model, *inputs, **kwargs))
 
 
 def sites_of(graph: Graph) -> Sites:
-    """The sites of a forward pass that was traced."""
+    """The sites of a traced forward pass.
+
+    Recognisers are tried in the alphabetical order of their names; the first finding is taken.
+    """
     recognisers = [RECOGNISERS[name] for name in RECOGNISERS]
     ordinals: Counter[str] = Counter()
     sites: dict[tuple[str, str, int], Site] = {}
@@ -105,21 +110,21 @@ def sites_of(graph: Graph) -> Sites:
             sites[key] = _site(graph, node, finding, ordinals[node.module], same[key])
             ordinals[node.module] += 1
             found.append((node, finding))
-    placed = [replace(s, layout=layout) for s, layout in zip(sites.values(), _layouts(graph, found), strict=True)]
-    return Sites(placed, unclaimed_of(graph, placed), graph.images)
+    complete = [replace(s, layout=layout) for s, layout in zip(sites.values(), _layouts(graph, found), strict=True)]
+    return Sites(complete, unclaimed_of(graph, complete), graph.images)
 
 
 def _layouts(graph: Graph, found: list[tuple[Node, Finding]]) -> list[Layout | None]:
-    """The layout of each site; a model without pairwise or pooling attention is not followed at all."""
-    # The indices are real numbers also where the model runs on tensors that are not.
+    """The layout of each site; positions are not tracked for a model without pairwise or pooling attention."""
+    # Position codes are real tensors even if the model runs on fake ones.
     with disabled(), without_dispatch_modes():
         has_tokens = any(finding.kind in {Kind.PAIRWISE, Kind.POOLING} for _, finding in found)
-        places = PositionTracker(graph) if has_tokens else None
-        return [site_layout(places, node, one, graph.images) if places else None for node, one in found]
+        tracker = PositionTracker(graph) if has_tokens else None
+        return [site_layout(tracker, node, one, graph.images) if tracker else None for node, one in found]
 
 
 def _site(graph: Graph, node: Node, finding: Finding, ordinal: int, same: list[Node]) -> Site:
-    """The site of a node; ``same`` are the nodes of all calls of the module that the site stands for."""
+    """The site of a node; ``same`` are the nodes of this operation in all calls of the module."""
     calls = len(same)
     after = node.starts_after if all(other.starts_after == node.starts_after for other in same) else None
     return Site(
@@ -141,20 +146,20 @@ def _site(graph: Graph, node: Node, finding: Finding, ordinal: int, same: list[N
 
 
 def overwritten_by(graph: Graph, node: Node, finding: Finding) -> frozenset[str]:
-    """Which of ``g``, ``x``, ``y`` the model overwrites after the operation."""
+    """Those of ``g``, ``x`` and ``y`` that the model overwrites in place after the operation."""
     operands = {"g": (finding.g, *finding.hidden), "x": (finding.x,)}
     names = {name for name, nodes in operands.items() if any(graph.overwritten_after(n, node.index) for n in nodes)}
     return frozenset(names | ({"y"} if graph.overwritten_after(node, node.index + 1) else set()))
 
 
 def sizes_of(node: Node, finding: Finding) -> dict[Keep, int]:
-    """Bytes that a record keeps alive, by what is kept of it.
+    """Memory of a record in bytes, by what is kept of the map.
 
-    An estimate from above: tensors that share memory, or that the model keeps anyway, are counted as if they did not.
+    This is an upper estimate: memory that is shared with other tensors is counted in full.
     """
     g, x, y = (_bytes(n) for n in (finding.g, finding.x, node))
     if finding.kind is Kind.SAMPLING:
-        g = 2 * g  # points are kept one precision wider
+        g = 2 * g  # points are stored in the next wider floating-point type
     sizes: dict[Keep, int] = dict.fromkeys(KEEPS, g + x + y)
     if finding.kind is Kind.PAIRWISE:
         *lead, queries, keys = finding.g.shape

@@ -1,4 +1,4 @@
-"""The sites that a search found."""
+"""The sites of a model."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Sites(list[Site]):
     """The sites of a model, in the order of the forward pass.
 
     Attributes:
-        unclaimed: The witness's list: operations that look like attention and are no site.
-        images: How many images the batch held with which they were found; 0 where that is not known.
+        unclaimed: Operations that look like attention and are no site.
+        images: Batch size with which the sites were found; 0 if unknown.
     """
 
     def __init__(self, sites: Iterable[Site] = (), unclaimed: Iterable[Unclaimed] = (), images: int = 0) -> None:
@@ -23,16 +23,16 @@ class Sites(list[Site]):
         self.images = images
 
     def total_bytes(self, keep: Keep, images: int | None = None) -> int:
-        """About how much memory the records of one forward call keep alive: known before it runs.
+        """Estimated memory in bytes of the records of one forward call.
 
         Args:
-            keep: What is kept of each.
-            images: Of the batch; as many as the sites were found with by default.
+            keep: What is kept of each map.
+            images: Batch size; by default that with which the sites were found.
         """
         total = sum(site.size_bytes.get(keep, 0) for site in self)
         return total * images // self.images if images and self.images else total
 
     @classmethod
     def of(cls, sites: Iterable[Site]) -> Sites:
-        """``sites`` with the witness's list, where they have one."""
+        """``sites`` unchanged if they are ``Sites``, else without ``unclaimed``."""
         return sites if isinstance(sites, Sites) else cls(sites)

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 import torch
-from borrowed import state_of
+from model_state import state_of
 from torch import Tensor, nn
 
 from attnviz import capture, find_attention

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from borrowed import state_of
+from model_state import state_of
 from torch import Tensor, nn
 
 from attnviz import capture, edits, find_attention, intervene

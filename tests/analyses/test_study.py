@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from borrowed import state_of
+from model_state import state_of
 from test_necessity import KnownNetwork, TwoGates, images
 from torch import Tensor, nn
 

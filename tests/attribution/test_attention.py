@@ -75,7 +75,7 @@ def test_legrad_reads_a_hierarchy_and_rollout_refuses_it() -> None:
     pvt = timm.create_model("pvt_v2_b0", num_classes=4).eval()
     image = torch.randn(1, 3, 64, 64)
     assert attribute(pvt, image, 0, "legrad").values.isfinite().all()
-    with pytest.raises(AttributionError, match=r"gradient_rollout: .*rollout follows"):
+    with pytest.raises(AttributionError, match=r"gradient_rollout: .*rollout needs"):
         attribute(pvt, image, 0, "gradient_rollout")
 
 

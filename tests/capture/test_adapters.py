@@ -1,4 +1,4 @@
-"""PyTorch's opaque attention modules give the same results with their insides visible."""
+"""PyTorch's attention modules give the same results through their adapter."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ N, Q, K, E = 2, 5, 7, 16
 
 
 class Attention(nn.Module):
-    """``nn.MultiheadAttention`` called as the options say."""
+    """``nn.MultiheadAttention`` with options of the constructor and of the call."""
 
     def __init__(self, *, options=None, **call) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ def inputs(*lengths: int) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("case", CASES)
 @torch.no_grad()
-def test_multi_head_attention_gives_the_same_output_and_its_map(case):
+def test_multi_head_attention_has_the_same_output_and_map(case):
     torch.manual_seed(0)
     model = Attention(**CASES[case]).eval()
     check(model, *inputs(Q))
@@ -80,20 +80,20 @@ def check(model: nn.Module, *x: torch.Tensor):
     sites = find_attention(model, *x)
     assert [(s.module, s.kind.value) for s in sites] == [("inner", "pairwise")]
     with capture(model, sites) as captured:
-        output, seen = model(*x)
+        output, captured_weights = model(*x)
     (record,) = captured.records
     assert torch.allclose(output, plain, atol=1e-6)
     assert record.verify(1e-6) <= 1e-6
     assert torch.allclose(record.g.sum(-1), torch.ones(()), atol=1e-6)
     if weights is not None:
-        assert torch.allclose(seen, weights, atol=1e-6)
-        mine = record.g if weights.ndim == record.g.ndim else record.g.mean(1)
-        assert torch.allclose(mine if weights.ndim == mine.ndim else mine[0], weights, atol=1e-6)
+        assert torch.allclose(captured_weights, weights, atol=1e-6)
+        g = record.g if weights.ndim == record.g.ndim else record.g.mean(1)
+        assert torch.allclose(g if weights.ndim == g.ndim else g[0], weights, atol=1e-6)
     return record
 
 
 @torch.no_grad()
-def test_the_fused_encoder_layer_is_seen():
+def test_the_fused_encoder_layer_is_captured():
     torch.manual_seed(0)
     model = nn.TransformerEncoderLayer(E, 4, 32, batch_first=True).eval()
     (x,) = inputs(Q)

@@ -1,11 +1,13 @@
-"""An axis is followed back to what it stands for, through everything that arranges axes."""
+"""The meaning of an axis is followed back through operations that rearrange axes."""
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from attnviz.tracing.axis_meanings import Meaning, Part, heads_in, parts_of, reduced_axes
+from attnviz.tracing.axis_meanings import parts_of
+from attnviz.tracing.axis_parts import Meaning, Part, heads_in
+from attnviz.tracing.axis_rules import reduced_axes
 from attnviz.tracing.find import trace
 
 BATCH, CHANNELS, GROUPS, POSITIONS = Meaning.BATCH, Meaning.CHANNELS, Meaning.GROUPS, Meaning.POSITIONS
@@ -22,7 +24,7 @@ class Function(nn.Module):
 
 
 def parts(function, shape=(2, 12, 4, 6)):
-    """What each axis of ``function(x)`` stands for, as pairs."""
+    """The parts of each axis of ``function(x)``, as pairs."""
     node = trace(Function(function), torch.randn(shape)).nodes[-1]
     return [[(part.of, part.size) for part in parts_of(node, axis)] for axis in range(len(node.shape))]
 
@@ -70,7 +72,7 @@ N, CH, H, W = (BATCH, 2), (CHANNELS, 12), (POSITIONS, 4), (POSITIONS, 6)
         (lambda x: F.scaled_dot_product_attention(*(x.flatten(2).mT,) * 3), [[N], [H, W], [CH]]),
     ],
 )  # fmt: skip
-def test_every_arrangement_keeps_the_meaning_of_axes(function, expected):
+def test_the_meaning_of_axes_is_kept_through_operations(function, expected):
     assert parts(function) == expected
 
 
@@ -82,11 +84,11 @@ def test_every_arrangement_keeps_the_meaning_of_axes(function, expected):
         ((2, 5, 7), [[N], [(FRAMES, 5)], [(CHANNELS, 7)]]),
     ],
 )
-def test_clips_have_frames_wherever_they_stand(shape, expected):
+def test_frames_of_clips_are_found_on_either_axis(shape, expected):
     assert parts(lambda x: x + 1, shape) == expected
 
 
-def test_frames_folded_into_the_batch_come_out_again():
+def test_frames_merged_with_the_batch_are_found_again():
     def function(x):
         features = F.conv2d(x.flatten(0, 1), torch.ones(8, 3, 1, 1)).mean((2, 3))
         return features.view(2, 5, 8)
@@ -94,7 +96,7 @@ def test_frames_folded_into_the_batch_come_out_again():
     assert parts(function, (2, 5, 3, 4, 4)) == [[N], [(FRAMES, 5)], [(CHANNELS, 8)]]
 
 
-def test_the_search_stops_where_it_is_told():
+def test_the_search_stops_at_a_given_value():
     def function(x):
         return x.softmax(1).view(2, 3, 4, 4, 6).flatten(1, 2).mean((2, 3)) * 2
 
@@ -110,7 +112,7 @@ def test_reduced_axes_are_counted_from_the_front():
     assert reduced_axes(graph.nodes[-1]) == (0, 1, 2, 3)
 
 
-def test_heads_are_told_from_frames_and_windows_in_a_batch_axis():
+def test_heads_in_a_batch_axis_are_distinguished_from_frames_and_windows():
     assert heads_in((Part(BATCH, 2), Part(GROUPS, 4))) == 4
     assert heads_in((Part(GROUPS, 4),)) == 4
     assert heads_in((Part(BATCH, 2), Part(FRAMES, 5))) == 1

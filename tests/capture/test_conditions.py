@@ -1,12 +1,13 @@
-"""Capture works under the conditions that models run in: other devices, precisions, checkpoints, copies, threads."""
+"""Captures on other devices, in other precisions, with checkpoints, copies of the model and several threads."""
 
 import copy
 import threading
 
 import networks
+import pairwise_networks
 import pytest
 import torch
-from borrowed import state_of
+from model_state import state_of
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
@@ -24,7 +25,7 @@ class Mixed(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.cbam, self.linear = networks.build("cbam"), networks.LinearAttention()
+        self.cbam, self.linear = networks.build("cbam"), pairwise_networks.LinearAttention()
         self.attention = nn.MultiheadAttention(networks.C, 2, batch_first=True)
 
     def forward(self, x):
@@ -53,7 +54,7 @@ def test_records_of_a_model_on_cuda_are_on_cuda(keep):
             assert {t.device.type for t in (record.g, record.x, record.y)} == {"cuda"}
             assert record.reconstruct().shape == record.y.shape
     assert sites[2].layout.queries.is_whole
-    assert sites[2].layout.queries.places.device.type == "cpu"
+    assert sites[2].layout.queries.positions.device.type == "cpu"
 
 
 class Checkpointed(nn.Module):
@@ -67,7 +68,7 @@ class Checkpointed(nn.Module):
 
 @pytest.mark.parametrize("reentrant", [False, True])
 @pytest.mark.parametrize("keep", ["full", "rows"])
-def test_what_a_checkpoint_computes_again_gives_no_second_records_and_the_same_gradients(reentrant, keep):
+def test_a_recomputed_checkpoint_gives_no_second_records_and_the_same_gradients(reentrant, keep):
     torch.manual_seed(0)
     model, x = Checkpointed(reentrant=reentrant), networks.images().requires_grad_()
     (plain,) = torch.autograd.grad(model.inner(x).sum(), x)
@@ -82,21 +83,21 @@ def test_what_a_checkpoint_computes_again_gives_no_second_records_and_the_same_g
     assert [(r.site.kind.value, r.call) for r in captured.records] == [(kind, 0) for kind in KINDS]
 
 
-def test_an_edit_holds_when_a_checkpoint_computes_again():
+def test_an_edit_applies_when_a_checkpoint_is_recomputed():
     torch.manual_seed(0)
     model, x = Checkpointed(reentrant=False), networks.images().requires_grad_()
     halve = {"*": lambda g: g * 0.5}
     with intervene(model.inner, halve):
         (plain,) = torch.autograd.grad(model.inner(x).sum(), x)
     with intervene(model, halve):
-        (again,) = torch.autograd.grad(model(x).sum(), x)
-    assert torch.allclose(again, plain, atol=1e-6)
+        (recomputed,) = torch.autograd.grad(model(x).sum(), x)
+    assert torch.allclose(recomputed, plain, atol=1e-6)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 5e-3), (torch.bfloat16, 3e-2)])
 @pytest.mark.parametrize("keep", ["full", "rows"])
 @torch.no_grad()
-def test_autocast_leaves_outputs_as_they_are_and_records_rebuild_in_its_precision(dtype, tolerance, keep):
+def test_outputs_and_reconstructions_under_autocast_are_equal_in_its_precision(dtype, tolerance, keep):
     torch.manual_seed(0)
     model, x = Mixed().eval(), networks.images()
     sites = find_attention(model, x)
@@ -109,7 +110,7 @@ def test_autocast_leaves_outputs_as_they_are_and_records_rebuild_in_its_precisio
     assert max(r.verify(tolerance) for r in captured.records) <= tolerance
 
 
-def test_a_copy_made_inside_a_capture_is_a_model_of_its_own():
+def test_a_copy_made_inside_a_capture_is_not_captured():
     model, x = networks.build("cbam"), networks.images()
     wrapped = nn.Sequential(model)
     before = model(x)
@@ -119,17 +120,17 @@ def test_a_copy_made_inside_a_capture_is_a_model_of_its_own():
         with torch.no_grad():
             for parameter in copied.parameters():
                 parameter.zero_()
-        assert torch.allclose(copied(x), x / 4)  # both gates are sigmoids of nothing
+        assert torch.allclose(copied(x), x / 4)  # both gates are sigmoid(0)
         assert len(captured.records) == 2
         assert torch.equal(wrapped(x), before)
     assert len(captured.records) == 4
     assert torch.allclose(copied(x), x / 4)
-    with capture(copied) as again:
+    with capture(copied) as of_copy:
         copied(x)
-    assert len(again.records) == 2
+    assert len(of_copy.records) == 2
 
 
-def test_an_owners_own_forward_is_copied_with_the_model():
+def test_a_replaced_forward_is_copied_with_the_model():
     model = nn.Sequential(networks.build("se"))
     model[0].forward = lambda x: x + 1
     x = networks.images()
@@ -138,7 +139,7 @@ def test_an_owners_own_forward_is_copied_with_the_model():
     assert torch.equal(copied(x), x + 1)
 
 
-def test_threads_that_run_one_model_at_once_keep_their_records_apart_by_value():
+def test_records_of_one_model_in_several_threads_are_complete_and_valid():
     model = networks.build("se")
     sites = find_attention(model, networks.images())
     inputs = [networks.images(seed=seed) for seed in range(8)]
@@ -154,7 +155,7 @@ def test_threads_that_run_one_model_at_once_keep_their_records_apart_by_value():
 
 
 class Hidden(torch.autograd.Function):
-    """Attention in a kernel that nobody can look into: here NumPy."""
+    """Attention in an opaque kernel, here NumPy."""
 
     @staticmethod
     def forward(ctx, q, k, v):
@@ -177,7 +178,7 @@ class Calling(nn.Module):
 
 @pytest.fixture
 def hidden(monkeypatch):
-    """An adapter for as long as the test runs."""
+    """An adapter that is removed after the test."""
     module = adapters
     monkeypatch.setattr(ADAPTERS, "_entries", dict(ADAPTERS._entries))
     monkeypatch.setattr(module, "_FUNCTIONS", {})
@@ -190,7 +191,7 @@ def hidden(monkeypatch):
 
 
 @torch.no_grad()
-def test_an_autograd_function_is_seen_through_its_adapter_and_is_as_it_was_afterwards(hidden):
+def test_an_autograd_function_is_captured_through_its_adapter_and_is_restored(hidden):
     torch.manual_seed(0)
     model, x = Calling(), networks.images()
     before = state_of(model)
@@ -206,7 +207,7 @@ def test_an_autograd_function_is_seen_through_its_adapter_and_is_as_it_was_after
     assert state_of(model) == before
 
 
-def test_an_adapter_of_an_operation_is_registered_once(hidden):
+def test_a_second_adapter_of_an_operation_is_an_error(hidden):
     with pytest.raises(ValueError, match=r"adapter '.*Hidden' is registered already"):
         adapter(Hidden)(hidden)
     with pytest.raises(ValueError, match="adapter 'multi_head_attention_forward' is registered already"):
@@ -214,7 +215,7 @@ def test_an_adapter_of_an_operation_is_registered_once(hidden):
 
 
 class Entry:
-    """What an installed package declares."""
+    """An entry point of an installed package."""
 
     def __init__(self, name, body) -> None:
         self.name, self.value, self._body = name, "package.adapters:body", body
@@ -225,16 +226,16 @@ class Entry:
         return self._body
 
 
-def test_packages_bring_adapters_by_entry_points(monkeypatch):
+def test_packages_provide_adapters_by_entry_points(monkeypatch):
     module = adapters
     monkeypatch.setattr(ADAPTERS, "_entries", dict(ADAPTERS._entries))
 
     def body(q, k, v):
         return q
 
-    monkeypatch.setattr(module, "entry_points", lambda group: [Entry("their_attention", body)])
+    monkeypatch.setattr(module, "entry_points", lambda group: [Entry("package_attention", body)])
     module._load_entry_points.cache_clear()
-    assert module.adapters()["their_attention"] is body
+    assert module.adapters()["package_attention"] is body
     monkeypatch.setattr(module, "entry_points", lambda group: [Entry("broken", ImportError("no kernel"))])
     module._load_entry_points.cache_clear()
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Gates are found by operation, captured exactly, and prove themselves."""
+"""Gates are found by their operations and captured exactly, and their records are verified."""
 
 import networks
 import pytest
@@ -14,18 +14,18 @@ from attnviz.tracing import find_attention
 
 
 @pytest.mark.parametrize("name", networks.GATED)
-def test_every_gate_of_the_literature_is_found_with_its_kind(name):
+def test_gates_of_the_literature_are_found_with_their_kind(name):
     sites = find_attention(networks.build(name), networks.images())
     assert [site.kind.value for site in sites] == networks.GATED[name][1]
 
 
 @pytest.mark.parametrize("name", networks.PLAIN)
-def test_what_only_looks_like_a_gate_is_not_reported(name):
+def test_products_that_are_no_gates_are_not_found(name):
     assert find_attention(networks.build(name), networks.images()) == []
 
 
 @pytest.mark.parametrize("name", networks.GATED)
-def test_outputs_are_bit_identical_and_records_rebuild_them(name):
+def test_outputs_are_bit_identical_and_records_reconstruct_them(name):
     model, x = networks.build(name), networks.images()
     sites = find_attention(model, x)
     plain = model(x)
@@ -47,18 +47,18 @@ def test_a_different_g_changes_the_output(name):
         assert torch.allclose(changed, 0.5 * record.y, atol=1e-6)
 
 
-def test_a_channel_gate_is_the_gate_that_the_paper_computes():
+def test_a_channel_gate_equals_the_formula_of_the_paper():
     model, x = networks.build("se"), networks.images()
     with capture(model) as captured:
         model(x)
-    by_hand = torch.sigmoid(model.fc[2](torch.relu(model.fc[0](x.flatten(2).mean(2)))))
+    expected = torch.sigmoid(model.fc[2](torch.relu(model.fc[0](x.flatten(2).mean(2)))))
     (record,) = captured.records
     assert record.g.shape == (2, networks.C)
-    assert torch.allclose(record.g, by_hand, atol=1e-6)
+    assert torch.allclose(record.g, expected, atol=1e-6)
     assert torch.equal(record.x, x)
 
 
-def test_a_spatial_gate_is_the_map_that_the_paper_computes():
+def test_a_spatial_gate_equals_the_formula_of_the_paper():
     model, x = networks.build("spatial-gate"), networks.images()
     with capture(model) as captured:
         model(x)
@@ -66,7 +66,7 @@ def test_a_spatial_gate_is_the_map_that_the_paper_computes():
     assert torch.allclose(captured.records[0].g, torch.sigmoid(model.conv(pooled))[:, 0], atol=1e-6)
 
 
-def test_values_that_the_model_overwrites_are_kept_as_they_were():
+def test_values_that_the_model_overwrites_later_are_copied():
     model, x = networks.build("se-in-place"), networks.images()
     (site,) = find_attention(model, x)
     assert site.overwritten == {"x", "y"}
@@ -77,7 +77,7 @@ def test_values_that_the_model_overwrites_are_kept_as_they_were():
     assert torch.allclose(record.y, record.g[:, :, None, None] * record.x)
 
 
-def test_values_that_stay_are_not_copied():
+def test_values_that_are_not_overwritten_are_not_copied():
     model, x = networks.build("se"), networks.images()
     (site,) = find_attention(model, x)
     assert site.overwritten == frozenset()
@@ -87,7 +87,7 @@ def test_values_that_stay_are_not_copied():
     assert captured.records[0].y is y
 
 
-def test_a_record_with_another_g_fails_its_proof_by_name():
+def test_verifying_a_record_with_another_g_is_an_error_with_its_name():
     model = nn.Sequential(networks.build("se"))
     with capture(model) as captured:
         model(networks.images())
@@ -97,14 +97,14 @@ def test_a_record_with_another_g_fails_its_proof_by_name():
         wrong.verify()
 
 
-def test_a_record_of_the_wrong_shape_is_refused():
+def test_a_record_with_a_g_of_the_wrong_shape_is_an_error():
     model, x = networks.build("se"), networks.images()
     (site,) = find_attention(model, x)
     with pytest.raises(ReconstructionError, match=r"\(root\): a channel map has 2 axes \(N, C\), got g of shape"):
         Record(site, 0, torch.ones(1, 8, 1, 1), x, x)
 
 
-def test_gates_are_told_apart_by_name_kind_and_pattern():
+def test_gates_have_names_and_kinds_and_match_patterns():
     model = nn.Sequential(networks.build("cbam"), networks.build("residual"), networks.build("se"))
     sites = find_attention(model, networks.images())
     assert [site.name for site in sites] == ["0", "0#1", "2"]
@@ -120,7 +120,7 @@ blocks = st.lists(st.sampled_from([*networks.GATED, *networks.PLAIN]), min_size=
 
 @settings(max_examples=25, deadline=None)
 @given(names=blocks, n=st.integers(1, 3), seed=st.integers(0, 100))
-def test_a_random_chain_of_blocks_is_found_exactly(names, n, seed):
+def test_all_gates_of_a_random_chain_of_blocks_are_found(names, n, seed):
     model = nn.Sequential(*(networks.build(name, seed + i) for i, name in enumerate(names)))
     x = networks.images(n, seed)
     found = [(site.module.split(".")[0], site.kind.value) for site in find_attention(model, x)]

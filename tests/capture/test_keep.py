@@ -1,4 +1,4 @@
-"""What is kept of a map: all of it, what its rows are built from, or statistics. The numbers are the same."""
+"""What is kept of a map: the whole map, the operands of its rows, or statistics. The numbers are the same."""
 
 import copy
 import math
@@ -6,6 +6,7 @@ import pickle
 import sys
 
 import networks
+import pairwise_networks
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from attnviz.core import attention_scores, memory_budget
+from attnviz.core import memory_budget
 from attnviz.core.memory_budget import available_bytes, choose
 from attnviz.edits.intervention import intervene
 from attnviz.errors import CaptureError, UnknownNameError
@@ -24,7 +25,7 @@ from attnviz.tracing import find_attention
 
 
 class Fused(nn.Module):
-    """The fused operator with what it was told beside the operands."""
+    """The fused operator with options."""
 
     def __init__(self, **options) -> None:
         super().__init__()
@@ -58,16 +59,15 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_rows_and_columns_are_those_of_the_whole_map(case, monkeypatch):
-    monkeypatch.setattr(attention_scores, "BLOCK_NUMBERS", 64)  # one or two rows a block
+def test_rows_and_columns_are_those_of_the_whole_map(case):
     options, sizes = CASES[case]
     model, x = Fused(**options), operands(**sizes)
     (full,), through_g = captured_by(model, x, "full")
     (rows,), fused = captured_by(model, x, "rows")
     plain = model(*x)
-    assert torch.equal(fused, plain)  # the fused operator itself ran
-    assert torch.allclose(through_g, plain, rtol=1e-5, atol=1e-6)
-    assert full.verify(1e-6) <= 1e-6  # and here g x in its place
+    assert torch.equal(fused, plain)  # the output of the fused operator
+    assert torch.allclose(through_g, plain, rtol=1e-5, atol=1e-6)  # the product g x
+    assert full.verify(1e-6) <= 1e-6
     assert isinstance(rows, RowsRecord)
     assert rows.shape == full.shape == (2, 4, 5, 7)
     assert torch.allclose(rows.g, full.g, atol=1e-6)
@@ -75,6 +75,8 @@ def test_rows_and_columns_are_those_of_the_whole_map(case, monkeypatch):
         assert torch.allclose(rows.rows(queries), full.rows(queries), atol=1e-6)
     assert torch.allclose(rows.columns([6, 0]), full.g[..., [6, 0]], atol=1e-6)
     assert rows.verify(1e-6) <= 1e-6
+    in_blocks = rows.scores.log_sum_exp(block_size=64)  # one row per block
+    assert torch.allclose(in_blocks, rows.scores.log_sum_exp(), atol=1e-6)
 
 
 def test_dropout_inside_the_fused_operator_is_part_of_the_map():
@@ -92,11 +94,14 @@ def test_dropout_inside_the_fused_operator_is_part_of_the_map():
     n=st.integers(1, 3), heads=st.integers(1, 4), q=st.integers(1, 9), k=st.integers(1, 9), block=st.integers(1, 50),
     seed=st.integers(0, 99),
 )  # fmt: skip
-def test_a_summary_is_the_statistics_of_the_whole_map_whatever_the_blocks(n, heads, q, k, block, seed):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attention_scores, "BLOCK_NUMBERS", block)
-        (full,), _ = captured_by(Fused(), operands(n=n, heads=heads, q=q, k=k, seed=seed), "full")
-        (summary,), _ = captured_by(Fused(), operands(n=n, heads=heads, q=q, k=k, seed=seed), "summary")
+def test_a_summary_has_the_statistics_of_the_whole_map_for_any_size_of_blocks(n, heads, q, k, block, seed):
+    x = operands(n=n, heads=heads, q=q, k=k, seed=seed)
+    (full,), _ = captured_by(Fused(), x, "full")
+    (rows,), _ = captured_by(Fused(), x, "rows")
+    (summary,), _ = captured_by(Fused(), x, "summary")
+    in_blocks = [
+        summarise(blocks, STATISTICS, full.shape) for blocks in (rows.scores.blocks(block), blocks_of(full.g, block))
+    ]
     g = full.g.double()
     ordered = g.sort(-1, descending=True).values
     expected = {
@@ -105,12 +110,13 @@ def test_a_summary_is_the_statistics_of_the_whole_map_whatever_the_blocks(n, hea
         "top_mass": ordered[..., : max(1, k // 10)].sum(-1),
         "column_mean": g.mean(-2),
     }
-    for name, value in expected.items():
-        assert torch.allclose(summary.summary[name].double(), value, atol=1e-6), name
+    for found in (summary.summary, *in_blocks):
+        for name, value in expected.items():
+            assert torch.allclose(found[name].double(), value, atol=1e-6), name
     assert summary.shape == (n, heads, q, k)
 
 
-def test_statistics_of_a_row_by_hand():
+def test_statistics_of_two_rows():
     rows = torch.tensor([[[[0.5, 0.25, 0.125, 0.125], [1.0, 0.0, 0.0, 0.0]]]])
     found = summarise(blocks_of(rows), STATISTICS, (1, 1, 2, 4))
     assert found["entropy"].flatten().tolist() == pytest.approx([1.75 * math.log(2), 0.0])
@@ -120,8 +126,8 @@ def test_statistics_of_a_row_by_hand():
     assert found["column_mean"].flatten().tolist() == [0.75, 0.125, 0.0625, 0.0625]
 
 
-def test_a_map_that_the_model_computes_is_summed_up_too_and_other_kinds_are_kept_whole():
-    model, x = nn.Sequential(networks.NonLocal("gaussian"), networks.build("se")).eval(), [networks.images()]
+def test_a_map_that_the_model_computes_is_summarised_and_other_kinds_are_kept_whole():
+    model, x = nn.Sequential(pairwise_networks.NonLocal("gaussian"), networks.build("se")).eval(), [networks.images()]
     full, _ = captured_by(model, x, "full")
     for keep, kinds in (("summary", [SummaryRecord, "Record"]), ("rows", ["Record", "Record"])):
         records, _ = captured_by(model, x, keep, statistics=["max"])
@@ -131,7 +137,7 @@ def test_a_map_that_the_model_computes_is_summed_up_too_and_other_kinds_are_kept
     assert torch.equal(summary.summary["max"], full[0].g.amax(-1))
 
 
-def test_what_a_summary_did_not_keep_is_told_and_what_there_is_instead():
+def test_access_to_the_map_of_a_summary_is_an_error_that_lists_the_statistics():
     (record,), _ = captured_by(Fused(), operands(), "summary", statistics=["max", "entropy"])
     for part in ("g", "x", "y"):
         with pytest.raises(CaptureError, match=rf"\(root\): {part} was not kept, only max, entropy; capture with keep"):
@@ -140,7 +146,7 @@ def test_what_a_summary_did_not_keep_is_told_and_what_there_is_instead():
         record.rows(0)
 
 
-def test_only_pairwise_attention_has_rows_and_they_are_below_the_number_of_queries():
+def test_rows_of_another_kind_or_out_of_range_are_an_error():
     (gate,), _ = captured_by(networks.build("se"), [networks.images()], "full")
     with pytest.raises(CaptureError, match=r"\(root\): channel attention has no queries"):
         gate.rows(0)
@@ -149,14 +155,14 @@ def test_only_pairwise_attention_has_rows_and_they_are_below_the_number_of_queri
         record.rows([0, 5])
 
 
-def test_an_unknown_choice_or_statistic_is_told_before_the_model_runs():
+def test_an_unknown_choice_or_statistic_is_an_error():
     with pytest.raises(UnknownNameError, match="unknown choice of what to keep 'row': did you mean rows"):
         captured_by(Fused(), operands(), "row")
     with pytest.raises(UnknownNameError, match="unknown statistic 'entropi': did you mean entropy"):
         captured_by(Fused(), operands(), "summary", statistics=["entropi"])
 
 
-def test_an_edited_map_is_kept_whole_and_a_neighbour_that_wants_the_map_gets_it():
+def test_an_edited_map_is_kept_whole_and_two_captures_can_keep_different_parts():
     model, x = Fused(), operands()
     sites = find_attention(model, *x)
     with intervene(model, {"pairwise": lambda g: g * 0 + 0.5}, sites), capture(model, sites, keep="rows") as captured:
@@ -168,7 +174,7 @@ def test_an_edited_map_is_kept_whole_and_a_neighbour_that_wants_the_map_gets_it(
     assert torch.equal(rows.records[0].g, full.records[0].g)
 
 
-def test_rows_outlive_the_models_overwriting_of_queries_and_keys():
+def test_rows_are_correct_after_the_model_overwrites_queries_and_keys():
     class Overwriting(Fused):
         def forward(self, q, k, v):
             q, k = q + 1, k + 1
@@ -181,7 +187,7 @@ def test_rows_outlive_the_models_overwriting_of_queries_and_keys():
     assert torch.allclose(rows.g, full.g, atol=1e-6)
 
 
-def test_gradients_reach_queries_through_rows():
+def test_gradients_of_rows_with_respect_to_queries_exist():
     q, k, v = (t.requires_grad_() for t in operands())
     model = Fused()
     with capture(model, keep="rows") as captured:
@@ -192,17 +198,17 @@ def test_gradients_reach_queries_through_rows():
 
 
 @pytest.mark.parametrize("keep", ["rows", "summary"])
-def test_what_was_kept_can_be_copied_and_pickled(keep):
+def test_records_can_be_copied_and_pickled(keep):
     (record,), _ = captured_by(Fused(), operands(), keep)
-    for again in (pickle.loads(pickle.dumps(record)), copy.deepcopy(record)):
-        assert (again.site, again.call, again.shape) == (record.site, record.call, record.shape)
+    for copied in (pickle.loads(pickle.dumps(record)), copy.deepcopy(record)):
+        assert (copied.site, copied.call, copied.shape) == (record.site, record.call, record.shape)
         if keep == "rows":
-            assert torch.equal(again.rows(1), record.rows(1))
+            assert torch.equal(copied.rows(1), record.rows(1))
         else:
-            assert all(torch.equal(again.summary[name], value) for name, value in record.summary.items())
+            assert all(torch.equal(copied.summary[name], value) for name, value in record.summary.items())
 
 
-def test_bytes_are_known_before_the_run():
+def test_the_memory_of_records_is_known_before_the_run():
     sites = find_attention(Fused(), *operands(q=50, k=70))
     q, k, v = (4 * 2 * 4 * n * 3 for n in (50, 70, 70))
     assert sites[0].size_bytes["full"] == 4 * 2 * 4 * 50 * 70 + v + q  # y is as large as q
@@ -211,20 +217,20 @@ def test_bytes_are_known_before_the_run():
     assert sites.total_bytes("rows", images=6) == 3 * sites.total_bytes("rows")
 
 
-def test_a_capture_that_would_not_fit_is_refused_before_the_model_runs(monkeypatch):
+def test_a_capture_that_does_not_fit_is_an_error_before_the_model_runs(monkeypatch):
     model, x = Fused(), operands(q=50, k=70)
     sites = find_attention(model, *x)
     needed = {keep: sites.total_bytes(keep) for keep in memory_budget.KEEPS}
-    listen = sys.modules[capture.__module__]
-    monkeypatch.setattr(listen, "available_bytes", lambda device: needed["full"] - 1)
-    monkeypatch.setattr(listen, "UNASKED_BYTES", 0)
-    told = (
-        "keep='full' would hold about 120.6 KiB, and there are 120.6 KiB: "
-        r"take keep='rows' \(22.5 KiB\) or keep='summary' \(17.5 KiB\)"
+    module = sys.modules[capture.__module__]
+    monkeypatch.setattr(module, "available_bytes", lambda device: needed["full"] - 1)
+    monkeypatch.setattr(module, "UNCHECKED_BYTES", 0)
+    message = (
+        "keep='full' needs about 120.6 KiB, but 120.6 KiB are available: "
+        r"use keep='rows' \(22.5 KiB\) or keep='summary' \(17.5 KiB\)"
     )
     with monkeypatch.context() as patch:
         patch.setattr(F, "scaled_dot_product_attention", lambda *_, **__: pytest.fail("the model ran"))
-        with pytest.raises(CaptureError, match=told), capture(model, sites):
+        with pytest.raises(CaptureError, match=message), capture(model, sites):
             model(*x)
     (record,), _ = captured_by(model, x, "auto")
     assert isinstance(record, RowsRecord)
@@ -233,16 +239,16 @@ def test_a_capture_that_would_not_fit_is_refused_before_the_model_runs(monkeypat
 @pytest.mark.parametrize(
     ("available", "chosen"), [(None, "full"), (1800, "full"), (1799, "rows"), (180, "rows"), (179, "summary")]
 )
-def test_the_most_that_half_of_the_memory_holds_is_chosen(available, chosen):
+def test_the_largest_choice_that_fits_into_half_of_the_memory_is_chosen(available, chosen):
     assert choose("auto", {"full": 900, "rows": 90, "summary": 9}, available) == chosen
 
 
-def test_nothing_fits_where_even_the_summary_is_too_much():
-    with pytest.raises(CaptureError, match="keep='summary' would hold about 9 B, and there are 8 B: take fewer sites"):
+def test_a_summary_that_does_not_fit_is_an_error():
+    with pytest.raises(CaptureError, match="keep='summary' needs about 9 B, but 8 B are available: use fewer sites"):
         choose("auto", {"full": 900, "rows": 90, "summary": 9}, 8)
 
 
-def test_available_memory_is_what_linux_says_within_the_containers_limit(tmp_path, monkeypatch):
+def test_available_memory_is_that_of_linux_within_the_limit_of_the_container(tmp_path, monkeypatch):
     for name, text in (("_MEMINFO", "MemTotal: 9 kB\nMemAvailable:  2048 kB\n"), ("_LIMIT", "max\n"), ("_USED", "5\n")):
         (tmp_path / name).write_text(text)
         monkeypatch.setattr(memory_budget, name, tmp_path / name)
@@ -256,31 +262,31 @@ def test_available_memory_is_what_linux_says_within_the_containers_limit(tmp_pat
 
 
 @pytest.mark.parametrize("name", ["se", "se-in-place", "spatial-gate"])
-def test_each_record_is_told_while_it_is_true_and_nothing_is_kept_or_copied(name):
+def test_a_callback_receives_each_record_before_values_are_overwritten(name):
     model, x = networks.build(name), networks.images()
     with capture(model) as whole:
         model(x)
-    told = []
+    received = []
 
     def each(record):
         record.verify()
-        told.append((record.name, record.g.clone(), record.x.clone(), record.y.clone()))
+        received.append((record.name, record.g.clone(), record.x.clone(), record.y.clone()))
 
     with capture(model, each=each) as captured:
         y = model(x)
     assert captured.records == []
     assert not captured.unclaimed
     assert torch.equal(y, model(x))
-    for record, (site, *tensors) in zip(whole.records, told, strict=True):
+    for record, (site, *tensors) in zip(whole.records, received, strict=True):
         assert record.name == site
         assert all(map(torch.equal, (record.g, record.x, record.y), tensors))
 
 
-def test_what_is_told_at_once_is_not_copied_but_what_another_capture_holds_is():
-    model, x, places = networks.build("se-in-place"), networks.images(), []
+def test_a_callback_receives_no_copies_but_another_capture_stores_them():
+    model, x, addresses = networks.build("se-in-place"), networks.images(), []
     (site,) = find_attention(model, x)
-    with capture(model, [site], each=lambda record: places.append(record.y.data_ptr())):
+    with capture(model, [site], each=lambda record: addresses.append(record.y.data_ptr())):
         model(x)
-        with capture(model, [site]) as holding:
+        with capture(model, [site]) as stored:
             y = model(x)
-    assert places[0] != places[1] == holding.records[0].y.data_ptr() != y.data_ptr()
+    assert addresses[0] != addresses[1] == stored.records[0].y.data_ptr() != y.data_ptr()

@@ -1,6 +1,7 @@
-"""Pairwise attention is found in every form in which models write it."""
+"""Pairwise attention is found in all forms in which models implement it."""
 
 import networks
+import pairwise_networks
 import pytest
 import torch
 from torch import nn
@@ -10,14 +11,14 @@ from attnviz.edits.intervention import intervene
 from attnviz.recording import capture
 from attnviz.tracing import find_attention
 
-FORMS = ["gaussian", "embedded gaussian", "softmax by hand", "dot product", "relu"]
+FORMS = ["gaussian", "embedded gaussian", "hand-written softmax", "dot product", "relu"]
 
 
 @pytest.mark.parametrize("form", FORMS)
 @torch.no_grad()
-def test_non_local_blocks_are_found_in_every_form_and_their_map_is_the_papers(form):
+def test_non_local_blocks_of_every_form_have_the_map_of_the_paper(form):
     torch.manual_seed(0)
-    model, x = networks.NonLocal(form).eval(), networks.images()
+    model, x = pairwise_networks.NonLocal(form).eval(), networks.images()
     sites = find_attention(model, x)
     assert [(s.kind.value, s.squash) for s in sites] == [("pairwise", "softmax" if form in FORMS[:3] else None)]
     plain = model(x)
@@ -33,8 +34,8 @@ def test_non_local_blocks_are_found_in_every_form_and_their_map_is_the_papers(fo
     assert record.verify(1e-6) <= 1e-6
 
 
-class PositionsLast(networks.LinearAttention):
-    """The same with positions last, two heads in the batch axis, and a cast on the way."""
+class PositionsLast(pairwise_networks.LinearAttention):
+    """Linear attention with positions last, two heads in the batch axis, and a copy of the inner product."""
 
     def forward(self, x):
         q, k, v = (t.flatten(2).reshape(x.shape[0] * 2, 4, 36) for t in self.qkv(x).chunk(3, dim=1))
@@ -42,9 +43,9 @@ class PositionsLast(networks.LinearAttention):
         return x + torch.bmm(inner, F.relu(q)).reshape(x.shape)
 
 
-@pytest.mark.parametrize(("network", "heads"), [(networks.LinearAttention, 1), (PositionsLast, 2)])
+@pytest.mark.parametrize(("network", "heads"), [(pairwise_networks.LinearAttention, 1), (PositionsLast, 2)])
 @torch.no_grad()
-def test_linear_attention_has_the_map_that_its_result_implies_and_is_marked(network, heads):
+def test_linear_attention_has_the_implied_map(network, heads):
     torch.manual_seed(0)
     model, x = nn.Sequential(network()).eval(), networks.images()
     sites = find_attention(model, x)
@@ -66,12 +67,12 @@ def test_linear_attention_has_the_map_that_its_result_implies_and_is_marked(netw
 
 
 @torch.no_grad()
-def test_linear_attention_whose_keys_meet_values_in_another_module_is_told_by_the_witness():
+def test_linear_attention_with_the_inner_product_in_another_module_is_reported():
     class Inner(nn.Module):
         def forward(self, k, v):
             return k.mT @ v
 
-    class Apart(networks.LinearAttention):
+    class Apart(pairwise_networks.LinearAttention):
         def __init__(self) -> None:
             super().__init__()
             self.inner = Inner()
@@ -86,7 +87,7 @@ def test_linear_attention_whose_keys_meet_values_in_another_module_is_told_by_th
         (
             "matmul",
             "0",
-            "linear attention: keys were summed with values first, so the map is implied and never computed",
+            "linear attention: keys are multiplied by values first, so its map is never computed",
         )
     ]
 
@@ -105,7 +106,7 @@ class ValuesFirst(nn.Module):
 
 
 class ByEinsum(nn.Module):
-    """Heads, queries and keys on a plane, by equations."""
+    """Einstein sums with rows and columns of queries and keys as separate axes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -120,7 +121,7 @@ class ByEinsum(nn.Module):
 
 @pytest.mark.parametrize("network", [ValuesFirst, ByEinsum])
 @torch.no_grad()
-def test_heads_queries_and_keys_have_their_axes_whatever_the_layout(network):
+def test_heads_queries_and_keys_have_canonical_axes_in_any_layout(network):
     torch.manual_seed(0)
     model, x = network().eval(), networks.images()
     with capture(model) as captured:
@@ -133,7 +134,7 @@ def test_heads_queries_and_keys_have_their_axes_whatever_the_layout(network):
 
 
 @torch.no_grad()
-def test_grouped_and_masked_fused_attention_is_rebuilt():
+def test_grouped_and_masked_fused_attention_is_reconstructed():
     class Fused(nn.Module):
         def forward(self, q, k, v, mask):
             return nn.functional.scaled_dot_product_attention(q, k, v, mask, scale=0.3, enable_gqa=True)

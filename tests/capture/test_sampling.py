@@ -1,4 +1,4 @@
-"""Sampling at predicted points is found by operation; its points are pixels, and lead back to the model's output."""
+"""Sampling at predicted points is found; its points are pixels, and reconstruct the model's output."""
 
 import math
 import pickle
@@ -27,7 +27,7 @@ def captured_of(name, n=2):
 
 
 def bilinear(image, px, py):
-    """One pixel's worth of bilinear sampling of ``(C, H, W)``, zero outside: the obvious way."""
+    """Bilinear sampling of ``(C, H, W)`` at one point, zero outside: a slow reference."""
     total = torch.zeros(image.shape[0], dtype=torch.float64)
     for row in (math.floor(py), math.floor(py) + 1):
         for column in (math.floor(px), math.floor(px) + 1):
@@ -37,24 +37,25 @@ def bilinear(image, px, py):
 
 
 @pytest.mark.parametrize("name", sampling_networks.SAMPLED)
-def test_every_predicted_sampling_of_the_literature_is_found(name):
+def test_predicted_samplings_of_the_literature_are_found(name):
     sites = find_attention(sampling_networks.build(name), networks.images())
     assert [site.kind.value for site in sites] == sampling_networks.SAMPLED[name][1]
 
 
-@pytest.mark.parametrize("name", sampling_networks.TOLD)
-def test_sampling_where_nothing_was_predicted_is_not_reported(name):
+@pytest.mark.parametrize("name", sampling_networks.FIXED)
+def test_sampling_at_fixed_points_is_not_found(name):
     assert find_attention(sampling_networks.build(name), networks.images()) == []
 
 
 @pytest.mark.parametrize("name", sampling_networks.SAMPLED)
-def test_outputs_and_what_records_rebuild_are_bit_identical(name):
+def test_outputs_and_their_reconstructions_are_bit_identical(name):
     model, x = sampling_networks.build(name), networks.images()
     sites = find_attention(model, x)
     for run in (torch.no_grad, torch.enable_grad):
-        with run(), capture(model, sites) as captured:
-            y = model(x)
-            assert torch.equal(y, model(x))
+        with run():
+            plain = model(x)
+            with capture(model, sites) as captured:
+                assert torch.equal(model(x), plain)
         for record in captured.records:
             assert record.verify(1e-6 if record.site.kind is Kind.PAIRWISE else 0.0) <= 1e-6
             assert record.g.ndim == len(record.site.kind.axes[0])
@@ -62,7 +63,7 @@ def test_outputs_and_what_records_rebuild_are_bit_identical(name):
 
 
 @pytest.mark.parametrize("name", sampling_networks.SAMPLED)
-def test_sites_hold_for_other_batches_and_survive_pickling(name):
+def test_pickled_sites_are_valid_for_other_batch_sizes(name):
     model = sampling_networks.build(name)
     sites = find_attention(model, networks.images())
     assert find_attention(model, networks.images(1)) == sites
@@ -72,7 +73,7 @@ def test_sites_hold_for_other_batches_and_survive_pickling(name):
     assert all(record.verify(1e-6) <= 1e-6 and record.g.shape[0] == 3 for record in captured.records)
 
 
-def test_an_identity_grid_points_at_every_pixel():
+def test_an_identity_grid_gives_the_pixel_coordinates():
     grid = F.affine_grid(torch.eye(2, 3)[None], (1, 1, 3, 4), align_corners=False)
     g, _ = GridSampling("bilinear", "zeros", align_corners=False).read([torch.ones(1, 1, 3, 4), grid], {})
     assert g.shape == (1, 1, 3, 4, 2)
@@ -81,14 +82,14 @@ def test_an_identity_grid_points_at_every_pixel():
 
 
 @pytest.mark.parametrize(("aligned", "left", "right"), [(True, 0.0, 4.0), (False, -0.5, 4.5)])
-def test_the_edges_of_a_grid_are_pixels_or_their_borders(aligned, left, right):
+def test_the_edges_of_a_grid_are_pixel_centres_or_borders(aligned, left, right):
     grid = torch.tensor([[[[-1.0, -1.0], [1.0, 1.0]]]])
     g, _ = GridSampling("bilinear", "zeros", aligned).read([torch.ones(1, 1, 5, 5), grid], {})
     assert g.flatten().tolist() == [left, left, right, right]
 
 
 @pytest.mark.parametrize("name", ["stn", "stn-aligned-corners"])
-def test_a_grid_sample_reads_the_map_at_g(name):
+def test_a_grid_sample_samples_the_map_at_g(name):
     _, x, (record,) = captured_of(name)
     for row, column in ((0, 0), (2, 5), (4, 3)):
         px, py = record.g[1, 0, row, column].tolist()
@@ -96,7 +97,7 @@ def test_a_grid_sample_reads_the_map_at_g(name):
 
 
 @pytest.mark.parametrize("name", ["dcn-v1", "dcn-v2", "dcn-v1-groups", "dcn-strided"])
-def test_a_deformable_convolution_reads_the_map_at_g(name):
+def test_a_deformable_convolution_samples_the_map_at_g(name):
     model, x, (record,) = captured_of(name)
     weight, bias = model.conv.weight.double(), model.conv.bias
     parts = dict(zip(record.site.use.parts, record.x, strict=True))
@@ -123,13 +124,13 @@ def test_levels_of_deformable_attention_agree_with_the_fused_operator():
     assert fine.g.shape == coarse.g.shape == (2, 2, 36, 3, 2)
     assert weights.g.shape == (2, 2, 36, 6)
     by_level = fused.g.squeeze(3).unflatten(1, (2, 2, 3)).permute(0, 1, 4, 2, 3, 5)
-    # By level, the model rounds its normalised grid once more.
+    # The implementation with one grid_sample per level rounds its normalised grid once more.
     assert torch.allclose(by_level, torch.stack([fine.g, coarse.g], 3), atol=1e-5)
     attention = fused.x[-1].transpose(1, 2).flatten(-2)
     assert torch.allclose(attention, weights.g, atol=1e-6)
 
 
-def test_points_that_move_one_pixel_read_the_neighbour():
+def test_points_moved_by_one_pixel_sample_the_neighbour():
     x = torch.arange(12.0).view(1, 1, 3, 4)
     use = GridSampling("bilinear", "border", align_corners=True)
     g, _ = use.read([x, F.affine_grid(torch.eye(2, 3)[None], x.shape, align_corners=True)], {})
@@ -139,7 +140,7 @@ def test_points_that_move_one_pixel_read_the_neighbour():
 
 @pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (224, 224)])
-def test_a_grid_comes_back_bit_for_bit_on_small_and_large_maps(size, aligned):
+def test_a_grid_is_recovered_bit_for_bit_on_small_and_large_maps(size, aligned):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 3, *size, generator=generator)
     grid = torch.randn(2, 40, 40, 2, generator=generator)
@@ -147,7 +148,7 @@ def test_a_grid_comes_back_bit_for_bit_on_small_and_large_maps(size, aligned):
     assert torch.equal(use(*use.read([x, grid], {})), F.grid_sample(x, grid, align_corners=aligned))
 
 
-def test_half_precision_and_autocast_are_rebuilt():
+def test_half_precision_and_autocast_are_reconstructed():
     model, x = sampling_networks.build("stn").half(), networks.images().half()
     with torch.no_grad(), capture(model) as captured:
         model(x)
@@ -159,12 +160,12 @@ def test_half_precision_and_autocast_are_rebuilt():
     assert captured.records[0].verify(1e-2) <= 1e-2
 
 
-def test_nearest_neighbours_are_not_attention():
+def test_nearest_neighbour_sampling_is_not_attention():
     model = sampling_networks.SpatialTransformer(mode="nearest")
     assert find_attention(model, networks.images()) == []
 
 
-def test_gradients_reach_the_points():
+def test_gradients_with_respect_to_points_equal_finite_differences():
     model, x = sampling_networks.build("dcn-v1"), networks.images()
     with capture(model) as captured:
         y = model(x)
@@ -177,24 +178,24 @@ def test_gradients_reach_the_points():
     assert float(gradient[0, 4, 2, 3, 0]) == pytest.approx(float(slope), abs=2e-2)
 
 
-def test_a_site_of_a_library_that_is_not_installed_says_so():
-    use = DeformableSampling("nowhere.deform", (1, 1), (1, 1), (0, 0), (1, 1), ("input",))
-    with pytest.raises(CaptureError, match=r"nowhere\.deform: to rebuild what it computed, its library must be"):
+def test_a_missing_library_is_an_error_that_names_the_operation():
+    use = DeformableSampling("missing_library.deform", (1, 1), (1, 1), (0, 0), (1, 1), ("input",))
+    with pytest.raises(CaptureError, match=r"missing_library\.deform: to reconstruct its output, its library must be"):
         use(torch.zeros(1, 1, 2, 2, 2), torch.zeros(1, 1, 2, 2))
 
 
-def test_a_sampling_with_the_wrong_operands_says_how_many_it_has():
+def test_a_wrong_number_of_operands_is_an_error_with_both_numbers():
     use = GridSampling("bilinear", "zeros", align_corners=False)
     with pytest.raises(TypeError, match="this sampling has 1 operands, got 2"):
         use(torch.zeros(1, 1, 2, 2, 2), (torch.zeros(1), torch.zeros(1)))
 
 
-blocks = st.lists(st.sampled_from([*sampling_networks.SAMPLED, *sampling_networks.TOLD]), min_size=1, max_size=3)
+blocks = st.lists(st.sampled_from([*sampling_networks.SAMPLED, *sampling_networks.FIXED]), min_size=1, max_size=3)
 
 
 @settings(max_examples=15, deadline=None)
 @given(names=blocks, n=st.integers(1, 3), seed=st.integers(0, 100))
-def test_a_random_chain_of_blocks_is_found_exactly(names, n, seed):
+def test_all_samplings_of_a_random_chain_of_blocks_are_found(names, n, seed):
     model = nn.Sequential(*(sampling_networks.build(name, seed) for name in names))
     x = networks.images(n, seed)
     found = [(site.module.split(".")[0], site.kind.value) for site in find_attention(model, x)]
@@ -205,8 +206,8 @@ def test_a_random_chain_of_blocks_is_found_exactly(names, n, seed):
     assert all(record.verify(1e-5) <= 1e-5 for record in captured.records)
 
 
-@pytest.mark.parametrize(("name", "told"), [("stn", 1), ("flow-warp", 1), ("dcn-v2", 0), ("dat", 0)])
-def test_the_reader_is_told_of_a_view_of_the_whole_image_alone(name, told):
+@pytest.mark.parametrize(("name", "count"), [("stn", 1), ("flow-warp", 1), ("dcn-v2", 0), ("dat", 0)])
+def test_only_a_sampling_of_the_whole_image_has_a_note(name, count):
     _, x, records = captured_of(name)
     notes = list(notes_of_views(records, tuple(x.shape[2:])))
-    assert [note.partition(",")[0] for note in notes] == [f"{records[0].name} resamples the photograph"] * told
+    assert [note.partition(",")[0] for note in notes] == [f"{records[0].name} resamples the photograph"] * count

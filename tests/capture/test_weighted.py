@@ -1,4 +1,4 @@
-"""Weighted sums of branches, kernels, positions and frames are found by operation, and prove themselves."""
+"""Weighted sums of branches, kernels, positions and frames are found, and their records are verified."""
 
 import pickle
 
@@ -33,30 +33,31 @@ def captured_of(name, n=2):
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_every_weighted_sum_of_the_literature_is_found_with_its_kind(name):
+def test_weighted_sums_of_the_literature_are_found_with_their_kind(name):
     model, x = network_and_input(name)
     assert [site.kind.value for site in find_attention(model, x)] == EVERY[name][1]
 
 
 @pytest.mark.parametrize("name", weighted_networks.UNWEIGHTED)
-def test_what_only_looks_like_a_weighted_sum_is_not_reported(name):
+def test_sums_that_are_no_attention_are_not_found(name):
     assert find_attention(weighted_networks.build(name), networks.images()) == []
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_outputs_are_bit_identical_and_records_rebuild_them(name):
+def test_outputs_are_bit_identical_and_records_reconstruct_them(name):
     model, x = network_and_input(name)
     sites = find_attention(model, x)
     for run in (torch.no_grad, torch.enable_grad):
-        with run(), capture(model, sites) as captured:
-            y = model(x)
-            assert torch.equal(y, model(x))
+        with run():
+            plain = model(x)
+            with capture(model, sites) as captured:
+                assert torch.equal(model(x), plain)
         assert all(record.verify(1e-6) <= 1e-6 for record in captured.records)
         assert all(record.g.ndim == len(record.site.kind.axes[0]) for record in captured.records)
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_sites_hold_for_other_batches(name):
+def test_sites_are_valid_for_other_batch_sizes(name):
     model, x = network_and_input(name)
     sites = find_attention(model, x)
     for n in (1, 3):
@@ -69,14 +70,14 @@ def test_sites_hold_for_other_batches(name):
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_a_different_g_changes_the_output_in_proportion(name):
+def test_the_output_is_linear_in_g(name):
     for record in captured_of(name)[2]:
         changed = record.site.use(record.g * 0.5, record.x)
         assert torch.allclose(changed, 0.5 * record.y, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_sites_survive_pickling(name):
+def test_pickled_sites_are_equal(name):
     sites = find_attention(*network_and_input(name))
     assert pickle.loads(pickle.dumps(sites)) == sites
 
@@ -109,7 +110,7 @@ def test_normalised_weights_sum_to_one_along_their_canonical_axis(name, shape, a
     assert torch.allclose(g.sum(axis), torch.ones(()), atol=1e-6)
 
 
-def test_branch_weights_are_those_of_the_paper():
+def test_branch_weights_equal_the_formula_of_the_paper():
     model, x, (record,) = captured_of("sknet")
     a, b = (path(x) for path in model.paths)
     z = torch.relu(model.squeeze((a + b).flatten(2).mean(2)))
@@ -118,30 +119,30 @@ def test_branch_weights_are_those_of_the_paper():
     assert torch.equal(record.x, torch.stack([a, b], 1))
 
 
-def test_branches_that_were_never_stacked_give_one_site_each_and_sum_to_one():
+def test_branches_that_are_not_stacked_are_separate_sites_that_sum_to_one():
     _, _, (first, second) = captured_of("sknet-separate")
     assert first.g.shape == second.g.shape == (2, 1, 8)
     assert torch.allclose(first.g + second.g, torch.ones(()), atol=1e-6)
-    _, _, (together,) = captured_of("sknet")
-    assert torch.allclose(torch.cat([first.g, second.g], 1), together.g, atol=1e-6)
+    _, _, (stacked,) = captured_of("sknet")
+    assert torch.allclose(torch.cat([first.g, second.g], 1), stacked.g, atol=1e-6)
 
 
-def test_routing_weights_mix_the_kernels():
+def test_routing_weights_are_the_weights_of_the_kernels():
     model, x, (record,) = captured_of("condconv")
     assert torch.allclose(record.g[..., 0], torch.sigmoid(model.route(x.mean((2, 3)))), atol=1e-6)
     first = sum(record.g[0, b, 0] * model.kernels[b] for b in range(4))
-    by_hand = nn.functional.conv2d(x[:1], first, padding=1)
-    assert torch.allclose(model(x)[:1], by_hand, atol=1e-5)
+    expected = nn.functional.conv2d(x[:1], first, padding=1)
+    assert torch.allclose(model(x)[:1], expected, atol=1e-5)
 
 
-def test_a_context_is_the_mean_of_the_positions_under_g():
+def test_a_context_vector_is_the_weighted_mean_of_positions():
     model, x, (record,) = captured_of("global-context")
     context = (record.g[:, 0].view(2, 1, 6, 6) * x).sum((2, 3))
     assert torch.allclose(record.y.view(2, 8), context, atol=1e-6)
     assert torch.allclose(model(x), x + model.transform(context[..., None, None]), atol=1e-6)
 
 
-def test_frames_are_told_from_positions():
+def test_weights_over_frames_are_temporal():
     model, x, (record,) = captured_of("temporal-sum")
     assert record.site.kind is Kind.TEMPORAL
     features = torch.stack([model.conv(frame).relu().mean((2, 3)) for frame in x.unbind(1)], 1)
@@ -149,7 +150,7 @@ def test_frames_are_told_from_positions():
     assert torch.allclose(model(x), (record.g[..., None] * features).sum(1), atol=1e-6)
 
 
-def test_gradients_flow_through_g():
+def test_gradients_with_respect_to_g_exist():
     model, x = network_and_input("global-context")
     with capture(model) as captured:
         y = model(x)
@@ -174,7 +175,7 @@ def test_a_weighted_sum_has_one_operand():
         ("tf_efficientnet_cc_b0_4e", {"branch": 24, "channel": 16}),
     ],
 )
-def test_third_party_models_hold_what_their_papers_say(name, expected):
+def test_third_party_models_have_the_attention_of_their_papers(name, expected):
     torch.manual_seed(0)
     model, x = timm.create_model(name, pretrained=False).eval(), torch.randn(1, 3, 64, 64)
     with torch.no_grad(), capture(model) as captured:
@@ -197,9 +198,9 @@ blocks = st.lists(
 @settings(max_examples=15, deadline=None)
 @given(names=blocks, n=st.integers(1, 3), seed=st.integers(0, 100))
 @example(names=["sknet", "se"], n=1, seed=0)
-def test_a_random_chain_of_blocks_is_found_exactly(names, n, seed):
-    rooms = [networks if name in {"se", "cbam", "residual"} else weighted_networks for name in names]
-    model = nn.Sequential(*(room.build(name, seed) for room, name in zip(rooms, names, strict=True)))
+def test_all_weighted_sums_of_a_random_chain_of_blocks_are_found(names, n, seed):
+    modules = [networks if name in {"se", "cbam", "residual"} else weighted_networks for name in names]
+    model = nn.Sequential(*(module.build(name, seed) for module, name in zip(modules, names, strict=True)))
     x = networks.images(n, seed)
     found = [(site.module.split(".")[0], site.kind.value) for site in find_attention(model, x)]
     assert found == [(str(i), kind) for i, name in enumerate(names) for kind in FOUND.get(name, (None, []))[1]]
@@ -209,9 +210,9 @@ def test_a_random_chain_of_blocks_is_found_exactly(names, n, seed):
 
 
 @torch.no_grad()
-def test_weights_of_length_one_pool_positions_and_unit_vectors_that_are_compared_do_not():
+def test_weights_of_unit_norm_over_positions_are_a_pooling_and_compared_unit_vectors_are_not():
     class Additive(nn.Module):
-        """Shaker et al., ICCV 2023: one weight per position, normalised over positions."""
+        """Shaker et al., ICCV 2023: one weight per position, with unit norm over positions (SwiftFormer)."""
 
         def __init__(self) -> None:
             super().__init__()

@@ -17,12 +17,12 @@ from rich.table import Table
 
 
 def main() -> int:
-    """Print one table and return 1 where a model does not conform."""
+    """Print one table and return 1 if a model does not conform."""
     parser = argparse.ArgumentParser(prog="conformance", description=__doc__)
     parser.add_argument("patterns", nargs="*", default=["*"], help="shell patterns of models, such as 'timm:*'")
-    parser.add_argument("--json", type=Path, help="also write every number here")
+    parser.add_argument("--json", type=Path, help="write all numbers to this file")
     arguments = parser.parse_args()
-    warnings.simplefilter("ignore")  # of the libraries that are measured
+    warnings.simplefilter("ignore")  # warnings inside the measured libraries
     console = Console()
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
@@ -40,19 +40,19 @@ def main() -> int:
 
 
 def document(result: Result) -> dict[str, Any]:
-    """One result as what JSON can hold."""
+    """One result as JSON-compatible data."""
     values = {name: value for name, value in vars(result).items() if name != "entry"}
     return {"model": result.entry.name, "family": result.entry.family, **values, "faults": result.faults}
 
 
 def table(results: list[Result]) -> Table:
     """One row per model."""
-    shown = Table(
+    rows = Table(
         "model", "sites", "named", "missed", "output", "f(g, x)", "left", "plain ms", "find", "capture", "faults"
     )
     for result in results:
         plain = result.seconds.get("plain", float("nan"))
-        shown.add_row(
+        rows.add_row(
             result.entry.name,
             " ".join(f"{count} {kind}" for kind, count in result.kinds.items()) or "–",
             str(result.named),
@@ -65,7 +65,7 @@ def table(results: list[Result]) -> Table:
             f"×{result.seconds.get('capture', float('nan')) / plain:.1f}",
             str(len(result.faults) or ""),
         )
-    return shown
+    return rows
 
 
 def summary(results: list[Result]) -> str:
@@ -81,11 +81,11 @@ def summary(results: list[Result]) -> str:
         f"recall {found / max(named, 1):.1%}: {found} of {named} modules; {unexplained} unexplained",
         f"precision: {sum(bool(r.false_sites) for r in plain)} of {len(plain)} networks without attention have a site",
         f"outputs: {sum(r.difference == 0 for r in results)} of {len(results)} bit-identical, and "
-        f"{sum((r.rows_difference if r.fused else r.difference) == 0 for r in results)} where rows "
+        f"{sum((r.rows_difference if r.fused else r.difference) == 0 for r in results)} if rows "
         f"are kept; worst {max((r.difference for r in results), default=0):.0e}",
         f"f(g, x): worst {max((r.reconstruction for r in results), default=0):.0e}, "
-        f"{sum(len(r.unproved) for r in results)} records unproved",
-        f"left behind: {sum(len(r.left) for r in results)}; conforming models: "
+        f"{sum(len(r.unproved) for r in results)} records not verified",
+        f"states not restored: {sum(len(r.left) for r in results)}; conforming models: "
         f"{sum(not r.faults for r in results)} of {len(results)}",
     ]
     return "\n".join(lines)

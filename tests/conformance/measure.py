@@ -1,4 +1,4 @@
-"""What is measured of one model: what was found, what was missed, what differs, what is left behind."""
+"""Measure one model: found and missed sites, differences of outputs, and state that is not restored."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ TOLERANCE = 1e-5
 
 @dataclass
 class Result:
-    """One row of the table.
+    """The results of one model.
 
     Attributes:
         entry: The model.
-        kinds: How many sites of each kind were found.
-        named: How many modules of the independent list ran.
-        missed: Those of them without a site, as ``path (class)``, that no table explains.
-        explained: Those that the table of known misses explains, with its reason.
+        kinds: Number of found sites by kind.
+        named: Number of modules of the independent list that ran.
+        missed: Those modules without a site, as ``path (class)``, that are no known misses.
+        explained: Those modules that are known misses, with the reason.
         false_sites: Sites in a network without attention.
-        silent: Sites that left no record in the run that followed.
+        silent: Sites without a record in the captured run.
         difference: Largest difference of an output, relative to the largest output; 0 is bit-identical.
-        fused: How many sites lie inside a fused operation, which a capture of full maps replaces.
-        rows_difference: The difference where such operations run as they are, because rows are kept.
-        reconstruction: Worst relative error of ``f(g, x)``.
-        unproved: Records that fail, each with its error.
-        left: What was found on the model after a normal and after a failing run.
-        unclaimed: What the witness reports.
+        fused: Number of sites inside a fused operation, which a capture of whole maps replaces.
+        rows_difference: The difference if rows are kept, so that fused operations run unchanged.
+        reconstruction: Largest relative error of ``f(g, x)``.
+        unproved: Records that cannot be verified, each with its error.
+        left: State that was not restored after a normal and after a failing run.
+        unclaimed: Operations that look like attention and were not captured.
         seconds: Time of a plain forward pass, of finding, and of a capture with known sites.
-        error: What stopped the measurement.
+        error: The error that stopped the measurement.
     """
 
     entry: Entry
@@ -65,25 +65,25 @@ class Result:
 
     @property
     def faults(self) -> list[str]:
-        """Everything that must not be; empty for a model that conforms."""
+        """All faults; empty for a model that conforms."""
         found = [f"missed: {text}" for text in self.missed]
         found += [f"false site: {text}" for text in self.false_sites]
         found += [f"no record: {text}" for text in self.silent]
-        found += [f"unproved: {text}" for text in self.unproved]
-        found += [f"left on the model: {text}" for text in self.left]
+        found += [f"not verified: {text}" for text in self.unproved]
+        found += [f"not restored: {text}" for text in self.left]
         if not self.difference <= (TOLERANCE if self.fused else 0.0):
             found.append(f"outputs differ by {self.difference:.1e}")
         if self.rows_difference != 0.0:
-            found.append(f"outputs differ by {self.rows_difference:.1e} where rows are kept")
+            found.append(f"outputs differ by {self.rows_difference:.1e} if rows are kept")
         return found + ([f"error: {self.error}"] if self.error else [])
 
 
 def measure(entry: Entry) -> Result:
-    """Build the model, run it plain and captured, and compare."""
+    """Build the model, run it with and without a capture, and compare."""
     result = Result(entry)
     try:
         _measure(entry, result)
-    except Exception as error:  # noqa: BLE001 - one model must not hide the others
+    except Exception as error:  # noqa: BLE001  # an error in one model must not stop the others
         result.error = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     return result
 
@@ -96,7 +96,7 @@ def _measure(entry: Entry, result: Result) -> None:
         before = state_of(model)
         sites = _timed(result, "find", lambda: find_attention(model, x))
         with capture(model, sites) as captured:
-            seen = _timed(result, "capture", lambda: _run(model, x))
+            output = _timed(result, "capture", lambda: _run(model, x))
         result.fused = sum(hasattr(site.use, "scores") for site in sites)
         if result.fused:
             with capture(model, sites, keep="rows"):
@@ -104,14 +104,14 @@ def _measure(entry: Entry, result: Result) -> None:
         result.left += [f"{what}, after a normal run" for what in changes(before, state_of(model))]
         _failing_run(model, x, sites, called, result)
     result.kinds = Counter(site.kind.value for site in sites)
-    result.difference = difference(plain, seen)
+    result.difference = difference(plain, output)
     result.unclaimed = [str(item) for item in getattr(captured, "unclaimed", ())]
-    _prove(captured, sites, result)
+    _verify(captured, sites, result)
     _recall(entry, model, called, sites, result)
 
 
 def _run(model: nn.Module, x: Tensor) -> Any:
-    torch.manual_seed(2)  # masked auto-encoders draw what they mask
+    torch.manual_seed(2)  # masked autoencoders mask at random
     return model(x)
 
 
@@ -122,9 +122,9 @@ def _timed(result: Result, name: str, run: Callable[[], Any]) -> Any:
     return value
 
 
-def _prove(captured: Captured, sites: list[Site], result: Result) -> None:
-    heard = {record.site for record in captured.records}
-    result.silent = [site.name for site in sites if site not in heard]
+def _verify(captured: Captured, sites: list[Site], result: Result) -> None:
+    recorded = {record.site for record in captured.records}
+    result.silent = [site.name for site in sites if site not in recorded]
     for record in captured.records:
         try:
             result.reconstruction = max(result.reconstruction, record.verify(TOLERANCE))
@@ -146,7 +146,7 @@ def _recall(entry: Entry, model: nn.Module, called: list[str], sites: list[Site]
         if not is_attention(entry.name, name):
             continue
         result.named += 1
-        if any(_stands_for(site, path, name) for site in sites):
+        if any(_belongs_to(site, path, name) for site in sites):
             continue
         reason = why_missed(entry.name, path)
         if reason:
@@ -155,14 +155,14 @@ def _recall(entry: Entry, model: nn.Module, called: list[str], sites: list[Site]
             result.missed.append(f"{path} ({name})")
 
 
-def _stands_for(site: Site, path: str, class_name: str) -> bool:
+def _belongs_to(site: Site, path: str, class_name: str) -> bool:
     holder = path.rpartition(".")[0]
     inside = site.module == path or site.module.startswith(f"{path}.")
     return inside or (class_name in APPLIED_OUTSIDE and site.module == holder)
 
 
 def modules_called(model: nn.Module, x: Tensor) -> list[str]:
-    """The paths of all modules that a forward pass runs, in the order in which they end."""
+    """The paths of all modules that a forward pass calls, in the order of their returns."""
     called: dict[str, None] = {}
     handles = [
         module.register_forward_hook(lambda *_, path=path: called.setdefault(path))
@@ -177,7 +177,7 @@ def modules_called(model: nn.Module, x: Tensor) -> list[str]:
 
 
 def _failing_run(model: nn.Module, x: Tensor, sites: list[Site], called: list[str], result: Result) -> None:
-    """Let the last leaf of the forward pass raise, inside a capture and while sites are sought."""
+    """Make the last leaf of the forward pass raise, in a capture and while sites are found."""
     modules = dict(model.named_modules())
     leaf = next(modules[path] for path in reversed(called) if not any(modules[path].children()))
     before = state_of(model)
@@ -185,7 +185,7 @@ def _failing_run(model: nn.Module, x: Tensor, sites: list[Site], called: list[st
         for attempt in (lambda: find_attention(model, x), lambda: _captured_run(model, x, sites)):
             try:
                 attempt()
-                result.left.append("an error of the model was swallowed")
+                result.left.append("an error of the model was not raised")
             except _BrokenError:
                 pass
     result.left += [f"{what}, after a failing run" for what in changes(before, state_of(model))]
@@ -197,7 +197,7 @@ def _captured_run(model: nn.Module, x: Tensor, sites: list[Site]) -> None:
 
 
 class _BrokenError(Exception):
-    """What a broken leaf raises."""
+    """The error that a failing leaf raises."""
 
 
 @contextmanager
@@ -213,7 +213,7 @@ def _failing(leaf: nn.Module) -> Iterator[None]:
 
 
 def state_of(model: nn.Module) -> dict[str, object]:
-    """Everything about a model, and about PyTorch, that a capture might disturb."""
+    """The state of a model and of PyTorch that a capture must restore."""
     state: dict[str, object] = {
         "function modes": len(_get_current_function_mode_stack()),
         "gradients on": torch.is_grad_enabled(),
@@ -221,22 +221,22 @@ def state_of(model: nn.Module) -> dict[str, object]:
     }
     for path, module in model.named_modules():
         for name, value in module.__dict__.items():
-            held = tuple(value) if name.endswith("_hooks") and hasattr(value, "__len__") else None
-            state[f"{path}.{name}"] = (id(value), held) if not isinstance(value, bool) else value
+            keys = tuple(value) if name.endswith("_hooks") and hasattr(value, "__len__") else None
+            state[f"{path}.{name}"] = (id(value), keys) if not isinstance(value, bool) else value
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         state[name] = (tensor._version, tensor.data_ptr(), tensor.requires_grad, tensor.grad is None)
     return state
 
 
 def changes(before: dict[str, object], after: dict[str, object]) -> list[str]:
-    """The names of what differs."""
+    """The names of all differences."""
     return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
 
 
-def difference(plain: Any, seen: Any) -> float:
-    """Largest absolute difference of two outputs, relative to the largest value; 0 where all bits are the same."""
+def difference(plain: Any, captured: Any) -> float:
+    """Largest absolute difference of two outputs, relative to the largest value; 0 if bit-identical."""
     worst = 0.0
-    for one, other in zip(_tensors(plain), _tensors(seen), strict=True):
+    for one, other in zip(_tensors(plain), _tensors(captured), strict=True):
         if not torch.equal(one, other):
             scale = one.abs().max().clamp_min(1e-30)
             worst = max(worst, float((one - other).abs().max() / scale))

@@ -1,8 +1,8 @@
-"""Which classes of three libraries are attention, by their papers: the list that recall is measured against.
+"""Classes of three libraries that are attention by their papers: the reference for recall.
 
-It is made by hand from the libraries' sources and is independent of how attnviz finds attention. A class stands for a
-whole mechanism: its site may be in the module itself or in one below it, and for those that only compute a ``g``, in
-the module that holds them.
+The list was made from the sources of the libraries and is independent of how attnviz finds attention. A class is a
+whole mechanism: its site can be in the module itself, in one of its descendants, or, for modules that only compute
+``g``, in their parent.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ _TRANSFORMERS = """
 ATTENTION = frozenset((*_TIMM, *_TORCHVISION, *_TRANSFORMERS))
 
 _CONSTANT_QUERIES = (
-    "the first layer of the decoder starts from learned queries alone: its weights are constants, not a g(x)"
+    "the input of the first decoder layer is only learned queries: its weights are constants, not a g(x)"
 )
 
-# Attention by name, without a site, and why: a model, a pattern of paths, the reason.
+# Named attention without a site: model, pattern of paths, reason.
 KNOWN_MISSES: dict[tuple[str, str], str] = {
     ("transformers:detr", "*decoder.layers.0.self_attn"): _CONSTANT_QUERIES,
     ("transformers:deformable_detr", "*decoder.layers.0.*attn*"): _CONSTANT_QUERIES,
 }
 
-# They return their g; the module that holds them applies it.
+# These modules return g, and their parent applies it.
 APPLIED_OUTSIDE = frozenset({"SelectiveKernelAttn", "SpatialAttention"})
 
-# Named attention, and none: no value of the input weighs another. A model, a class, the reason.
+# Named attention that is none, as no value weighs another: model, class, reason.
 NAMED_ONLY: dict[tuple[str, str], str] = {
     ("timm:nextvit_small", "ConvAttention"): "a grouped convolution, an activation and a projection: there is no g(x)",
 }
@@ -63,6 +63,6 @@ def is_attention(model: str, class_name: str) -> bool:
 
 
 def why_missed(model: str, path: str) -> str:
-    """Why no site is expected at a module of attention; empty where one is."""
-    fitting = (why for (name, pattern), why in KNOWN_MISSES.items() if name == model and fnmatchcase(path, pattern))
-    return next(fitting, "")
+    """The reason why no site is expected at a module of attention; empty if one is expected."""
+    matching = (why for (name, pattern), why in KNOWN_MISSES.items() if name == model and fnmatchcase(path, pattern))
+    return next(matching, "")

@@ -1,4 +1,4 @@
-"""Third-party models conform: attention is found where it is and nowhere else, proves itself, and leaves no trace."""
+"""Third-party models: all attention and nothing else is found, records are verified, the model is restored."""
 
 import json
 
@@ -10,7 +10,7 @@ from conformance.named_attention import KNOWN_MISSES, why_missed
 from conformance.zoo import ZOO, Entry
 from torch import nn
 
-# The libraries warn about their own affairs: deprecated names, tracing, meshgrid's indexing.
+# Warnings inside the libraries: deprecated names, tracing, the indexing of meshgrid.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -29,7 +29,7 @@ def test_every_model_conforms(entry):
     assert measure(entry).faults == []
 
 
-def test_the_list_is_as_long_as_promised():
+def test_the_list_has_sixty_families_of_timm():
     families = {(entry.library, entry.family) for entry in ZOO}
     assert sum(library == "timm" for library, _ in families) >= 60
     assert len({entry.name for entry in ZOO}) == len(ZOO)
@@ -49,15 +49,15 @@ def test_every_module_of_timm_is_on_the_list_or_too_large():
     assert listed <= modules
 
 
-def test_every_known_miss_names_a_model_of_the_list_and_a_reason():
+def test_known_misses_have_a_model_of_the_list_and_a_reason():
     names = {entry.name for entry in ZOO}
     assert {model for model, _ in KNOWN_MISSES} <= names
     assert all(len(reason) > 20 for reason in KNOWN_MISSES.values())
     assert why_missed("timm:beit", "blocks.0.attn") == ""
 
 
-class Blind(nn.Module):
-    """Squeeze and excitation that cannot be found, since its gate does not look at the input."""
+class ConstantGate(nn.Module):
+    """Squeeze and excitation that cannot be found, since its gate does not depend on the input."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,18 +67,17 @@ class Blind(nn.Module):
         return x * self.gate[:, None, None]
 
 
-class SqueezeExcite(Blind):
-    """A class of the list by its name."""
+class SqueezeExcite(ConstantGate):
+    """A class with a name of the list."""
 
 
 @pytest.fixture
 def entry(monkeypatch):
-    """An entry whose model is made here."""
+    """A function that makes an entry for a given model."""
 
     def make(model: nn.Module, *, attention: bool = True) -> Entry:
-        made = Entry("timm", "none", "none", (3, 8, 8), attention=attention)
         monkeypatch.setattr(Entry, "build", lambda _: model)
-        return made
+        return Entry("timm", "none", "none", (3, 8, 8), attention=attention)
 
     return make
 
@@ -97,12 +96,12 @@ def test_a_site_in_a_network_without_attention_is_a_fault(entry):
     assert fault.startswith("false site: 1 [channel] mul")
 
 
-def test_a_model_that_cannot_run_is_a_fault_and_not_an_end(entry):
+def test_an_error_of_a_model_is_a_fault(entry):
     (fault,) = measure(entry(nn.Conv2d(4, 4, 1))).faults
     assert fault.startswith("error: RuntimeError: Given groups=1")
 
 
-def test_what_is_left_on_a_model_is_seen():
+def test_changes_of_the_state_are_listed():
     model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU())
     before = state_of(model)
     assert changes(before, state_of(model)) == []
@@ -120,7 +119,7 @@ def test_a_difference_is_relative_to_the_largest_output():
     assert difference(one, {"logits": torch.tensor([1.5, -4.0])}) == 0.125
 
 
-def test_results_are_written_as_json_and_summed_up(entry):
+def test_results_are_json_compatible_and_have_totals(entry):
     result = measure(entry(nn.Sequential(SqueezeExcite(), nn.ReLU())))
     assert json.loads(json.dumps(document(result)))["missed"] == ["0 (SqueezeExcite)"]
     text = summary([result, Result(Entry("timm", "vgg", "vgg11", attention=False))])

@@ -1,4 +1,4 @@
-"""Small models of transformers, from configurations, under the attention implementation that is the default."""
+"""Small models of transformers, built from configurations with the default attention implementation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _VIDEO = {**_ENCODER, "image_size": 32, "patch_size": 16, "num_frames": 4}
 
 
 class OfPixels(nn.Module):
-    """A model of transformers as a function of its pixels alone, returning a tensor."""
+    """A model of transformers that takes pixels and returns a tensor."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""The third-party models that capture must work on, each the smallest of its family, built with random weights.
+"""The third-party models for the conformance tests, the smallest of each family, with random weights.
 
-The names were chosen once, by parameter count, so that a run builds one model per family and not two thousand.
+The names were chosen by parameter count, so that a run builds one model per family and not two thousand.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ class Entry:
     Attributes:
         library: ``"timm"``, ``"torchvision"`` or ``"transformers"``.
         family: The module of the library that defines it.
-        model: The name by which the library builds it.
+        model: The name of the model in the library.
         size: Shape of one input, without the batch.
-        options: What the builder is given besides the name.
-        attention: Whether the network has any attention, by its paper.
-        quick: Whether it is part of the short list that every run of the suite checks.
+        options: Further arguments of the builder.
+        attention: Whether the network has attention, by its paper.
+        quick: Whether every run of the test suite checks it.
     """
 
     library: str
@@ -41,7 +41,7 @@ class Entry:
         return f"{self.library}:{self.model}"
 
     def build(self) -> nn.Module:
-        """The model in eval mode, the same weights every time."""
+        """The model in eval mode, with seeded weights."""
         torch.manual_seed(0)
         return _BUILDERS[self.library](self.model, **self.options).eval()
 
@@ -62,7 +62,7 @@ def _torchvision(name: str, **options: Any) -> nn.Module:
 
     model = torchvision.models.get_model(name, weights=None, **options)
     for module in model.modules():
-        # Its first weights are 1e-6, and what it scales would vanish in rounding.
+        # Its initial weights are 1e-6: the scaled values would vanish in rounding.
         if hasattr(module, "layer_scale"):
             nn.init.constant_(module.layer_scale, 1e-1)
     return model
@@ -74,7 +74,7 @@ def _transformers(name: str, **options: Any) -> nn.Module:
 
 _BUILDERS = {"timm": _timm, "torchvision": _torchvision, "transformers": _transformers}
 
-# family, model, size in pixels, then what differs from the defaults.
+# family, model, size in pixels, then options, quick and attention if they differ from the defaults.
 _TIMM_ATTENTION: list[tuple[Any, ...]] = [
     ("beit", "beit_base_patch16_224", 64, {"depth": 2, "embed_dim": 192, "num_heads": 3, "img_size": 64}),
     ("byoanet", "halonet_h1", 256),
@@ -256,7 +256,7 @@ _TRANSFORMERS = (
     "detr deformable_detr mask2former"
 ).split()
 _VIDEO = ("videomae", "timesformer", "vivit")
-_QUICK_HERE = frozenset("mobilenet_v2 lraspp_mobilenet_v3_large vit beit segformer detr timesformer".split())
+_QUICK = frozenset("mobilenet_v2 lraspp_mobilenet_v3_large vit beit segformer detr timesformer".split())
 
 
 def _timm_entry(row: tuple[Any, ...], *, attention: bool) -> Entry:
@@ -267,13 +267,13 @@ def _timm_entry(row: tuple[Any, ...], *, attention: bool) -> Entry:
 
 def _torchvision_entry(row: tuple[Any, ...]) -> Entry:
     family, model, size, attention, *options = row
-    return Entry("torchvision", family, model, size, options[0] if options else {}, attention, model in _QUICK_HERE)
+    return Entry("torchvision", family, model, size, options[0] if options else {}, attention, model in _QUICK)
 
 
 ZOO: tuple[Entry, ...] = (
     *(_timm_entry(row, attention=True) for row in _TIMM_ATTENTION),
     *(_timm_entry(row, attention=False) for row in _TIMM_PLAIN),
     *(_torchvision_entry(row) for row in _TORCHVISION),
-    *(Entry("transformers", name, name, (3, 64, 64), quick=name in _QUICK_HERE) for name in _TRANSFORMERS),
-    *(Entry("transformers", name, name, (4, 3, 32, 32), quick=name in _QUICK_HERE) for name in _VIDEO),
+    *(Entry("transformers", name, name, (3, 64, 64), quick=name in _QUICK) for name in _TRANSFORMERS),
+    *(Entry("transformers", name, name, (4, 3, 32, 32), quick=name in _QUICK) for name in _VIDEO),
 )

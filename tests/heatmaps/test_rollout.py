@@ -68,9 +68,9 @@ def test_layers_of_different_tokens_are_refused() -> None:
     timm = pytest.importorskip("timm")
     torch.manual_seed(0)
     pvt = timm.create_model("pvt_v2_b0", num_classes=4).eval()
-    with pytest.raises(CaptureError, match="rollout follows"):
+    with pytest.raises(CaptureError, match="rollout needs"):
         rollout(records_of(pvt, torch.randn(1, 3, 64, 64)), (64, 64))
-    with pytest.raises(CaptureError, match="no attention to follow"):
+    with pytest.raises(CaptureError, match="no layers of attention"):
         rollout([], (8, 8))
 
 

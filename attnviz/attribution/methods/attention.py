@@ -51,7 +51,7 @@ def gradient_rollout(logits: Logits, x: Tensor, *, query: int = 0) -> PreparedAt
             relevance = relevance + (record.g.detach() * slope).clamp_min(0).mean(dim=1) @ relevance
         relevance = relevance - prepared
         row = relevance[:, query] if tokens.prefix else relevance.mean(dim=1)
-        return tokens.lay(row[:, None], empty=0.0)[:, 0]
+        return tokens.to_grid(row[:, None], empty=0.0)[:, 0]
 
     return _prepare(logits, x, explain)
 
@@ -86,7 +86,7 @@ def legrad(logits: Logits, x: Tensor) -> PreparedAttribution:
             layout = record.site.layout
             if layout is None or layout.keys is None:
                 raise CaptureError(f"{record.site.name}: the keys of this attention stand on no known image plane")
-            planes.append(layout.keys.lay(layout.split(slope.clamp_min(0)).mean((2, 3)), empty=0.0).mean(1))
+            planes.append(layout.keys.to_grid(layout.split(slope.clamp_min(0)).mean((2, 3)), empty=0.0).mean(1))
         size = max(tuple(plane.shape[1:]) for plane in planes)
         resized = [
             torch.nn.functional.interpolate(plane[:, None], size, mode="bilinear", align_corners=False)

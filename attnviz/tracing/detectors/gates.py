@@ -1,4 +1,4 @@
-"""Gates: ``y = x * g`` where ``g`` was computed from ``x`` by mixing its positions or channels.
+"""Gates: ``y = x * g``, where ``g`` is computed from ``x`` by mixing its positions or channels.
 
 Source: SE (Hu et al., CVPR 2018), CBAM (Woo et al., ECCV 2018) and LKA (Guo et al., CVMJ 2023) are all of this form.
 """
@@ -20,12 +20,12 @@ from attnviz.tracing.provenance import Mixing, ancestors, channel_axis, mixing_b
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """``f(g, x) = g * x``, with ``g`` spread over the axes that it does not have.
+    """``f(g, x) = g * x``, with ``g`` broadcast along the axes that it does not have.
 
     Attributes:
         kind: ``CHANNEL`` (``g`` is ``(N, C)``), ``SPATIAL`` (``(N, H, W)``) or ``DENSE`` (``(N, C, H, W)``).
-        channel_axis: Which axis of ``x`` holds the channels.
-        g_operand: Which operand of the multiplication is ``g``.
+        channel_axis: The axis of ``x`` that holds the channels.
+        g_operand: The operand of the multiplication that is ``g``, 0 or 1.
     """
 
     kind: Kind
@@ -33,10 +33,7 @@ class Gate:
     g_operand: int
 
     def read(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """The canonical ``g``, and ``x``, from the operands of the multiplication.
-
-        The gate is a view of its operand: nothing is copied.
-        """
+        """The canonical ``g``, a view of its operand, and ``x``."""
         operands = [*args, *(kwargs[k] for k in ("other",) if k in kwargs)]
         g, x = operands[self.g_operand], operands[1 - self.g_operand]
         g = g.reshape((1,) * (x.ndim - g.ndim) + tuple(g.shape)).movedim(self.channel_axis, 1)
@@ -52,7 +49,7 @@ class Gate:
 
         Args:
             g: The gate, in the canonical axes of :attr:`kind`.
-            x: What it is applied to, in the operation's own layout.
+            x: The values, in the operation's own layout.
         """
         if not isinstance(x, Tensor):
             raise TypeError(f"a gate has one operand, got {len(x)}")
@@ -65,13 +62,14 @@ class Gate:
 
 @RECOGNISERS.register("gate")
 def recognise_gate(graph: Graph, node: Node) -> Finding | None:
-    """A product of ``x`` and of a ``g`` that descends from ``x`` through a mixing operation.
+    """A product of ``x`` and a ``g`` that descends from ``x`` through a mixing operation.
 
-    ``g`` is bounded (sigmoid and its like), or mixed with learned weights (large kernel attention). Excluded are Swish
-    (nothing is mixed), GLU (its factors are siblings) and normalisation (pooled, but neither learned nor bounded).
+    ``g`` is bounded, for example by a sigmoid, or mixed with learned weights (large kernel attention). Swish (nothing
+    is mixed), GLU (its factors are siblings) and normalisation (pooled, but neither learned nor bounded) are excluded.
 
-    A sibling, where both come from a common value, is a gate if it is bounded and constant over space or over channels,
-    or if it is both pooled and learned on its way from there (residual attention, focal modulation).
+    A sibling is a ``g`` that descends from a common ancestor of ``x`` instead. It is a gate if it is bounded and
+    constant over space or over channels, or if both pooling and learned mixing lead to it from the common ancestor
+    (residual attention, focal modulation).
     """
     if node.name != "mul" or len(node.parents) < 2:
         return None
@@ -95,15 +93,21 @@ def recognise_gate(graph: Graph, node: Node) -> Finding | None:
 def _attends(g: Node, x: Node, kind: Kind, squash: str | None) -> bool:
     mixing = next((m for m in (mixing_between(source, g) for source in _before_gates(x)) if m is not None), None)
     if mixing is not None:
+        # LKA has no squash. A pooled but unbounded factor is a normalisation (GRN of ConvNeXtV2).
         return Mixing.LEARNED in mixing or (squash is not None and mixing is not Mixing.NONE)
     mixing = _sibling_mixing(g, x)
     if kind is Kind.DENSE:
+        # FocalModulation, GhostNetV2 and residual attention have both. A dense sibling with one of them is the factor
+        # of a gated convolution (MambaOut, CoaT) or a pooled context (MobileViTv2).
         return mixing == Mixing.LEARNED | Mixing.POOLED
     return squash is not None and mixing is not Mixing.NONE
 
 
 def _before_gates(x: Node) -> Iterator[Node]:
-    """``x``, and what it was before it was multiplied: several gates of one value may be applied in turn."""
+    """``x``, and ``x`` before each earlier multiplication: several gates of one value can be applied in turn.
+
+    The second gate of coordinate attention is computed from ``x`` before the first.
+    """
     yield x
     node = root(x)
     while node.name == "mul":
@@ -112,22 +116,22 @@ def _before_gates(x: Node) -> Iterator[Node]:
 
 
 def _sibling_mixing(g: Node, x: Node) -> Mixing:
-    """How ``g`` mixes, on the way from the nearest value that ``x`` was computed from too."""
+    """How ``g`` is mixed since the nearest common ancestors of ``g`` and ``x``."""
     family = {id(root(a)) for a in ancestors(x)}
     stack, mixing = [root(g)], Mixing.NONE
-    seen: set[int] = set()
+    visited: set[int] = set()
     while stack:
         current = stack.pop()
-        if id(current) in seen or id(root(current)) in family:
+        if id(current) in visited or id(root(current)) in family:
             continue
-        seen.add(id(current))
+        visited.add(id(current))
         mixing |= mixing_of(current)
         stack.extend(p for p in current.parents if p.depends)
     return mixing
 
 
 def _varying(node: Node, ndim: int) -> set[int]:
-    """The axes, batch excluded, along which the operand holds more than one value."""
+    """The axes, without the batch, along which the operand has more than one value; a stride of 0 repeats one."""
     pad = ndim - len(node.shape)
     axes = {
         i + pad for i, (size, stride) in enumerate(zip(node.shape, node.strides, strict=True)) if size > 1 and stride
@@ -136,12 +140,12 @@ def _varying(node: Node, ndim: int) -> set[int]:
 
 
 def _kind(g: Node, x: Node, channels: int | None) -> Kind | None:
-    """What the gate weighs, from the axes of ``x`` along which it varies; ``None`` where no kind has such axes."""
+    """The kind of a gate, from the axes of ``x`` along which it varies; ``None`` if no kind has these axes."""
     if channels is None or not g.strides:
         return None
     ndim = len(x.shape)
     space = set(range(1, ndim)) - {channels}
-    varying = _varying(g, ndim)
+    varying = _varying(g, ndim)  # an SE gate can be expanded to the shape of x before the product
     if varying == {channels} or (not varying and x.shape[channels] == 1 and not space):
         return Kind.CHANNEL
     if ndim != 4 or not varying:
@@ -150,7 +154,7 @@ def _kind(g: Node, x: Node, channels: int | None) -> Kind | None:
 
 
 def _is_summed(graph: Graph, node: Node, g: Node, squash: str | None) -> bool:
-    """Whether the product is summed at once over an axis that a softmax normalised: a weighted mean, not a gate."""
+    """Whether ``g`` comes from a softmax and the product is then summed: a weighted mean, not a gate."""
     if squash not in {"softmax", "softmin"}:
         return False
     users = (n for n in graph.nodes[node.index + 1 :] if any(root(p) is node for p in n.parents))

@@ -1,7 +1,7 @@
 r"""Pairwise attention: :math:`y_q = \sum_k g_{qk} x_k`, each query a weighted sum over keys.
 
-The weights come from a softmax (self- and cross-attention, windows, spatial reduction, transposed attention over
-channels), wherever the model computes them: ``matmul``, ``bmm``, ``einsum``, or PyTorch's fused operator.
+The weights come from a softmax: self- and cross-attention, windows, spatial reduction, transposed attention over
+channels. The product is ``matmul``, ``bmm``, ``einsum`` or PyTorch's fused operator.
 
 Source: Vaswani et al., NeurIPS 2017, section 3.2.1; Wang et al., CVPR 2018 (non-local).
 """
@@ -23,28 +23,29 @@ from attnviz.core.records import Kind
 from attnviz.core.uses import Operand
 from attnviz.instrumentation.operations import TRANSPARENT
 from attnviz.ops.attention_with_map import softmax_attention
-from attnviz.tracing.axis_meanings import Meaning, parts_of
+from attnviz.tracing.axis_meanings import parts_of
+from attnviz.tracing.axis_parts import Meaning
 from attnviz.tracing.detectors.registry import RECOGNISERS, Finding
 from attnviz.tracing.graph import Graph, Node
-from attnviz.tracing.provenance import softmax_of
+from attnviz.tracing.weight_sources import softmax_of
 
 _RESCALED = frozenset({"mul", "div", "add", "sub", "relu", "leaky_relu", "softplus", "pow", "square"})
 
 
 @dataclass(frozen=True, slots=True)
 class MatrixProduct:
-    """``f(g, x) = g x`` over the last two axes, or ``x gᵀ`` where the model keeps positions last.
+    """``f(g, x) = g x`` over the last two axes, or ``x gᵀ`` if positions come last.
 
     Attributes:
-        g_operand: Which operand of the product is ``g``; 1 stands for ``x gᵀ``.
-        heads: How many heads one leading axis ``(N · heads, Q, K)`` holds; ``None`` where heads have their own axis.
+        g_operand: The operand of the product that is ``g``: 0 for ``g x``, 1 for ``x gᵀ``.
+        heads: Number of heads in one leading axis ``(N · heads, Q, K)``; ``None`` if heads have their own axis.
     """
 
     g_operand: int
     heads: int | None = None
 
     def read(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """``g`` as ``(N, heads, Q, K)``, a view of its operand; ``x`` as the product takes it."""
+        """``g`` as ``(N, heads, Q, K)``, a view of its operand; ``x`` in the layout of the product."""
         operands = [*args, *(kwargs[k] for k in ("other", "mat2") if k in kwargs)]
         g, x = operands[self.g_operand], operands[1 - self.g_operand]
         return canonical(g if self.g_operand == 0 else g.mT, self.heads), x
@@ -58,15 +59,15 @@ class MatrixProduct:
 
 @dataclass(frozen=True, slots=True)
 class Einsum:
-    """``f(g, x)`` by an equation: axes of ``g`` that ``x`` lacks are queries, those that the result lacks are keys.
+    """``f(g, x)`` by an Einstein sum: axes of ``g`` not in ``x`` are queries, those not in the result are keys.
 
     Attributes:
-        equation: The equation that the model uses, without blanks.
-        g_operand: Which operand is ``g``.
+        equation: The equation, without spaces.
+        g_operand: The operand that is ``g``, 0 or 1.
         order: The axes of ``g`` in the order batch, queries, keys.
-        queries: How many of them are queries.
-        keys: How many of them are keys.
-        sizes: The sizes of the query axes.
+        queries: Number of query axes.
+        keys: Number of key axes.
+        sizes: Sizes of the query axes.
     """
 
     equation: str
@@ -77,7 +78,7 @@ class Einsum:
     sizes: tuple[int, ...]
 
     def read(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """``g`` as ``(N, heads, Q, K)``; ``x`` as the equation takes it."""
+        """``g`` as ``(N, heads, Q, K)``; ``x`` in the layout of the equation."""
         operands = list(args[1]) if isinstance(args[1], list | tuple) else list(args[1:])
         g = operands[self.g_operand].permute(self.order)
         batch = g.ndim - self.queries - self.keys
@@ -85,7 +86,7 @@ class Einsum:
         return canonical(g, None), operands[1 - self.g_operand]
 
     def __call__(self, g: Tensor, x: Operand) -> Tensor:
-        """The equation, on ``g`` in its own order of axes again."""
+        """The Einstein sum of ``g``, in its own order of axes, and ``x``."""
         x = _single(x)
         terms = self.equation.split("->")[0].split(",")
         known = dict(zip(terms[1 - self.g_operand], x.shape, strict=True))
@@ -99,36 +100,36 @@ class Einsum:
 
 @dataclass(frozen=True, slots=True)
 class FusedAttention:
-    """``f(g, x) = g x`` where PyTorch's fused operator computes ``g`` inside: ``softmax(s Q Kᵀ + M)``.
+    """``f(g, x) = g x``, where PyTorch's fused operator computes ``g = softmax(s Q Kᵀ + M)`` internally.
 
-    Whoever keeps ``g`` has the output ``g x``, which agrees with the fused operator's to rounding; where rows or a
-    summary are kept, the fused operator itself runs.
+    A capture that keeps ``g`` outputs ``g x``, which equals the output of the fused operator within rounding. One that
+    keeps rows or a summary runs the fused operator.
 
     Attributes:
-        heads: How many heads one leading axis ``(N · heads, Q, K)`` holds; ``None`` where heads have their own axis.
+        heads: Number of heads in one leading axis ``(N · heads, Q, K)``; ``None`` if heads have their own axis.
     """
 
     heads: int | None = None
 
     def read(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """``g`` as ``(N, heads, Q, K)``, after dropout where there is any, and the values ``x``."""
+        """``g`` as ``(N, heads, Q, K)``, after dropout, and the values ``x``."""
         scores, value = self.scores(args, kwargs)
         dropout = kwargs.get("dropout_p", args[4] if len(args) > 4 else 0.0)
         return F.dropout(scores.rows(), dropout) if dropout else scores.rows(), value
 
     def scores(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Scores, Tensor]:
-        """What the rows of ``g`` are built from, before any dropout, and the values ``x``."""
-        query, key, value, given = _operands(args, kwargs)
-        if given.get("enable_gqa"):
+        """The scores of ``g``, before dropout, and the values ``x``."""
+        query, key, value, options = _operands(args, kwargs)
+        if options.get("enable_gqa"):
             value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
-        mask, causal = given.get("attn_mask"), bool(given.get("is_causal"))
-        return Scores(query, key, mask, given.get("scale"), causal, self.heads), value
+        mask, causal = options.get("attn_mask"), bool(options.get("is_causal"))
+        return Scores(query, key, mask, options.get("scale"), causal, self.heads), value
 
     def map_and_output(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor] | None:
-        """``g``, ``g x`` and ``x``, in one pass; ``None`` where gradients are wanted, or more than a softmax."""
-        query, key, value, given = _operands(args, kwargs)
-        mask: Tensor | None = given.get("attn_mask")
-        if given.get("dropout_p") or given.get("is_causal") or given.get("enable_gqa"):
+        """``g``, ``g x`` and ``x`` in one pass; ``None`` with gradients or unsupported options."""
+        query, key, value, options = _operands(args, kwargs)
+        mask: Tensor | None = options.get("attn_mask")
+        if options.get("dropout_p") or options.get("is_causal") or options.get("enable_gqa"):
             return None
         if not query.ndim == key.ndim == value.ndim > 2:
             return None
@@ -141,12 +142,12 @@ class FusedAttention:
         if mask is not None and mask.dtype == torch.bool:
             mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, -torch.inf)
         if query.ndim == 4:
-            return *softmax_attention(query, key, value, mask, given.get("scale")), value
-        g, y = softmax_attention(self._four(query), self._four(key), self._four(value), mask, given.get("scale"))
+            return *softmax_attention(query, key, value, mask, options.get("scale")), value
+        g, y = softmax_attention(self._four(query), self._four(key), self._four(value), mask, options.get("scale"))
         return g, y.reshape(*query.shape[:-1], value.shape[-1]), value
 
     def _four(self, tensor: Tensor) -> Tensor:
-        """``(N, heads, …, …)``."""
+        """The tensor with axes ``(N, heads, tokens, d)``."""
         if tensor.ndim == 3:
             return tensor.reshape(-1, self.heads or 1, *tensor.shape[1:])
         return tensor if tensor.ndim == 4 else tensor.flatten(0, -4)
@@ -158,14 +159,14 @@ class FusedAttention:
 
 
 def _operands(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor, dict[str, Any]]:
-    """Queries, keys and values, and all that the fused operator was given, by name."""
+    """Queries, keys and values, and all arguments of the fused operator by name."""
     names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
-    given = {**dict(zip(names, args, strict=False)), **kwargs}
-    return given["query"], given["key"], given["value"], given
+    named = {**dict(zip(names, args, strict=False)), **kwargs}
+    return named["query"], named["key"], named["value"], named
 
 
 def _leading(g: Tensor, x: Tensor) -> Tensor:
-    """``(N, heads, Q, K)`` with the leading axes of ``x``, unless ``x`` is shared by several heads."""
+    """``g`` with the leading axes of ``x``, unless several heads share ``x``."""
     lead = x.shape[:-2]
     return g.reshape(*lead, *g.shape[-2:]) if math.prod(lead) == g.shape[0] * g.shape[1] else g
 
@@ -178,7 +179,7 @@ def _single(x: Operand) -> Tensor:
 
 @RECOGNISERS.register("fused-attention")
 def recognise_fused(graph: Graph, node: Node) -> Finding | None:
-    """PyTorch's fused attention operator, whatever backend it picks."""
+    """PyTorch's fused attention operator, with any backend."""
     if node.name != "scaled_dot_product_attention" or len(node.parents) < 3:
         return None
     query, key, value, *mask = node.parents
@@ -187,9 +188,9 @@ def recognise_fused(graph: Graph, node: Node) -> Finding | None:
 
 @RECOGNISERS.register("matrix-product")
 def recognise_product(graph: Graph, node: Node) -> Finding | None:
-    """A matrix product that sums values with weights from a softmax over the axis that is summed.
+    """A matrix product of values with weights that a softmax normalises over the summed axis.
 
-    Without a softmax, weights that were themselves a product of queries and keys count, if both axes are positions.
+    Weights without a softmax count if they are a product of queries and keys and both axes are positions.
     """
     if node.name != "matmul" or len(node.parents) != 2 or not all(p.depends for p in node.parents):
         return None
@@ -198,8 +199,9 @@ def recognise_product(graph: Graph, node: Node) -> Finding | None:
     found = [softmax_of(parent) for parent in node.parents]
     for g_operand in (0, 1):
         g, x = node.parents[g_operand], node.parents[1 - g_operand]
-        softmax = found[g_operand]
+        softmax = found[g_operand]  # operand 1 where positions come last: EfficientViT (MSRA), LeViT with convolutions
         summed = len(g.shape) - (1 if g_operand == 0 else 2)
+        # The axis is unknown after the repetition of weights in BAT.
         fits = softmax.axis in {None, summed} if softmax else not any(found) and _is_affinity(g)
         if fits:
             squash = "softmax" if softmax else None
@@ -208,10 +210,11 @@ def recognise_product(graph: Graph, node: Node) -> Finding | None:
 
 
 def _is_affinity(g: Node) -> bool:
-    """Whether ``g`` compares positions with positions, without a softmax: the dot-product and ReLU forms.
+    """Whether ``g`` compares positions with positions without a softmax: the dot-product and ReLU forms of non-local.
 
     Source: Wang et al., CVPR 2018, equations 3 and 4.
     """
+    # Products over channels are those of LambdaResNet and of the linear attention of CoaT.
     if any(part.of is not Meaning.POSITIONS for axis in (-2, -1) for part in parts_of(g, len(g.shape) + axis)):
         return False
     node = g
@@ -222,7 +225,7 @@ def _is_affinity(g: Node) -> bool:
 
 @RECOGNISERS.register("einsum")
 def recognise_einsum(graph: Graph, node: Node) -> Finding | None:
-    """An Einstein sum that sums values with weights from a softmax over an axis that is summed."""
+    """An Einstein sum of values with weights that a softmax normalises over a summed axis."""
     if node.name != "einsum" or len(node.parents) != 2 or not all(p.depends for p in node.parents):
         return None
     equation = str(node.args[0]).replace(" ", "")
@@ -250,7 +253,7 @@ def recognise_einsum(graph: Graph, node: Node) -> Finding | None:
 
 
 def _heads(graph: Graph, node: Node) -> int | None:
-    """How many heads one leading axis holds; ``None`` where heads have their own axis."""
+    """Number of heads in one leading axis; ``None`` if heads have their own axis."""
     if len(node.shape) != 3:
         return None
     images = graph.images

@@ -1,4 +1,4 @@
-"""The table of recognisers: each looks at one operation of a forward pass and says whether it applies a ``g``."""
+"""The registry of recognisers: each decides whether one operation of a forward pass applies a ``g``."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Finding:
 
     Attributes:
         kind: What ``g`` weighs.
-        use: How ``g`` and ``x`` are read from the operation, and used.
-        g: The node of ``g``'s operand.
+        use: How to read ``g`` and ``x`` from the operands, and ``f``.
+        g: The node of the operand ``g``; the queries if the operation computes ``g`` internally.
         x: The node of ``x``.
-        squash: The bounded function that ``g`` comes from.
-        hidden: What else ``g`` is made from, where the operation makes it inside and ``g`` names the queries.
-        implied: Whether the model never computes ``g``, also not inside: its result is only that of such a map.
+        squash: Name of the bounded function that computed ``g``; ``None`` if ``g`` is unbounded.
+        hidden: The other operands of ``g``, such as keys, if the operation computes ``g`` internally.
+        implied: Whether the model never computes ``g``, as in linear attention, whose output equals that of such a map.
     """
 
     kind: Kind

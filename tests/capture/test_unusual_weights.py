@@ -1,4 +1,4 @@
-"""Weights without a plain softmax: one that something else scales, and rows normalised by hand."""
+"""Weights that are no plain softmax: a softmax scaled by a second value, and sigmoids divided by their sum."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from attnviz.tracing import find_attention
 
 
 class Scan(nn.Module):
-    """A state of the image from weights that a softmax and a second value make together."""
+    """A state vector with weights that are a softmax times a second value (EfficientViM)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class Scan(nn.Module):
 
 
 class Rows(nn.Module):
-    """Rows weighed by rows, then columns by columns: sigmoids over their sum (Chi et al., NeurIPS 2020)."""
+    """Weighted sums of rows, then of columns, with sigmoids divided by their sum (BAT, Chi et al., NeurIPS 2020)."""
 
     def __init__(self, repeat: int = 1) -> None:
         super().__init__()
@@ -39,13 +39,13 @@ class Rows(nn.Module):
 
     def spread(self, weights):
         n, t = weights.shape[0] * 3, self.repeat
-        each = weights.reshape(n, 4, 1, 1) * torch.eye(t)
-        each = torch.cat(each.view(n, 2, 2, t, t).split(1, dim=1), dim=3)
-        return torch.cat(each.split(1, dim=2), dim=4).view(-1, 3, 2 * t, 2 * t)
+        blocks = weights.reshape(n, 4, 1, 1) * torch.eye(t)
+        blocks = torch.cat(blocks.view(n, 2, 2, t, t).split(1, dim=1), dim=3)
+        return torch.cat(blocks.split(1, dim=2), dim=4).view(-1, 3, 2 * t, 2 * t)
 
 
 class Gram(nn.Module):
-    """A value compared with itself weighs nothing."""
+    """A product of a value with itself, which is no attention."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,17 +69,17 @@ def images(size: int) -> torch.Tensor:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_the_weights_are_found_and_rebuild_the_output(model, size, found):
+def test_the_weights_are_found_and_reconstruct_the_output(model, size, found):
     x = images(size)
-    with torch.no_grad(), capture(model) as captured:
-        seen = model(x)
-        assert torch.equal(seen, model(x))
-    records = [record for record in captured.records if record.call == 0]
-    assert [(record.site.kind, tuple(record.g.shape)) for record in records] == found
-    assert all(record.verify() <= 1e-6 for record in records)
+    with torch.no_grad():
+        plain = model(x)
+        with capture(model) as captured:
+            assert torch.equal(model(x), plain)
+    assert [(record.site.kind, tuple(record.g.shape)) for record in captured.records] == found
+    assert all(record.verify() <= 1e-6 for record in captured.records)
 
 
-def test_rows_are_weighed_by_weights_that_sum_to_one():
+def test_normalised_sigmoids_sum_to_one():
     model, x = Rows(3), images(6)
     with torch.no_grad(), capture(model) as captured:
         model(x)

@@ -1,13 +1,14 @@
-"""A model is borrowed: whatever happens inside a capture, it is left exactly as it was found."""
+"""The state of a model is restored after a capture and after finding its sites, also after an error."""
 
 import copy
 import pickle
 import threading
+from dataclasses import replace
 
 import networks
 import pytest
 import torch
-from borrowed import state_of
+from model_state import state_of
 from torch import nn
 
 from attnviz.errors import CaptureError, NoAttentionError
@@ -20,7 +21,7 @@ class Holder:
         self.module = module
 
 
-def test_an_object_that_is_no_module_is_refused_with_what_to_pass(model):
+def test_an_object_that_is_no_module_is_an_error_that_names_its_module(model):
     for wrong, message in ((Holder(model), "got a Holder; pass its .module$"), ("cbam", "got a str$")):
         with pytest.raises(CaptureError, match=f"wanted an nn.Module, {message}"):
             find_attention(wrong, networks.images())
@@ -46,13 +47,13 @@ class Failing(nn.Module):
         raise self.error
 
 
-def test_finding_leaves_modes_buffers_gradients_and_randomness_alone(model):
+def test_finding_restores_modes_buffers_gradients_and_the_random_state(model):
     before = state_of(model)
     find_attention(model, networks.images())
     assert state_of(model) == before
 
 
-def test_capturing_leaves_the_model_alone(model):
+def test_a_capture_restores_the_model(model):
     model.eval()
     before = state_of(model)
     with capture(model) as captured:
@@ -62,10 +63,10 @@ def test_capturing_leaves_the_model_alone(model):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("boom"), KeyboardInterrupt()])
-def test_an_error_inside_the_model_leaves_nothing_behind(error):
+def test_the_model_is_restored_after_an_error(error):
     model = Failing(error)
     sites = find_attention(networks.build("se"), networks.images())
-    sites = [type(s)(**{**{f: getattr(s, f) for f in s.__slots__}, "module": "se"}) for s in sites]
+    sites = [replace(site, module="se") for site in sites]
     before = state_of(model)
     with pytest.raises(type(error)), capture(model, sites) as captured:
         model(networks.images())
@@ -75,17 +76,17 @@ def test_an_error_inside_the_model_leaves_nothing_behind(error):
     assert state_of(model) == before
 
 
-def test_an_owners_replaced_forward_comes_back(model):
+def test_a_replaced_forward_is_restored(model):
     original = model[3].forward
     model[3].forward = lambda x: original(x) + 1
-    replaced = model[3].forward
+    replacement = model[3].forward
     with capture(model.eval()) as captured:
         model(networks.images())
-    assert model[3].forward is replaced
+    assert model[3].forward is replacement
     assert [r.site.name for r in captured.records] == ["0", "0#1", "3"]
 
 
-def test_gradients_flow_through_g_and_no_grad_is_left():
+def test_gradients_with_respect_to_g_exist_and_no_grad_is_set():
     model, x = networks.build("se"), networks.images().requires_grad_()
     with capture(model) as captured:
         y = model(x)
@@ -94,7 +95,7 @@ def test_gradients_flow_through_g_and_no_grad_is_left():
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_training_mode_is_captured_as_it_runs(model):
+def test_a_model_in_training_mode_is_captured_in_training_mode(model):
     x = networks.images()
     sites = find_attention(model, x)
     torch.manual_seed(3)
@@ -113,7 +114,7 @@ def test_a_module_called_twice_gives_two_records_of_one_site():
     assert [(r.site.name, r.call) for r in captured.records] == [("0", 0), ("0", 1)]
 
 
-def test_a_second_forward_pass_counts_on():
+def test_calls_are_numbered_across_forward_passes():
     model, x = networks.build("se"), networks.images()
     with capture(model) as captured:
         model(x)
@@ -121,7 +122,7 @@ def test_a_second_forward_pass_counts_on():
     assert [r.call for r in captured.records] == [0, 1]
 
 
-def test_inference_mode_autocast_and_calling_forward_directly_work():
+def test_inference_mode_autocast_and_direct_calls_of_forward_work():
     model, x = networks.build("cbam"), networks.images()
     sites = find_attention(model, x)
     with torch.inference_mode(), capture(model, sites) as captured:
@@ -132,7 +133,7 @@ def test_inference_mode_autocast_and_calling_forward_directly_work():
     assert all(r.verify(1e-2) <= 1e-2 for r in captured.records)
 
 
-def test_captures_nest_and_each_sees_everything():
+def test_nested_captures_each_get_their_records():
     model, x = networks.build("cbam"), networks.images()
     sites = find_attention(model, x)
     with capture(model, sites) as outer, capture(model, sites[:1]) as inner:
@@ -140,7 +141,7 @@ def test_captures_nest_and_each_sees_everything():
     assert (len(outer.records), len(inner.records)) == (2, 1)
 
 
-def test_a_search_for_sites_is_not_heard_by_captures_around_it():
+def test_finding_inside_a_capture_is_not_captured():
     model, x = networks.build("cbam"), networks.images()
     with capture(model) as outer, capture(model) as inner:
         model(x)
@@ -148,7 +149,7 @@ def test_a_search_for_sites_is_not_heard_by_captures_around_it():
     assert (len(outer.records), len(inner.records)) == (2, 2)
 
 
-def test_a_forward_pass_in_another_thread_is_seen():
+def test_a_forward_pass_in_another_thread_is_captured():
     model, x = networks.build("se"), networks.images()
     sites = find_attention(model, x)
     with capture(model, sites) as captured:
@@ -158,7 +159,7 @@ def test_a_forward_pass_in_another_thread_is_seen():
     assert len(captured.records) == 1
 
 
-def test_a_compiled_model_is_seen_through():
+def test_a_compiled_model_is_captured():
     model, x = networks.build("cbam"), networks.images()
     compiled = torch.compile(model, backend="eager")
     sites = find_attention(compiled, x)
@@ -169,7 +170,7 @@ def test_a_compiled_model_is_seen_through():
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
-def test_a_scripted_part_is_an_error_that_names_it():
+def test_a_scripted_part_is_an_error_with_its_path():
     model = nn.Sequential(nn.ReLU(), torch.jit.script(nn.Sequential(nn.Sigmoid())))
     with pytest.raises(CaptureError, match="1: a scripted module runs outside Python"):
         find_attention(model, networks.images())
@@ -177,22 +178,22 @@ def test_a_scripted_part_is_an_error_that_names_it():
         pass
 
 
-def test_sites_of_another_model_are_refused_by_name():
+def test_sites_of_another_model_are_an_error_with_their_module():
     sites = find_attention(nn.Sequential(networks.build("se")), networks.images())
     with pytest.raises(CaptureError, match="0: the model has no module '0'"), capture(networks.build("se"), sites):
         pass
 
 
-def test_records_are_looked_up_by_pattern_or_the_error_lists_them():
+def test_records_are_selected_by_a_pattern_and_an_error_lists_them():
     model = nn.Sequential(networks.build("cbam"))
     with capture(model) as captured:
         model(networks.images())
     assert [r.site.name for r in captured["spatial"]] == ["0#1"]
-    with pytest.raises(NoAttentionError, match=r"no record of a site that fits 'blocks\.\*': there are 0, 0#1"):
+    with pytest.raises(NoAttentionError, match=r"no record of a site that matches 'blocks\.\*': there are 0, 0#1"):
         captured["blocks.*"]
 
 
-def test_sites_survive_pickling_and_work_afterwards():
+def test_pickled_sites_are_equal_and_can_be_captured():
     model, x = networks.build("cbam"), networks.images()
     sites = find_attention(model, x)
     again = pickle.loads(pickle.dumps(sites))

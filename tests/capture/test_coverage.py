@@ -1,0 +1,65 @@
+"""Operations that look like attention and are not captured are reported."""
+
+import networks
+import pytest
+import torch
+from torch import nn
+
+from attnviz.recording import capture
+from attnviz.tracing import find_attention
+
+
+class BlockAttention(nn.Module):
+    """Softmax weights on values with six axes, a form without a recogniser."""
+
+    def forward(self, x):
+        weights = torch.softmax(x.mean((2, 3)), dim=1)
+        blocks = x.unflatten(2, (2, 3)).unflatten(4, (2, 3))
+        return x + (weights[..., None, None, None, None] * blocks).flatten(4, 5).flatten(2, 3)
+
+
+class Fused(nn.Module):
+    """Self-attention by the fused operator, and by the module that contains it."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
+
+    def forward(self, x):
+        tokens = x.flatten(2)[..., :6]
+        return nn.functional.scaled_dot_product_attention(tokens, tokens, tokens) + self.attention(*[tokens] * 3)[0]
+
+
+def test_sources_are_lines_of_the_model_also_for_patched_functions_and_adapters():
+    sites = find_attention(Fused(), networks.images())
+    assert [site.operation for site in sites] == ["scaled_dot_product_attention", "matmul"]
+    assert all("test_coverage.py:" in site.source for site in sites)
+
+
+def test_an_unknown_use_of_softmax_weights_is_reported_with_its_source():
+    sites = find_attention(nn.Sequential(BlockAttention()), networks.images())
+    assert list(sites) == []
+    (unclaimed,) = sites.unclaimed
+    assert (unclaimed.operation, unclaimed.module) == ("mul", "0")
+    assert "test_coverage.py:" in unclaimed.source
+    assert str(unclaimed).startswith("mul in 0 (")
+    assert str(unclaimed).endswith("weights from a softmax are multiplied by another value that depends on the input")
+
+
+def test_a_capture_reports_sites_that_were_not_reached():
+    model = nn.Sequential(networks.build("cbam"), BlockAttention())
+    sites = find_attention(model, networks.images())
+    with capture(model, sites) as captured:
+        assert [u.why for u in captured.unclaimed][1:] == ["a site that was not reached"] * 2
+        model(networks.images())
+    assert [u.module for u in captured.unclaimed] == ["1"]
+
+
+@pytest.mark.parametrize("name", [*networks.GATED, *networks.PLAIN])
+def test_found_gates_and_plain_blocks_are_not_reported(name):
+    assert find_attention(networks.build(name), networks.images()).unclaimed == ()
+
+
+def test_a_softmax_over_classes_is_not_attention():
+    head = nn.Sequential(nn.Flatten(), nn.Linear(8 * 36, 5), nn.Softmax(dim=1))
+    assert find_attention(head, networks.images()).unclaimed == ()

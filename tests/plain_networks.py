@@ -1,0 +1,106 @@
+"""Small networks without attention that look like it. Every network maps ``(N, 8, 6, 6)`` to the same shape."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+C = 8
+
+
+class Swish(nn.Module):
+    """A hand-written ``x * sigmoid(x)``: nothing is mixed."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.5 * x)
+
+
+class ScaledConv(nn.Module):
+    """A depthwise 1x1 convolution inside a Swish: still elementwise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Conv2d(C, C, 1, groups=C)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale(x).sigmoid()
+
+
+class GLU(nn.Module):
+    """Sibling gates of full size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(C, 2 * C, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.conv(x).chunk(2, dim=1)
+        return value * gate.sigmoid()
+
+
+class HandMadeNorm(nn.Module):
+    """Root mean square normalisation: pooled, but neither learned nor bounded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(C, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.pow(2).mean(1, keepdim=True) + 1e-6) * self.weight
+
+
+class GRN(nn.Module):
+    """Woo et al. 2023: global response normalisation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        norm = x.norm(p=2, dim=(2, 3), keepdim=True)
+        return x + x * (norm / (norm.mean(1, keepdim=True) + 1e-6))
+
+
+class LayerScale(nn.Module):
+    """A learned scale and a fixed mask: one factor does not depend on the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((C, 1, 1), 0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.gamma.sigmoid() * x * torch.ones_like(x)
+
+
+class Residual(nn.Module):
+    """Convolution, batch norm, in-place ReLU and a shortcut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(C, C, 3, padding=1), nn.BatchNorm2d(C)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.norm(self.conv(x)), inplace=True)
+        h += x
+        return h
+
+
+class GatedCNN(nn.Module):
+    """Yu and Wang 2025 (MambaOut): a GLU with a convolution; its factors are siblings and nothing is pooled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.conv = nn.Conv2d(C, 2 * C, 1), nn.Conv2d(C, C, 5, padding=2, groups=C)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = self.fc(x).chunk(2, dim=1)
+        return x + F.silu(gate) * self.conv(value)
+
+
+PLAIN: dict[str, Callable[[], nn.Module]] = {
+    "swish": Swish,
+    "scaled-conv": ScaledConv,
+    "glu": GLU,
+    "hand-made-norm": HandMadeNorm,
+    "grn": GRN,
+    "layer-scale": LayerScale,
+    "gated-cnn": GatedCNN,
+    "residual": Residual,
+}

@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -120,16 +119,14 @@ def test_a_machine_that_is_lost_in_the_middle_costs_nothing(cluster, tmp_path) -
     slow = replace(OPTIONS, models=("tiny_model:slow",), methods=("saliency",))
     out, lost_at = tmp_path / "ray", []
 
-    def told(_step: str, done: int, _total: int) -> None:
+    def lose(_step: str, done: int, _total: int) -> None:
         at_work = {one["machine"] for one in events(out, "shard")} if done else set()
         if len(at_work) == 2 and not lost_at:
             lost_at.append(done)
             cluster.cluster.remove_node(cluster.other, allow_graceful=False)
 
-    start = time.perf_counter()
     given = [str(tmp_path / "photos")]
-    run(given, str(out), slow, engine=engine(cluster, actors=2), progress=told)
-    assert time.perf_counter() - start < 60
+    run(given, str(out), slow, engine=engine(cluster, actors=2), progress=lose)
     assert lost_at[0] < 60  # both machines were at work
     assert len(events(out, "lost")) == 1  # and what one of them was at was done by the other
     run(given, str(tmp_path / "local"), slow)

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -276,17 +275,15 @@ class TestInterruption:
         code = (
             "import attnviz.explanation.explain as e, os, signal, sys\n"
             "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a parent in the background ignores it
-            "def stop(*a, **k): os.kill(os.getpid(), signal.SIGINT); import time; time.sleep(30)\n"
+            "def stop(*a, **k): os.kill(os.getpid(), signal.SIGINT); import time; time.sleep(60)\n"
             "e.decode = stop; import attnviz.media.image_decoding as d; d.decode = stop\n"
             f"sys.argv = ['attnviz', 'explain', {photo!r}]\n"
             "from attnviz.cli.main import main; main()\n"
         )
-        started = time.monotonic()
         result = subprocess.run(  # noqa: S603  # our own words
             [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         assert result.returncode == 130 == 128 + signal.SIGINT
         assert "Traceback" not in result.stderr
-        assert time.monotonic() - started < 25
         assert list(tmp_path.iterdir()) == []

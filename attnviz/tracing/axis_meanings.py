@@ -83,17 +83,17 @@ def _split(parts: Parts, sizes: list[int], index: int) -> Parts:
     left = list(parts)
     piece: list[Part] = []
     for size in sizes[: index + 1]:
-        piece, wanted = [], size
-        while wanted > 1:
+        piece, remaining = [], size
+        while remaining > 1:
             if not left:
                 return (Part(Meaning.UNKNOWN, sizes[index]),)
             part = left.pop(0)
-            if part.size > wanted and part.size % wanted == 0:
-                left.insert(0, Part(part.of, part.size // wanted))
+            if part.size > remaining and part.size % remaining == 0:
+                left.insert(0, Part(part.of, part.size // remaining))
                 # The slow part of split channels counts heads (ViT) or the radix (ResNeSt).
-                part = Part(Meaning.GROUPS if part.of is Meaning.CHANNELS else part.of, wanted)
-            if wanted % part.size:
+                part = Part(Meaning.GROUPS if part.of is Meaning.CHANNELS else part.of, remaining)
+            if remaining % part.size:
                 return (Part(Meaning.UNKNOWN, sizes[index]),)
             piece.append(part)
-            wanted //= part.size
+            remaining //= part.size
     return tuple(piece)

@@ -114,8 +114,8 @@ def channel_axis(node: Node) -> int | None:
 
 def _channels_by_meaning(node: Node) -> int | None:
     """The one axis that runs over channels, followed back through changes of rank such as a sum over branches."""
-    parts = [parts_of(node, axis) for axis in range(len(node.shape))]
-    found = [axis for axis, held in enumerate(parts) if held and all(part.of is Meaning.CHANNELS for part in held)]
+    meanings = [{part.of for part in parts_of(node, axis)} for axis in range(len(node.shape))]
+    found = [axis for axis, of_axis in enumerate(meanings) if of_axis == {Meaning.CHANNELS}]
     return found[0] if len(found) == 1 else None
 
 

@@ -153,7 +153,7 @@ class Tracer(TorchFunctionMode):
                 self._miscount()
 
     def _miscount(self) -> None:
-        """Mark the running modules as unpatchable: a patch alone would miscount their calls."""
+        """Mark the running modules as unpatchable: a patch would miscount their calls."""
         self.graph.unpatchable.update(frame.path for frame in self._frames)
 
     def _made(self, result: Any, operands: list[Tensor], versions: list[int | None]) -> list[Tensor]:

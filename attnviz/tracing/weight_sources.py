@@ -20,11 +20,9 @@ class Softmax:
 
     Attributes:
         axis: The axis of the weight that sums to 1; ``None`` if later operations hide it.
-        node: The softmax.
     """
 
     axis: int | None
-    node: Node
 
 
 def softmax_of(node: Node) -> Softmax | None:
@@ -50,7 +48,7 @@ def softmax_of(node: Node) -> Softmax | None:
     axis = softmax_axis(node)
     for move in reversed(moves):
         axis = _axis_after(move, axis)
-    return Softmax(axis, node)
+    return Softmax(axis)
 
 
 def _is_tiled(node: Node) -> bool:

@@ -156,8 +156,8 @@ def test_gradients_with_respect_to_g_exist():
         y = model(x)
     (record,) = captured.records
     (gradient,) = torch.autograd.grad(y.sum(), record.g)
-    wanted = 36 * torch.einsum("oc,ncl->nl", model.transform.weight[:, :, 0, 0], x.flatten(2))
-    assert torch.allclose(gradient[:, 0], wanted, rtol=1e-4, atol=1e-4)
+    expected = 36 * torch.einsum("oc,ncl->nl", model.transform.weight[:, :, 0, 0], x.flatten(2))
+    assert torch.allclose(gradient[:, 0], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_weighted_sum_has_one_operand():

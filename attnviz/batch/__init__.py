@@ -1,7 +1,7 @@
 """Reports of many images: a data set is listed, cut into shards, computed shard by shard, and stored as Parquet.
 
 A run is a folder. Its :class:`~attnviz.batch.plan.Plan` is written first; a shard is a pure function of the plan, and
-is there or is not there, so that any engine may compute it, and an interrupted run goes on where it was.
+complete or missing, so any engine can compute it, and an interrupted run continues with the missing shards.
 """
 
 from attnviz.batch.plan import Plan, RunOptions

@@ -1,4 +1,4 @@
-"""What one model makes of one batch: answers, maps, and every number, image by image in the results alone."""
+"""The results of one model for one batch: predictions, maps and all measures."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ class Map:
     """One map of every image of a batch.
 
     Attributes:
-        name: Unique for a model.
+        name: Name, unique for a model.
         kind: ``"attention"`` or ``"attribution"``.
-        method: The projection or the method.
-        source: The site or layer, or ``"input"``.
-        values: ``(N, H, W)`` at the size of the images; NaN throughout for an image that has none.
-        missing: Why an image has none: its place in the batch -> reason.
+        method: Projection or attribution method.
+        source: Site or layer, or ``"input"``.
+        values: ``(N, H, W)`` at the size of the images; NaN for an image without a map.
+        missing: Index in the batch -> reason why the image has no map.
     """
 
     name: str
@@ -80,13 +80,13 @@ class MeasureColumn:
 
     Attributes:
         kind: ``"attention"``, ``"attribution"``, ``"site"``, ``"pair"`` or ``"answer"``.
-        subject: A map's or site's name; empty of the answer.
-        other: The second map of a pair, ``"g"`` of a site; else empty.
-        measure: Its name.
+        subject: Name of the map or site; empty for the prediction.
+        other: Second map of a pair, ``"g"`` for a site; otherwise empty.
+        measure: Name of the measure.
         values: ``(N,)`` float64.
-        why: What a NaN means.
-        whys: What it means for single images: place in the batch -> reason.
-        there: ``(N,)`` bool: which images are asked; all where ``None``.
+        why: Reason of a NaN.
+        whys: Index in the batch -> reason of a NaN of a single image.
+        there: ``(N,)`` bool: images that have the measure; ``None`` for all.
     """
 
     kind: str
@@ -101,13 +101,13 @@ class MeasureColumn:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BatchResult:
-    """What a model makes of a batch.
+    """The results of one model for one batch.
 
     Attributes:
         probabilities: ``(N, K)`` probabilities, float32 on the CPU.
-        targets: ``(N,)`` the class that is explained: the first answer.
-        maps: At most 56 pixels a side, on the CPU.
-        numbers: Every measure.
+        targets: ``(N,)`` explained classes: the most probable ones.
+        maps: Maps of at most 56 pixels a side, on the CPU.
+        numbers: All measures.
     """
 
     probabilities: Tensor
@@ -119,16 +119,16 @@ class BatchResult:
 def evaluate_batch(
     prepared: PreparedModel, x: Tensor, masks: Tensor | None = None, has_mask: Tensor | None = None
 ) -> BatchResult:
-    """Everything that is asked about a batch of images.
+    """Compute the results of a batch of images.
 
     Args:
         prepared: The model.
-        x: ``(N, 3, S, S)`` where the model is.
-        masks: ``(N, S, S)`` bool: where the object is.
-        has_mask: ``(N,)`` bool: which images have a mask at all.
+        x: Images ``(N, 3, S, S)`` on the device of the model.
+        masks: Object masks ``(N, S, S)`` bool.
+        has_mask: ``(N,)`` bool: images that have a mask.
 
     Raises:
-        ModelError: an answer that is no number.
+        ModelError: logits that are not finite.
     """
     of_sites: list[MeasureColumn] = []
     # All records would not fit in memory: they are measured while the model runs, and only mapped ones are kept.
@@ -163,7 +163,7 @@ def _attention(prepared: PreparedModel, records: Sequence[Record], x: Tensor) ->
 
 
 def _attribution(prepared: PreparedModel, name: str, x: Tensor, targets: Tensor) -> Map:
-    """A method's map of every image; where one image of a batch is refused, each is asked alone."""
+    """Return the map of a method for every image; if one image of the batch fails, each is computed on its own."""
 
     def run(images: Tensor, wanted: Tensor) -> tuple[Tensor, str]:
         heatmap = METHODS[name](
@@ -175,7 +175,7 @@ def _attribution(prepared: PreparedModel, name: str, x: Tensor, targets: Tensor)
     source = ""
     try:
         values, source = run(x, targets)
-    except Exception:  # noqa: BLE001  # what is wrong with one image is told of that image
+    except Exception:  # noqa: BLE001  # stored as the reason of this image
         parts = []
         for n in range(len(x)):
             try:
@@ -198,14 +198,14 @@ def _small(one: Map) -> Map:
 
 
 def _of_answers(probabilities: Tensor) -> list[MeasureColumn]:
-    """How sure the model is: the lead of the first answer, and the entropy of all, relative to its maximum."""
+    """Yield the margin of the prediction, and the entropy of all probabilities relative to its maximum."""
     p = probabilities.cpu().double()
     best = p.topk(min(2, p.shape[1]), dim=1).values
     lead = best[:, 0] - best[:, 1] if p.shape[1] > 1 else best[:, 0]
     entropy = torch.special.entr(p).sum(1) / math.log(max(2, p.shape[1]))
     return [
-        MeasureColumn("answer", "", "", "margin", lead, "the answer is no number"),
-        MeasureColumn("answer", "", "", "entropy", entropy.clamp(0, 1), "the answer is no number"),
+        MeasureColumn("answer", "", "", "margin", lead, "the logits are not finite"),
+        MeasureColumn("answer", "", "", "entropy", entropy.clamp(0, 1), "the logits are not finite"),
     ]
 
 
@@ -229,7 +229,7 @@ def _of_maps(
     masks: Tensor | None,
     has_mask: Tensor | None,
 ) -> list[MeasureColumn]:
-    """How concentrated each map is, whether the answer depends on it, and whether it finds the object."""
+    """Yield the sparsity, faithfulness and localisation of each map."""
     probe = ClassProbe(prepared.vision, x, targets) if prepared.options.metrics else None
     numbers = []
 

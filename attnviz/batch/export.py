@@ -25,13 +25,13 @@ _PDF_SECONDS = 180
 
 
 def export(store: Store, plan: Plan, summary: Summary, formats: tuple[str, ...]) -> list[str]:
-    """Write the formats that are asked for, in the run's folder.
+    """Write a complete run in other formats, into its folder.
 
     Args:
-        store: The run, complete.
-        plan: Its plan.
-        summary: Its summary.
-        formats: Of :data:`FORMATS`: ``measures.csv`` and ``answers.csv``, ``report.json``, ``report.pdf``.
+        store: Folder of the run.
+        plan: Plan of the run.
+        summary: Summary of the run.
+        formats: Names in :data:`FORMATS`: ``measures.csv`` and ``answers.csv``, ``report.json``, ``report.pdf``.
 
     Returns:
         Paths or URLs of the files.
@@ -50,19 +50,19 @@ def export(store: Store, plan: Plan, summary: Summary, formats: tuple[str, ...])
 
 
 def _stream(store: Store, name: str, parts: Iterator[bytes]) -> str:
-    """Write a file part by part, so that it need not fit into memory where the folder is local."""
+    """Write a file part by part, so that it need not fit into memory if the folder is local."""
     if not store.folder.is_local:
         store.folder.write(name, b"".join(parts))
         return store.folder.path(name)
     path = Path(store.folder.path(name))
-    beside = path.with_name(f".{name}.partial")
+    partial = path.with_name(f".{name}.partial")
     try:
-        with beside.open("wb") as file:
+        with partial.open("wb") as file:
             for part in parts:
                 file.write(part)
-        beside.replace(path)
+        partial.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
     return str(path)
 
@@ -107,7 +107,7 @@ def _json(store: Store, plan: Plan, summary: Summary) -> Iterator[bytes]:
 
 
 def browser(which: Callable[[str], str | None] = shutil.which) -> str:
-    """The Chromium on this machine, or the one that ``CHROME`` names.
+    """Return the path of Chromium, or of the browser that ``CHROME`` names.
 
     Raises:
         OutputError: there is none.
@@ -116,8 +116,7 @@ def browser(which: Callable[[str], str | None] = shutil.which) -> str:
     found = next(filter(None, map(which, (*([named] if named else []), *BROWSERS))), None)
     if found is None:
         raise OutputError(
-            "a PDF is printed by Chromium, and there is none on this machine: install chromium, or name one by the "
-            "environment variable CHROME"
+            "a PDF is printed by Chromium, which is not installed: install it, or set the environment variable CHROME"
         )
     return found
 
@@ -137,7 +136,7 @@ def _pdf(store: Store) -> str:
             f"--user-data-dir={profile}/profile", f"--print-to-pdf={made}", page.as_uri(),
         ]  # fmt: skip
         if hasattr(os, "geteuid") and os.geteuid() == 0:
-            words.insert(1, "--no-sandbox")  # which root cannot have
+            words.insert(1, "--no-sandbox")  # Chromium refuses a sandbox as root
         try:
             subprocess.run(words, check=True, capture_output=True, timeout=_PDF_SECONDS)  # noqa: S603
             if not made.is_file():

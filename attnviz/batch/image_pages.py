@@ -1,4 +1,4 @@
-"""The full page of single images: what ``attnviz explain`` shows of a photograph, for those that stand out."""
+"""Full pages, as of ``attnviz explain``, of the most unusual images of a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from attnviz.media.remote_files import read_image
 
 
 def page_name(item: int, model: str) -> str:
-    """Where the page of an image lies.
+    """Return the path of the page of an image in the run's folder.
 
     >>> page_name(17, "timm:seresnet50")
     'details/000017-timm_seresnet50.html'
@@ -32,18 +32,18 @@ def write_pages(
     device: str = "auto",
     progress: Callable[[int], object] = lambda _done: None,
 ) -> list[str]:
-    """Write pages that are not there yet; an image that cannot be explained has none.
+    """Write the missing pages; an image that cannot be explained has none.
 
     Args:
-        store: The run.
-        plan: Its plan.
-        items: All its images.
-        wanted: Number of an image and name of a model, the most wanted first.
+        store: Folder of the run.
+        plan: Plan of the run.
+        items: All images of the run.
+        wanted: Number of the image and name of the model of each page.
         device: As for :func:`~attnviz.batch.run.run`.
-        progress: Told how many pages are done.
+        progress: Progress callback: number of finished pages.
 
     Returns:
-        Their names in the run's folder.
+        Paths of the pages in the run's folder.
     """
     from attnviz.explanation.explain import explain
     from attnviz.models import load_model

@@ -1,4 +1,4 @@
-"""Read images ahead of the model: bytes, hash, picture, crops, thumbnail and masks, by threads, in order."""
+"""Read images ahead of the model in threads: hash, crops, thumbnails and masks, in order."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ _PROPORTIONS = 0.02
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedImage:
-    """An image that was read, as each model sees it.
+    """An image that was read and preprocessed.
 
     Attributes:
-        item: Which one.
-        sha256: Of the file.
-        width: Of the upright file, in pixels.
-        height: The same.
+        item: Item of the listing.
+        sha256: Hash of the file.
+        width: Width of the upright image, in pixels.
+        height: Height of the upright image, in pixels.
         crops: ``(S, S, 3)`` for each preprocessing.
-        thumbnails: JPEG of each crop that is pictured, at most 224 pixels a side, with its width and height.
-        masks: ``(S, S)`` for each preprocessing; ``None`` without boxes and masks.
+        thumbnails: JPEG of each stored crop, at most 224 pixels a side, with its width and height.
+        masks: Object mask ``(S, S)`` for each preprocessing; ``None`` without boxes and masks.
     """
 
     item: Item
@@ -58,11 +58,11 @@ class LoadFailure:
     """An image that could not be read.
 
     Attributes:
-        item: Which one.
-        reason: Why, in one line without its path.
-        sha256: Of the file; empty where that could not be read.
-        width: 0 where the file is not known to be a picture.
-        height: The same.
+        item: Item of the listing.
+        reason: The reason, in one line without the path.
+        sha256: Hash of the file; empty if it could not be read.
+        width: Width in pixels; 0 if unknown.
+        height: Height in pixels; 0 if unknown.
     """
 
     item: Item
@@ -96,7 +96,7 @@ class Preprocessings:
 
 
 def read(item: Item, preprocessings: Preprocessings) -> LoadedImage | LoadFailure:
-    """One image; whatever is wrong with it is told and nothing is raised."""
+    """Read one image; an error is returned and not raised."""
     sha256 = ""
     try:
         data = read_image(item.path)
@@ -116,8 +116,8 @@ def read(item: Item, preprocessings: Preprocessings) -> LoadedImage | LoadFailur
     except ImageError as error:
         return LoadFailure(item, _reason(item, error), sha256)
     except MemoryError:
-        return LoadFailure(item, "takes more memory than there is", sha256)
-    except Exception as error:  # noqa: BLE001  # one bad file never stops a run, whatever a decoder makes of it
+        return LoadFailure(item, "needs more memory than is available", sha256)
+    except Exception as error:  # noqa: BLE001  # a damaged file must not stop a run, whatever a decoder raises
         return LoadFailure(item, f"cannot be read: {type(error).__name__}: {' '.join(str(error).split())}", sha256)
 
 
@@ -126,7 +126,7 @@ def _reason(item: Item, error: Exception) -> str:
 
 
 def thumbnail(crop: Pixels) -> tuple[bytes, int, int]:
-    """A crop as JPEG, at most 224 pixels a side, with its width and height."""
+    """Return a crop as JPEG, at most 224 pixels a side, with its width and height."""
     image = Image.fromarray(crop)
     if max(image.size) > THUMBNAIL_PX:
         image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
@@ -136,7 +136,7 @@ def thumbnail(crop: Pixels) -> tuple[bytes, int, int]:
 
 
 def object_masks(item: Item, picture: Picture, preprocesses: Sequence[Preprocess]) -> tuple[Mask, ...] | None:
-    """Mask of the object ``(S, S)`` for each preprocessing, from the boxes and the mask of an item; ``None`` without.
+    """Return the object mask ``(S, S)`` for each preprocessing, from boxes and mask of an item; ``None`` without both.
 
     Raises:
         ImageError: the mask cannot be read, or has other proportions than the image.
@@ -160,16 +160,16 @@ def _mask_of(path: str, picture: Picture) -> Pixels:
 
 
 def in_crop(item: Item, preprocess: Preprocess, size: tuple[int, int]) -> Mask:
-    """The pixels of a crop whose middles lie in a box, ``(S, S)``.
+    """Return the pixels of a crop whose centres lie in a box, ``(S, S)`` bool.
 
     Args:
-        item: With boxes in pixels of the upright picture.
-        preprocess: The preprocessing that crops.
-        size: ``(H, W)`` of the upright picture.
+        item: Item with boxes in pixels of the upright image.
+        preprocess: Preprocessing that crops.
+        size: ``(H, W)`` of the upright image.
     """
     left, top, right, bottom = preprocess.box(*size)
-    middles = (np.arange(preprocess.size_px) + 0.5) / preprocess.size_px
-    xs, ys = left + middles * (right - left), top + middles * (bottom - top)
+    centres = (np.arange(preprocess.size_px) + 0.5) / preprocess.size_px
+    xs, ys = left + centres * (right - left), top + centres * (bottom - top)
     seen = np.zeros((preprocess.size_px, preprocess.size_px), np.bool_)
     for x0, y0, x1, y1 in item.boxes:
         seen |= ((ys >= y0) & (ys < y1))[:, None] & ((xs >= x0) & (xs < x1))[None]
@@ -178,7 +178,7 @@ def in_crop(item: Item, preprocess: Preprocess, size: tuple[int, int]) -> Mask:
 
 @contextmanager
 def reader(workers: int) -> Iterator[ThreadPoolExecutor | None]:
-    """Threads that read; none where ``workers`` is 0. Decoding and resizing do not hold Python's lock."""
+    """Threads that read images; ``None`` for 0 workers. Decoding and resizing release the GIL."""
     if workers < 1:
         yield None
         return
@@ -192,7 +192,7 @@ def reader(workers: int) -> Iterator[ThreadPoolExecutor | None]:
 def read_ahead(
     items: Iterable[Item], preprocessings: Preprocessings, pool: ThreadPoolExecutor | None = None, ahead: int = 1
 ) -> Iterator[LoadedImage | LoadFailure]:
-    """All items in their order, at most ``ahead`` of them waiting: memory does not grow with their number."""
+    """Yield all items in order, with at most ``ahead`` of them in memory."""
     if pool is None:
         yield from (read(item, preprocessings) for item in items)
         return

@@ -1,4 +1,4 @@
-"""Shards one after the other, on this machine."""
+"""Compute the shards one after the other in this process."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def run_locally(
     """Compute and store shards in their order.
 
     Args:
-        store: Where they go.
-        plan: The plan.
+        store: Folder of the run.
+        plan: Plan of the run.
         items: All images of the run.
         todo: Numbers of the shards.
         prepared_models: The models.
-        workers: Threads that read images ahead; 0 reads in turn.
-        progress: Told how many images are done, each time that some are.
+        workers: Threads that read images ahead; 0 for none.
+        progress: Progress callback: number of newly finished images.
     """
     wanted = (items[n] for shard in todo for n in plan.items_of(shard))
     with reader(workers) as pool:
         images = read_ahead(
             wanted, preprocessings_of(prepared_models), pool, 2 * plan.options.batch
-        )  # beyond the end of a shard, too
+        )  # reads ahead across the end of a shard
         for shard in todo:
             start, count = time.perf_counter(), len(plan.items_of(shard))
             store.put(shard, compute(itertools.islice(images, count), prepared_models, progress))

@@ -1,4 +1,4 @@
-"""What a run is asked for, and what was found out before it began: all that its results depend on."""
+"""The plan of a run: its options, and the properties of its models. All results depend on the plan only."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What is asked of the models and the images. Where and by what it is computed plays no part in the results.
+    """Options of a run. The results do not depend on the engine or the machine.
 
     Attributes:
         models: Names for :func:`attnviz.load_model`.
         methods: Attribution methods; by default the quick ones of
             :data:`~attnviz.attribution.DEFAULT_METHODS` that apply.
-        metrics: Tests of faithfulness, of every map.
-        sites: Shell patterns of the attention sites, with commas; ``"last"``: all are measured, and the last of each
-            kind that has a map is shown.
+        metrics: Tests of faithfulness for every map.
+        sites: Shell patterns of the attention sites, comma-separated. With ``"last"`` all sites are measured, and the
+            map of the last one of each kind is stored.
         weights: ``"default"``, ``"none"`` or a file.
-        seed: Of everything random.
-        batch: Images that go through a model together.
-        shard_size: Images of one shard.
-        limit: At most so many images.
+        seed: Random seed.
+        batch: Batch size.
+        shard_size: Number of images per shard.
+        limit: Largest number of images.
     """
 
     models: tuple[str, ...] = ("cbam",)
@@ -51,13 +51,13 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         if not self.models:
-            raise DataError("a report is of one model at least")
+            raise DataError("wanted one model or more, got none")
         for name, value in (("batch", self.batch), ("shard_size", self.shard_size), ("limit", self.limit)):
             if value is not None and value < 1:
-                raise DataError(f"{name} is at least 1, got {value}")
+                raise DataError(f"wanted a {name} of at least 1, got {value}")
 
     def check(self) -> None:
-        """Tell unknown names before any work.
+        """Check the names before the models are loaded.
 
         Raises:
             UnknownNameError: no such method or metric.
@@ -73,13 +73,13 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class PlannedModel:
-    """What was found out about a model.
+    """Properties of a model.
 
     Attributes:
-        name: As asked for.
-        methods: Those that apply to it.
-        notes: What the reader must know.
-        labels: How many classes have names.
+        name: Name for :func:`attnviz.load_model`.
+        methods: Methods that apply to it.
+        notes: Notes for the reader.
+        labels: Number of named classes.
     """
 
     name: str
@@ -90,16 +90,16 @@ class PlannedModel:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that the results depend on.
+    """Everything that the results depend on.
 
     Attributes:
-        options: What is asked.
-        images: ``digest``, and how many have ``labels``, ``boxes``, ``masks``.
-        total: How many images there are.
-        given: Folders, lists and files as they were named, which may be in several ways.
-        models: What was found out about each model.
-        versions: Of the libraries that compute.
-        notes: What the reader must know of the listing.
+        options: Options of the run.
+        images: ``digest`` of the listing, and the numbers of images with ``labels``, ``boxes`` and ``masks``.
+        total: Number of images.
+        given: Folders, lists and files as given; they do not change the identity of the run.
+        models: Properties of each model.
+        versions: Versions of attnviz and PyTorch.
+        notes: Notes on the listing.
     """
 
     options: RunOptions
@@ -112,17 +112,17 @@ class Plan:
 
     @property
     def shards(self) -> int:
-        """How many there are."""
+        """Number of shards."""
         return -(-self.total // self.options.shard_size)
 
     def items_of(self, shard: int) -> range:
-        """The numbers of a shard's images."""
+        """Numbers of the images of a shard."""
         size = self.options.shard_size
         return range(shard * size, min((shard + 1) * size, self.total))
 
     @property
     def question(self) -> dict[str, Any]:
-        """What was asked, without what was found out: a run that goes on must have the same."""
+        """The identity of the run: a run can only be continued with the same."""
         settings = {key: value for key, value in asdict(self.options).items() if key in _SETTINGS}
         return {
             "schema": SCHEMA,
@@ -143,7 +143,7 @@ class Plan:
         return hashlib.sha256(json.dumps(self.question, sort_keys=True).encode()).hexdigest()
 
     def as_dict(self) -> dict[str, Any]:
-        """What ``plan.json`` holds."""
+        """The content of ``plan.json``."""
         question = self.question
         question["settings"]["images"]["given"] = list(self.given)
         return {
@@ -158,7 +158,7 @@ _SETTINGS = ("sites", "weights", "seed", "batch", "limit")
 
 
 def plan_of(options: RunOptions, given: Sequence[str], listing: Listing) -> Plan:
-    """The plan of a run, before its models are looked at."""
+    """Return the plan of a run before its models are loaded."""
     import torch
 
     from attnviz import __version__
@@ -174,7 +174,7 @@ def plan_of(options: RunOptions, given: Sequence[str], listing: Listing) -> Plan
 
 
 def models_of(found: Mapping[str, Any]) -> tuple[PlannedModel, ...]:
-    """What an earlier run with the same question found out about its models."""
+    """Return the properties of the models from a stored plan."""
     models: Sequence[Mapping[str, Any]] = found["models"]
     return tuple(
         PlannedModel(
@@ -188,25 +188,25 @@ def models_of(found: Mapping[str, Any]) -> tuple[PlannedModel, ...]:
 
 
 def parse(text: bytes, where: str) -> dict[str, Any]:
-    """What a ``plan.json`` holds.
+    """Read ``plan.json``.
 
     Raises:
-        OutputError: it is none, or of another version.
+        OutputError: the text is not a plan, or has another version.
     """
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise OutputError(f"{where}: cannot be read as a plan: {error}; --overwrite starts anew") from error
+        raise OutputError(f"{where}: cannot be read as a plan: {error}; --overwrite replaces it") from error
     got = (found.get("schema"), found.get("version")) if isinstance(found, dict) else (None, None)
     if got != (SCHEMA, VERSION):
         raise OutputError(
-            f"{where}: wanted schema {SCHEMA} version {VERSION}, got {got[0]} version {got[1]}; --overwrite starts anew"
+            f"{where}: wanted schema {SCHEMA} version {VERSION}, got {got[0]} version {got[1]}; --overwrite replaces it"
         )
     return dict(found)
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """In what two questions differ, one line each: key, then and now.
+    """Return the differences of two identities, one line each.
 
     >>> differences({"settings": {"seed": 0, "batch": 8}}, {"settings": {"seed": 1, "batch": 8}})
     ['settings.seed was 0 and is 1']
@@ -220,7 +220,7 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
                     f"{key.rpartition('.')[0] or key}: not the same files, labels, boxes or masks in one order"
                 )
             else:
-                lines.append(f"{key} was {_told(before.get(key))} and is {_told(after.get(key))}")
+                lines.append(f"{key} was {_text(before.get(key))} and is {_text(after.get(key))}")
     return lines
 
 
@@ -232,7 +232,7 @@ def _flat(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]
             yield f"{above}{key}", one
 
 
-def _told(value: Any) -> str:
+def _text(value: Any) -> str:
     text = ",".join(map(str, value)) or "none" if isinstance(value, list) else "none" if value is None else str(value)
     return text if len(text) <= 60 else f"{text[:57]}…"
 

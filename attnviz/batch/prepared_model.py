@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from attnviz.core.records import Site
     from attnviz.models import VisionModel
 
-_QUICKEST = {"samples": 2, "steps": 1, "segments": 4}  # options that bound the time of a method, for the trial alone
+_QUICKEST = {"samples": 2, "steps": 1, "segments": 4}  # options that bound the time of a method in the trial
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedModel:
-    """A model with everything that is found out about it once.
+    """A model with everything that is determined once.
 
     Attributes:
         vision: The model.
@@ -108,7 +108,7 @@ def prepare_model(
 
 
 def _noise(vision: VisionModel) -> Tensor:
-    """Two images of noise: with a single one, images cannot be told from windows and heads."""
+    """Two images of noise: with one image, the axes of images and of windows or heads could be confused."""
     side = vision.preprocess.size_px
     x = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     parameter = next(vision.module.parameters(), None)

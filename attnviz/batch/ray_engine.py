@@ -1,7 +1,7 @@
-"""Shards on a Ray cluster: actors hold the models, and write the same files as this process would.
+"""Compute the shards on a Ray cluster: actors hold the models, and write the same files as the local engine.
 
-Ray is imported when an engine is made, and nowhere else. A lost worker costs the shard that it was at: another one
-computes it again, and the result is the same, since a shard is a pure function of the plan.
+Ray is imported only when an engine is created. After the loss of a worker, another one computes its shard again, with
+the same result, since a shard is a pure function of the plan.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Cluster:
     """Where the actors run.
 
     Attributes:
-        address: Of a cluster, or ``"auto"``; ``None`` starts one of this machine alone, and stops it at the end.
-        actors: How many; ``None``: as many as the cluster has room for.
-        gpus: Of each actor.
-        cpus: Of each actor, and its threads; ``None``: those of the smallest machine, or 1 beside a GPU.
+        address: Address of a cluster, or ``"auto"``; ``None`` starts one on this machine and stops it at the end.
+        actors: Number of actors; ``None`` for as many as the resources of the cluster allow.
+        gpus: GPUs of each actor.
+        cpus: CPUs and threads of each actor; ``None`` for those of the smallest machine, or 1 with a GPU.
     """
 
     address: str | None = None
@@ -41,7 +41,7 @@ class Cluster:
 
 
 class ShardWorker:
-    """An actor: it loads the models once, and computes and stores shards."""
+    """An actor that loads the models once, and computes and stores shards."""
 
     def __init__(self, store: Store, plan: Plan, device: str, workers: int, threads: int) -> None:
         import torch
@@ -50,14 +50,14 @@ class ShardWorker:
 
         torch.set_num_threads(threads)
         self._store, self._workers = store, workers
-        self._eyes = prepare_models(plan.options, device, plan.models)
+        self._models = prepare_models(plan.options, device, plan.models)
 
     def ready(self) -> bool:
-        """Whether the models are loaded: they are, once this is answered."""
+        """Return once the models are loaded."""
         return True
 
-    def look(self, shard: int, items: Sequence[Item]) -> tuple[str, float]:
-        """Compute and store a shard; the machine on which, and how many seconds that took."""
+    def compute_shard(self, shard: int, items: Sequence[Item]) -> tuple[str, float]:
+        """Compute and store a shard; return the node and the duration in seconds."""
         import ray
 
         from attnviz.batch.image_reader import read_ahead, reader
@@ -65,8 +65,8 @@ class ShardWorker:
 
         start = time.perf_counter()
         with reader(self._workers) as pool:
-            images = read_ahead(items, preprocessings_of(self._eyes), pool, 2 * self._eyes[0].options.batch)
-            self._store.put(shard, compute(images, self._eyes))
+            images = read_ahead(items, preprocessings_of(self._models), pool, 2 * self._models[0].options.batch)
+            self._store.put(shard, compute(images, self._models))
         return ray.get_runtime_context().get_node_id(), time.perf_counter() - start
 
 
@@ -74,8 +74,8 @@ class RayEngine:
     """Computes shards on a cluster.
 
     Args:
-        cluster: Where.
-        device: Of the actors: ``"auto"`` is the GPU that Ray gives an actor, if it does.
+        cluster: Cluster and resources.
+        device: Device of the actors: ``"auto"`` is the GPU that Ray assigns, if any.
         workers: Threads of each actor that read images ahead.
 
     Raises:
@@ -96,22 +96,22 @@ class RayEngine:
         """Compute and store shards ``todo``.
 
         Raises:
-            DeviceError: no cluster, or one without room for an actor.
-            OutputError: the store refused, or workers were lost over one shard again and again.
+            DeviceError: no cluster, or one without the resources of an actor.
+            OutputError: the folder cannot be written, or a shard was lost :data:`TRIES` times.
         """
         with self._connected():
-            count, cpus = self._room()
+            count, cpus = self._resources()
             actor = self._ray.remote(ShardWorker).options(
                 num_cpus=cpus, num_gpus=self._cluster.gpus, max_restarts=0, max_concurrency=1
             )
-            # GPUs are had by request: without one an actor does not take that of another.
+            # Without requested GPUs, an actor must not use those of other processes.
             device = "cpu" if self._device == "auto" and not self._cluster.gpus else self._device
-            words = (store, plan, device, self._workers, max(1, int(cpus)))
-            held = Pool(self._ray, lambda: actor.remote(*words), min(count, len(todo)))
+            arguments = (store, plan, device, self._workers, max(1, int(cpus)))
+            pool = Pool(self._ray, lambda: actor.remote(*arguments), min(count, len(todo)))
             try:
-                self._work(held, store, plan, items, deque(todo), progress)
+                self._work(pool, store, plan, items, deque(todo), progress)
             finally:
-                held.close()
+                pool.close()
 
     def _work(
         self,
@@ -122,14 +122,14 @@ class RayEngine:
         waiting: deque[int],
         progress: Callable[[int], object],
     ) -> None:
-        """Hand shards to actors that are ready; those of a lost actor go back to the front."""
+        """Assign shards to idle actors; the shard of a lost actor is computed first."""
         trouble = self._ray.exceptions
         running: dict[Any, tuple[int, Any]] = {}
         lost: dict[int, int] = {}
         while waiting or running:
             while waiting and (actor := pool.take()) is not None:
                 shard = waiting.popleft()
-                running[actor.look.remote(shard, [items[n] for n in plan.items_of(shard)])] = (shard, actor)
+                running[actor.compute_shard.remote(shard, [items[n] for n in plan.items_of(shard)])] = (shard, actor)
             ready, _ = self._ray.wait([*running, *pool.starting], num_returns=1, timeout=_TICK_SECONDS)
             for ref in ready:
                 if ref in pool.starting:
@@ -144,13 +144,12 @@ class RayEngine:
                     store.log("lost", shard=shard, reason=type(error).__name__)
                     if lost[shard] >= TRIES:
                         raise OutputError(
-                            f"shard {shard}: {TRIES} workers were lost over it; is there memory for --batch "
-                            f"{plan.options.batch}?"
+                            f"shard {shard}: {TRIES} workers were lost; is there memory for --batch {plan.options.batch}?"
                         ) from error
                     waiting.appendleft(shard)
                     continue
                 except trouble.RayTaskError as error:
-                    raise _ours(error) from error
+                    raise _original(error) from error
                 pool.give(actor)
                 images = len(plan.items_of(shard))
                 store.log("shard", shard=shard, images=images, seconds=round(seconds, 3), machine=machine)
@@ -158,7 +157,7 @@ class RayEngine:
 
     @contextmanager
     def _connected(self) -> Iterator[None]:
-        """A connection, unless the caller has one; a cluster that was started here is stopped."""
+        """Connect to Ray unless the caller is connected; a cluster that was started here is stopped."""
         ray = self._ray
         if ray.is_initialized():
             yield
@@ -179,25 +178,25 @@ class RayEngine:
         finally:
             ray.shutdown()
 
-    def _room(self) -> tuple[int, float]:
-        """How many actors, and how many processors each has."""
+    def _resources(self) -> tuple[int, float]:
+        """Return the number of actors, and the CPUs of each."""
         machines = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         gpus, cpus = self._cluster.gpus, self._cluster.cpus
         if cpus is None:
-            # On processors alone, one actor for each machine of the smallest kind: the models are there once.
+            # Without GPUs, one actor per machine: the models are then in memory once.
             cpus = 1.0 if gpus else max(1.0, min((m["CPU"] for m in machines if m.get("CPU", 0) >= 1), default=1.0))
-        room = sum(_fits(machine, cpus, gpus) for machine in machines)
-        if room < 1:
+        count = sum(_fits(machine, cpus, gpus) for machine in machines)
+        if count < 1:
             have = "; ".join(f"{m.get('CPU', 0):g} CPU, {m.get('GPU', 0):g} GPU" for m in machines)
             raise DeviceError(f"no machine of the cluster has {cpus:g} CPU and {gpus:g} GPU for an actor: {have}")
-        return self._cluster.actors or room, cpus
+        return self._cluster.actors or count, cpus
 
 
 def _check_reachable(address: str | None) -> None:
-    """Tell at once what Ray tells after minutes: that nobody answers there.
+    """Check the connection at once: Ray itself fails only after minutes.
 
     Raises:
-        DeviceError: nobody does.
+        DeviceError: no connection.
     """
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
@@ -209,15 +208,15 @@ def _check_reachable(address: str | None) -> None:
 
 
 def _fits(machine: dict[str, float], cpus: float, gpus: float) -> int:
-    """How many actors a machine carries."""
+    """Return the number of actors that the resources of a machine allow."""
     by_cpu = machine.get("CPU", 0.0) / cpus if cpus else float("inf")
     by_gpu = machine.get("GPU", 0.0) / gpus if gpus else float("inf")
     least = min(by_cpu, by_gpu)
     return int(least) if least != float("inf") else 1
 
 
-def _ours(error: Any) -> AttnvizError:
-    """What an actor raised, as it was raised there."""
+def _original(error: Any) -> AttnvizError:
+    """Return the exception that was raised in the actor."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, AttnvizError):
         return cause
@@ -225,13 +224,13 @@ def _ours(error: Any) -> AttnvizError:
 
 
 TRIES = 4
-"""So many workers may be lost over one shard, or over loading the models, before that is blamed."""
+"""Number of lost workers, over one shard or over loading the models, that ends the run."""
 
 
 class Pool:
-    """Actors: those that start, and those that have nothing to do.
+    """Starting and idle actors.
 
-    An actor works only once its models are loaded: one for which the cluster has no room yet holds no shard back.
+    An actor gets a shard only once its models are loaded, so that an actor that cannot start delays no shard.
     """
 
     def __init__(self, ray: Any, start: Callable[[], Any], count: int) -> None:
@@ -249,15 +248,15 @@ class Pool:
         self.starting[actor.ready.remote()] = actor
 
     def take(self) -> Any:
-        """An actor that has nothing to do; ``None`` where there is none."""
+        """Return an idle actor, or ``None``."""
         return self._idle.pop() if self._idle else None
 
     def give(self, actor: Any) -> None:
-        """An actor has nothing to do."""
+        """Mark an actor as idle."""
         self._idle.append(actor)
 
     def started(self, ref: Any) -> None:
-        """An actor has loaded its models, or was lost over it.
+        """Handle the end of an actor's start.
 
         Raises:
             AttnvizError: the models cannot be loaded there.
@@ -276,13 +275,13 @@ class Pool:
         self.give(actor)
 
     def replace(self, actor: Any) -> None:
-        """An actor was lost: another one starts, where and as soon as there is room."""
+        """Start another actor for a lost one, once the cluster has the resources."""
         self._actors.remove(actor)
-        self._ray.kill(actor)  # one that is only out of reach would hold its place
+        self._ray.kill(actor)  # an unreachable actor would keep its resources
         self._add()
 
     def close(self) -> None:
-        """End all actors."""
+        """Stop all actors."""
         for actor in self._actors:
             self._ray.kill(actor)
 

@@ -1,4 +1,4 @@
-"""The tables of a run: one Parquet file of each for every shard. ``docs/reference/batch.md`` tells of every column."""
+"""The tables of a run: one Parquet file of each for every shard. ``docs/reference/batch.md`` lists the columns."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TABLES = ("measures", "maps", "thumbnails", "answers")
-"""In the order in which they are written: a shard is done when its answers are there."""
+"""Tables in the order in which they are written: a shard is complete once ``answers`` exists."""
 
 LAST = "answers"
 
 
 @cache
 def schemas() -> Mapping[str, pa.Schema]:
-    """Name of a table -> its columns."""
+    """Return the schema of each table by name."""
     import pyarrow as pa
 
     def of(**columns: pa.DataType) -> pa.Schema:
@@ -47,7 +47,7 @@ def schemas() -> Mapping[str, pa.Schema]:
 
 
 def part(shard: int) -> str:
-    """Name of a shard's file.
+    """Return the file name of a shard.
 
     >>> part(17)
     'part-000017.parquet'
@@ -56,6 +56,6 @@ def part(shard: int) -> str:
 
 
 def shard_of(name: str) -> int | None:
-    """The number of the shard in a file's name; ``None`` for another file."""
+    """Return the number of the shard in a file name; ``None`` for other files."""
     digits = name.removeprefix("part-").removesuffix(".parquet")
     return int(digits) if name == f"part-{digits}.parquet" and digits.isdecimal() else None

@@ -1,4 +1,4 @@
-"""One shard: a pure function of the plan, the images and the models, whichever engine calls it."""
+"""Compute one shard: a pure function of the plan, the images and the models."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from attnviz.batch.table_builder import Builder
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_NO_NUMBER = "the model's answer is no number"
+_NOT_FINITE = "the logits are not finite"
 
 
 def prepare_models(
     options: RunOptions, device: str = "auto", planned: Sequence[PlannedModel] = ()
 ) -> tuple[PreparedModel, ...]:
-    """All models of a run, ready to look."""
+    """Load and prepare all models of a run."""
     known = {one.name: one for one in planned}
     return tuple(prepare_model(name, options, device, known.get(name)) for name in options.models)
 
 
 def preprocessings_of(prepared_models: Sequence[PreparedModel]) -> Preprocessings:
-    """How images are to be shown to models."""
+    """Return the distinct preprocessings of the models."""
     return Preprocessings.among([prepared.vision.preprocess for prepared in prepared_models])
 
 
@@ -39,18 +39,17 @@ def compute(
     prepared_models: Sequence[PreparedModel],
     progress: Callable[[int], object] = lambda _images: None,
 ) -> dict[str, pa.Table]:
-    """The tables of one shard.
+    """Return the tables of one shard.
 
-    Batches are those of its images that could be read, in their order: the same wherever and however often a shard is
-    computed.
+    Batches consist of the readable images in their order, so they do not depend on the engine.
 
     Args:
-        images: The shard's images, read in the :func:`preprocessings_of` the models, as they come.
+        images: Images of the shard, read with :func:`preprocessings_of` the models.
         prepared_models: The models.
-        progress: Told how many images are done, each time that some are.
+        progress: Progress callback: number of newly finished images.
 
     Returns:
-        ``measures``, ``maps``, ``thumbnails`` and ``answers``.
+        Tables ``measures``, ``maps``, ``thumbnails`` and ``answers``.
     """
     preprocessings = preprocessings_of(prepared_models)
     builder = Builder(
@@ -89,7 +88,7 @@ def _batches(images: Iterable[LoadedImage], size: int) -> Iterator[list[LoadedIm
 def _evaluate_safely(
     prepared: PreparedModel, images: Sequence[LoadedImage], preprocess: int
 ) -> Iterator[tuple[Sequence[LoadedImage], BatchResult | str]]:
-    """What a model makes of some images: together; each alone where that fails; or why one cannot be looked at."""
+    """Yield images with their results, or single images with the reason of a failure; after an error, one by one."""
     try:
         found = _evaluated(prepared, images, preprocess)
     except Exception as error:  # noqa: BLE001  # one bad image never stops a run, whatever the model raises
@@ -105,7 +104,7 @@ def _evaluate_safely(
         return
     for one, good in zip(images, finite, strict=True):
         if not good:
-            yield [one], _NO_NUMBER
+            yield [one], _NOT_FINITE
     good_ones = [one for one, good in zip(images, finite, strict=True) if good]
     if good_ones:
         yield from _evaluate_safely(prepared, good_ones, preprocess)

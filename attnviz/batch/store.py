@@ -1,4 +1,4 @@
-"""A run's folder: the plan, the listing, and one file of each table for every shard, whole or not there."""
+"""The folder of a run: the plan, the listing, and one complete file of each table for every shard."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ OURS = (
     PLAN, LOG, "items", *TABLES, "details", "index.html", "image.html", "page", "report.json", "report.pdf",
     "measures.csv", "answers.csv",
 )  # fmt: skip
-"""All that a run may write into its folder: what ``--overwrite`` takes away, and nothing else."""
+"""Everything that a run writes into its folder. ``--overwrite`` deletes only these."""
 
 
 class Store:
-    """A run's folder. Picklable: every worker writes the shards that it computed.
+    """The folder of a run. Picklable: every worker writes the shards that it computed.
 
     Args:
         root: A local path, or a URL that pyarrow or fsspec can write to.
@@ -41,14 +41,14 @@ class Store:
         self.folder = Folder(str(root))
 
     def begin(self, plan: Plan, *, overwrite: bool) -> Plan:
-        """Find the run that is there, or make room for a new one; nothing is written yet.
+        """Find an earlier run in the folder, or delete it to overwrite; nothing is written yet.
 
         Returns:
-            The plan, with what an earlier run with the same question found out about the models.
+            The plan, with the properties of the models from the earlier run.
 
         Raises:
-            OutputError: the folder cannot be written, or holds another run, which is told by the keys that differ, or
-                files of something else that have our names.
+            OutputError: the folder cannot be written, holds a run with other options (the message lists them), or holds
+                other files with the names of :data:`OURS`.
         """
         if self.folder.is_local:
             check_files(Path(self.folder.root), (), "report", overwrite=True)
@@ -69,13 +69,13 @@ class Store:
         different = differences({key: found.get(key) for key in plan.question}, plan.question)
         if different:
             raise OutputError(
-                f"{self.folder.root}: holds a run that was asked for otherwise: {'; '.join(different)}. The same "
-                "settings go on with it, another --out keeps both, --overwrite starts anew"
+                f"{self.folder.root}: holds a run with other options: {'; '.join(different)}. Use the same options "
+                "to continue it, another --out to keep both, or --overwrite to replace it"
             )
         return replace(plan, models=models_of(found))
 
     def open(self, plan: Plan, listing: Listing) -> None:
-        """Write the plan, unless it is there, and then the listing.
+        """Write the plan and the listing, unless they exist.
 
         Raises:
             OutputError: the folder cannot be written.
@@ -88,24 +88,24 @@ class Store:
             self.folder.write(name, packed(_items(listing)))
 
     def done(self) -> set[int]:
-        """Shards that are there: those with answers, which are written last."""
+        """Return the finished shards: those with ``answers``, which are written last."""
         found = (shard_of(name) for name in self.folder.names(LAST))
         return {number for number in found if number is not None}
 
     def put(self, shard: int, tables: Mapping[str, pa.Table]) -> None:
-        """Write a shard: its answers last, so that they tell that it is whole.
+        """Write a shard: ``answers`` last, which marks it as complete.
 
         Raises:
-            OutputError: the disk is full, or the folder cannot be written; the shard is then computed again.
+            OutputError: the disk is full, or the folder cannot be written; the shard is then not complete.
         """
         for name in TABLES:
             self.folder.write(f"{name}/{part(shard)}", packed(tables[name]))
 
     def get(self, table: str, shard: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """One table of a shard.
+        """Read one table of a shard.
 
         Raises:
-            OutputError: it is not there or damaged.
+            OutputError: the file is missing or damaged.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -118,12 +118,12 @@ class Store:
             raise OutputError(f"{self.folder.path(name)}: damaged: {' '.join(str(error).split())}") from error
 
     def all(self, table: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """One table, shard by shard, of the shards that are done; memory holds one."""
+        """Yield one table of each finished shard, one at a time."""
         for shard in sorted(self.done()):
             yield self.get(table, shard, columns)
 
     def log(self, event: str, **values: Any) -> None:
-        """Note what happened, with the time; no part of the results.
+        """Append an event with its time to the log, which is not part of the results.
 
         Raises:
             OutputError: the folder cannot be written.
@@ -131,7 +131,7 @@ class Store:
         self.folder.append(LOG, json.dumps({"time": round(time.time(), 3), "event": event, **values}))
 
     def tidy(self) -> None:
-        """Take away what interrupted writers left behind; called when no shard is missing."""
+        """Delete the temporary files of interrupted writers; called once all shards are finished."""
         for table in ("", "items", *TABLES):
             for name in self.folder.names(table):
                 if is_partial(name):
@@ -139,7 +139,7 @@ class Store:
 
 
 def packed(table: pa.Table) -> bytes:
-    """A table as the bytes of a Parquet file: the same bytes for the same rows."""
+    """Return a table as the bytes of a Parquet file: the same bytes for the same rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""What a run found, in a few numbers and lists: read shard by shard, so that memory does not grow with the images."""
+"""Summary of a run: counts, means and outliers, computed shard by shard in constant memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST = 10
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An image that could not be looked at: as many images as there are may share a reason, and some are named."""
+    """An image that could not be processed."""
 
     item: int
     image: str
@@ -28,14 +28,14 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Outlier:
-    """An image that stands out.
+    """An image with unusual results.
 
     Attributes:
-        strength: How much; larger is stranger.
-        item: Its number.
-        image: Its path.
-        model: Whose answer or maps it is about.
-        what: What is strange, in words.
+        strength: Degree; larger is more unusual.
+        item: Number of the image.
+        image: Path of the image.
+        model: Name of the model.
+        what: Description of the unusual value.
     """
 
     strength: float
@@ -47,16 +47,16 @@ class Outlier:
 
 @dataclass(frozen=True, slots=True)
 class ModelSummary:
-    """What a model made of the images.
+    """The results of one model.
 
     Attributes:
-        model: Its name.
-        ok: Images that it looked at.
-        failed: Images that it could not look at.
-        labelled: Images with a label that it knows as a class.
-        correct: How many of those it answers rightly.
-        probability: Mean probability of its first answer.
-        means: ``(kind, subject, other, measure)`` -> mean and count, of images that have a number.
+        model: Name of the model.
+        ok: Number of processed images.
+        failed: Number of images that could not be processed.
+        labelled: Number of images whose label is a class of the model.
+        correct: Number of these that are predicted correctly.
+        probability: Mean probability of the predicted class.
+        means: ``(kind, subject, other, measure)`` -> mean and count of the images that have a value.
     """
 
     model: str
@@ -70,17 +70,17 @@ class ModelSummary:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run found.
+    """Summary of a run.
 
     Attributes:
-        images: How many there are.
-        models: In their order.
-        failures: The first of them.
-        reasons: Reason -> how many images.
-        duplicates: Groups of images with the same bytes: their paths, the first groups.
-        copies: How many images have the same bytes as an earlier one.
+        images: Number of images.
+        models: Summaries of the models, in order.
+        failures: The first failures.
+        reasons: Reason -> number of images.
+        duplicates: Paths of the first groups of identical files.
+        copies: Number of files that are identical to an earlier one.
         disagreements: Images whose maps agree least.
-        wrong: Images that are answered wrongly with the most probability.
+        wrong: Wrong predictions with the highest probabilities.
     """
 
     images: int
@@ -94,7 +94,7 @@ class Summary:
 
     @property
     def surprises(self) -> list[Outlier]:
-        """The strangest first: in turn an image that is answered wrongly and one whose maps disagree, each once."""
+        """Wrong predictions and disagreements in turn, the most unusual first, each image once."""
         found: dict[tuple[int, str], Outlier] = {}
         for number in range(max(len(self.wrong), len(self.disagreements))):
             for one in (*self.wrong[number : number + 1], *self.disagreements[number : number + 1]):
@@ -102,7 +102,7 @@ class Summary:
         return list(found.values())
 
     def as_dict(self) -> dict[str, Any]:
-        """What ``json`` can write; a mean of nothing is ``None``."""
+        """Return plain data for ``json``; NaN becomes ``None``."""
         plain = asdict(self)
         for model, one in zip(plain["models"], self.models, strict=True):
             model["probability"] = to_plain(one.probability)
@@ -121,18 +121,18 @@ class Summary:
 
 
 def summarise(store: Store, models: list[str], most: int = MOST) -> Summary:
-    """The summary of the shards that are done.
+    """Return the summary of the finished shards.
 
     Args:
-        store: The run.
-        models: Their names, in their order.
-        most: How many failures, duplicates and surprises of each kind are named.
+        store: Folder of the run.
+        models: Names of the models, in order.
+        most: Largest number of listed failures, duplicates and outliers of each kind.
     """
     counts: dict[str, Counter[str]] = {model: Counter() for model in models}
     sums: dict[str, float] = defaultdict(float)
     failures: list[Failure] = []
     reasons: Counter[str] = Counter()
-    progress: dict[str, int] = {}
+    last_item: dict[str, int] = {}
     same: dict[str, list[str]] = {}
     wrong: list[Outlier] = []
     images = copies = 0
@@ -146,8 +146,8 @@ def summarise(store: Store, models: list[str], most: int = MOST) -> Summary:
                 copies += row["sha256"] in same
                 same.setdefault(row["sha256"], []).append(row["image"])
             if row["status"] != "ok":
-                reasons[row["reason"]] += progress.get(row["reason"]) != row["item"]
-                progress[row["reason"]] = row["item"]
+                reasons[row["reason"]] += last_item.get(row["reason"]) != row["item"]
+                last_item[row["reason"]] = row["item"]
                 if len(failures) < most:
                     failures.append(Failure(row["item"], row["image"], model, row["reason"]))
                 continue
@@ -177,17 +177,17 @@ def summarise(store: Store, models: list[str], most: int = MOST) -> Summary:
         reasons=dict(reasons.most_common(most)),
         duplicates=tuple(tuple(paths) for paths in same.values() if len(paths) > 1)[:most],
         copies=copies,
-        disagreements=tuple(sorted(disagreements, key=_strangest)),
-        wrong=tuple(sorted(wrong, key=_strangest)),
+        disagreements=tuple(sorted(disagreements, key=_most_unusual_first)),
+        wrong=tuple(sorted(wrong, key=_most_unusual_first)),
     )
 
 
-def _strangest(one: Outlier) -> tuple[float, int]:
+def _most_unusual_first(one: Outlier) -> tuple[float, int]:
     return -one.strength, one.item
 
 
 def _keep(heap: list[Outlier], one: Outlier, most: int) -> None:
-    """Put one among the strongest; the weakest leaves."""
+    """Add an outlier to the strongest ones; drop the weakest."""
     heapq.heappush(heap, one)
     if len(heap) > most:
         heapq.heappop(heap)
@@ -202,7 +202,7 @@ def _answers(store: Store) -> Iterator[list[dict[str, Any]]]:
 def _measured(
     store: Store, most: int
 ) -> tuple[dict[str, dict[tuple[str, str, str, str], tuple[float, int]]], list[Outlier]]:
-    """Means of every measure, and the images whose maps agree least, on average over their pairs."""
+    """Return the means of all measures, and the images whose maps agree least on average over pairs."""
     import pyarrow.compute as pc
 
     keys = ["model", "kind", "subject", "other", "measure"]

@@ -1,4 +1,4 @@
-"""From what models made of a shard's images to the rows of its tables, column by column."""
+"""Build the tables of a shard from the results of the models."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ Tables = Mapping[str, pa.Table]
 
 
 class Builder:
-    """Gathers the rows of one shard.
+    """Collects the rows of one shard.
 
     Args:
-        visions: The models, in their order.
+        visions: The models, in order.
+        names: Their names.
     """
 
     def __init__(self, visions: Sequence[VisionModel], names: Sequence[str]) -> None:
@@ -36,7 +37,7 @@ class Builder:
         self._rows: dict[str, list[dict[str, Any]]] = {"thumbnails": [], "answers": []}
 
     def failed(self, one: LoadFailure, model: int | None = None) -> None:
-        """An image that could not be read, or that a model could not look at."""
+        """Add an image that could not be read, or that a model could not process."""
         for name in self._names if model is None else [self._names[model]]:
             self._rows["answers"].append({
                 **_of_item(one.item), "model": name, "status": "failed", "reason": printable(one.reason), "target": -1,
@@ -45,11 +46,11 @@ class Builder:
             })  # fmt: skip
 
     def pictured(self, one: LoadedImage, of: Sequence[int]) -> None:
-        """The thumbnails of an image: one for all models, or one for each that sees another part.
+        """Add the thumbnails of an image: that of the first model, and those of models with another crop.
 
         Args:
             one: The image.
-            of: For each model, which of the image's crops shows what it sees.
+            of: Index of the crop of each model.
         """
         own = [
             ("", of[0]),
@@ -61,7 +62,7 @@ class Builder:
             self._rows["thumbnails"].append(row)
 
     def evaluated(self, model: int, images: Sequence[LoadedImage], found: BatchResult) -> None:
-        """What a model made of a batch."""
+        """Add the results of a model for a batch."""
         name, vision = self._names[model], self._visions[model]
         self._parts["measures"].append(_measures(name, [one.item for one in images], found.numbers))
         self._parts["maps"].append(_maps(name, [one.item for one in images], found.maps))
@@ -80,7 +81,7 @@ class Builder:
             })  # fmt: skip
 
     def tables(self) -> dict[str, pa.Table]:
-        """All tables, their rows in the order of items, models and what is measured."""
+        """Return all tables, with rows in the order of items, models and measures."""
         order = {name: number for number, name in enumerate(self._names)}
         found = {}
         for name, schema in schemas().items():
@@ -88,7 +89,7 @@ class Builder:
                 continue
             if name in self._parts:
                 whole = pa.concat_tables([schema.empty_table(), *self._parts[name]])
-                # A batch of one model follows that of another: rows of an image come together, models in their order.
+                # Batches of the models alternate: sort the rows by image and model.
                 key = whole["item"].to_numpy() * len(order) + _numbers(whole["model"], order)
                 found[name] = whole.take(pa.array(np.argsort(key, kind="stable"))).combine_chunks()
             else:
@@ -102,8 +103,8 @@ def _numbers(column: pa.ChunkedArray, order: Mapping[str, int]) -> np.ndarray[An
     if isinstance(coded, pa.ChunkedArray):
         coded = coded.combine_chunks()
     of = np.array([order[name] for name in coded.dictionary.to_pylist()] or [0], np.int64)
-    places: np.ndarray[Any, np.dtype[np.int64]] = of[coded.indices.to_numpy(zero_copy_only=False)]
-    return places
+    numbers: np.ndarray[Any, np.dtype[np.int64]] = of[coded.indices.to_numpy(zero_copy_only=False)]
+    return numbers
 
 
 def _of_item(item: Item) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def _label(index: int, labels: Sequence[str]) -> str:
 
 
 def _correct(label: str | None, target: int, vision: VisionModel) -> bool | None:
-    """Whether the answer is the label; ``None`` where there is no label, or the model knows no such class."""
+    """Whether the prediction is the label; ``None`` without a label, or if the model has no such class."""
     if label is None:
         return None
     try:
@@ -125,12 +126,12 @@ def _correct(label: str | None, target: int, vision: VisionModel) -> bool | None
 
 
 def _repeated(texts: Sequence[str | None], by: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]) -> pa.Array:
-    """A column of texts, each many times: ``by`` turns their places into those of the rows."""
+    """Return a column of repeated texts: ``by`` maps the indices of the texts to the rows."""
     return pa.array(texts, pa.string()).take(pa.array(by(np.arange(len(texts)))))
 
 
 def _measures(model: str, items: Sequence[Item], numbers: Sequence[MeasureColumn]) -> pa.Table:
-    """One row for each image and number."""
+    """Return one row for each image and measure."""
     images, count = len(items), len(numbers)
     if not count:
         return schemas()["measures"].empty_table()
@@ -144,11 +145,11 @@ def _measures(model: str, items: Sequence[Item], numbers: Sequence[MeasureColumn
         for n in np.flatnonzero(undefined[:, column]).tolist():
             why[n][column] = one.whys.get(n, one.why)
 
-    def per_image(places: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return np.repeat(places, count)
+    def per_image(indices: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return np.repeat(indices, count)
 
-    def per_number(places: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return np.tile(places, images)
+    def per_number(indices: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return np.tile(indices, images)
 
     columns = {
         "item": pa.array(np.repeat([item.number for item in items], count), pa.int64()),
@@ -167,7 +168,7 @@ def _measures(model: str, items: Sequence[Item], numbers: Sequence[MeasureColumn
 
 
 def _maps(model: str, items: Sequence[Item], maps: Sequence[Map]) -> pa.Table:
-    """One row for each image and map: values as float16 of their share of the largest size."""
+    """Return one row for each image and map, with float16 values relative to the largest absolute value."""
     rows = []
     values = [one.values.float().numpy() for one in maps]
     lows, highs = ([getattr(v, end)((1, 2)) for v in values] for end in ("min", "max"))

@@ -173,7 +173,7 @@ def test_an_image_that_a_model_or_a_method_cannot_take_is_told_of_that_image(pho
     monkeypatch.setattr(type(prepared.vision.module), "forward", forward)
     items = [Item(n, str(path)) for n, path in enumerate(sorted(photos.rglob("*.png")))]
     answers = looked(items, prepared)["answers"].to_pylist()
-    assert {row["reason"] for row in answers} == {"", "the model's answer is no number"}
+    assert {row["reason"] for row in answers} == {"", "the logits are not finite"}
 
 
 def test_a_method_without_a_map_of_one_image_leaves_the_others(photos, monkeypatch) -> None:
@@ -249,7 +249,7 @@ def test_another_question_is_refused_with_the_keys_that_differ(photos, tmp_path)
     for told in (
         "settings.batch was 2 and is 3", "settings.seed was 0 and is 1",
         "methods was gradcam,saliency and is saliency", "names was tiny_model:build and is",
-        "--overwrite starts anew",
+        "--overwrite replaces it",
     ):  # fmt: skip
         assert told in str(caught.value)
     (photos / "rocket" / "9.png").write_bytes(picture(9))
@@ -274,7 +274,7 @@ def test_mistakes_are_told_before_any_work_and_nothing_is_written(photos, tmp_pa
         with pytest.raises(error, match=message):
             run([str(photos)], out, options)
     assert not Path(out).exists()
-    with pytest.raises(DataError, match="batch is at least 1, got 0"):
+    with pytest.raises(DataError, match="wanted a batch of at least 1, got 0"):
         replace(SMALL, batch=0)
 
 
@@ -295,7 +295,7 @@ def test_a_folder_that_is_a_file_or_holds_something_else_is_told(photos, tmp_pat
     (tmp_path / "broken").mkdir()
     for text in ("{", '{"schema": "other"}'):
         (tmp_path / "broken" / "plan.json").write_text(text)
-        with pytest.raises(OutputError, match="--overwrite starts anew"):
+        with pytest.raises(OutputError, match="--overwrite replaces it"):
             run([str(photos)], str(tmp_path / "broken"), SMALL)
 
 

@@ -152,7 +152,7 @@ def test_edits_of_several_patterns_apply_in_their_order():
 def test_a_pattern_that_fits_no_site_is_an_error_that_lists_them():
     model, x = build("cbam", "se"), networks.images()
     sites = find_attention(model, x)
-    message = r"no attention site fits 'blocks\.\*': there are 0, 0#1, 1"
+    message = r"no attention site matches 'blocks\.\*'; the sites are 0, 0#1, 1"
     with (
         pytest.raises(NoAttentionError, match=message),
         intervene(model, {"*": edits.zero, "blocks.*": edits.zero}, sites),

@@ -1,4 +1,4 @@
-"""Is ``g`` needed as it is? Replace it by something that knows less, and see what becomes of the answer."""
+"""Replace ``g`` by something less informative, and measure the effect on the prediction."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attnviz.analyses.accumulators import Tally, scalar
-from attnviz.analyses.pruning import ALL, answer, outcome
+from attnviz.analyses.pruning import ALL, log_probabilities, outcome
 from attnviz.core.glossary import Meaning, define
 from attnviz.core.model_state import as_inference
 from attnviz.core.records import Site
@@ -28,12 +28,12 @@ define("edit", "other", _OTHER)
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    r"""Every image gets the ``g`` of the next one of its batch, the last that of the first: another image's attention.
+    r"""Every image gets the ``g`` of the next image of the batch, and the last one that of the first.
 
     .. math:: g'_n = g_{(n + 1) \bmod N}
 
     Attributes:
-        images: ``N``; the first axes of ``g`` may hold windows and heads too.
+        images: ``N``; the first axes of ``g`` can also hold windows and heads.
 
     Raises:
         ValueError: a batch of one image has no other.
@@ -43,10 +43,10 @@ class Other:
 
     def __post_init__(self) -> None:
         if self.images < 2:
-            raise ValueError(f"another image's g takes a batch of 2 or more, got {self.images}")
+            raise ValueError(f"the g of another image needs a batch of 2 or more, got {self.images}")
 
     def at(self, moment: Moment, /) -> GEdit:
-        """The roll of the images' axis, wherever the site's layout has it."""
+        """Return the function that rolls the axis of images, which the layout of the site determines."""
         return partial(_rolled, site=moment.site, images=self.images)
 
 
@@ -60,10 +60,10 @@ def _rolled(g: Tensor, site: Site, images: int) -> Tensor:
 
 
 def replacements(images: int, mean: Mean | None) -> dict[str, NamedEdit]:
-    """What ``g`` is replaced by: registered edits of studies, its ``mean`` over images, and that of an ``other`` image.
+    """Return the replacements of ``g``: registered edits, its ``mean`` over images, and that of an ``other`` image.
 
     Args:
-        images: Number of images of the batch; a single one has no other image.
+        images: Number of images of the batch; with a single one there is no other.
         mean: The mean ``g``; left out by default.
     """
     found = {name: EDITS[name] for name in EDITS if EDITS[name].in_studies}
@@ -88,41 +88,41 @@ def replace(
     Args:
         model: Maps ``(N, ...)`` to logits ``(N, K)``.
         sites: From :func:`attnviz.find_attention`.
-        x: A batch.
+        x: A batch, ``(N, ...)``.
         mean: The mean ``g`` over a data set, from :func:`attnviz.edits.mean_over`.
-        advance: Told each scope when it is done.
+        advance: Called with each scope when it is done.
 
     Returns:
-        Of each scope, ``REPLACEMENT.WHAT`` for each replacement and each name of
+        For each scope, ``REPLACEMENT.WHAT`` for each replacement and each name of
         :func:`~attnviz.analyses.pruning.outcome`.
     """
-    plain = answer(model, x)
+    plain = log_probabilities(model, x)
     tally: Tally = {}
     scopes = {site.name: [site] for site in sites}
     for scope, chosen in ({**scopes, ALL: list(sites)} if len(scopes) > 1 else scopes).items():
         for name, named in replacements(len(x), mean).items():
             applicable = [site for site in chosen if site.kind in named.kinds]
             if applicable:
-                for what, value in outcome(plain, answer(model, x, named.edit, applicable)).items():
+                for what, value in outcome(plain, log_probabilities(model, x, named.edit, applicable)).items():
                     tally[scope, f"{name}.{what}"] = scalar(value)
         advance(scope)
     return tally
 
 
 def matters(model: nn.Module, site: Site, x: Tensor, tolerance: float = 1e-6, batch: int = 64) -> Tensor:
-    """Which entries of ``g`` matter to the answer: those whose being 0 changes a logit, for any of the images.
+    """Return which entries of ``g`` matter: those that change a logit of any image if they are set to 0.
 
-    Each entry is dropped by itself, so that one whose place another would take counts as not needed.
+    Entries are dropped one at a time, so an entry that others can replace counts as not needed.
 
     Args:
         model: Maps ``(N, ...)`` to logits ``(N, K)``.
-        site: One whose ``g`` has the images on its first axis.
+        site: Site whose ``g`` has only images on its first axis.
         x: Images, ``(N, ...)``.
         tolerance: Change of a logit, relative to the largest logit, that counts as none.
-        batch: How many entries are tried at once.
+        batch: Number of entries that are tried together.
 
     Returns:
-        Of the shape of one image's ``g``, bool.
+        Boolean tensor with the shape of ``g`` of one image.
 
     Raises:
         ValueError: the first axis of ``g`` holds more than the images.
@@ -148,7 +148,7 @@ def _parts(g: Tensor, batch: int) -> list[Tensor]:
 
 
 def _changes(model: nn.Module, site: Site, image: Tensor, tolerance: float, entries: Tensor) -> Tensor:
-    """Whether dropping each of some entries changes a logit."""
+    """Return whether dropping each of the entries changes a logit."""
     many = image.expand(len(entries), *image.shape[1:])
     plain = model(many)
 

@@ -1,8 +1,8 @@
-"""Take a record's ``g`` apart into what competes, what repeats over images, and what stands at a place.
+"""Split the ``g`` of a record into groups of competing entries, and into values by position.
 
-Entries *compete* where the weights of one sum are shared out among them, as in :mod:`attnviz.edits`: the keys of a
-query, the branches of a channel, the places of one pooled value; the entries of a gate compete with all others of their
-image. Sparsity is asked of each group of entries that compete.
+Entries *compete* if they are the weights of one sum, as in :mod:`attnviz.edits`: the keys of a query, the branches of a
+channel, the positions of one pooled value; the entries of a gate compete with all others of their image. Sparsity is
+measured for each group of competing entries.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from attnviz.core.records import Kind, Record
 from attnviz.recording import RowsRecord
 
 WATCHED = 24
-"""So many queries of a pairwise map, evenly spaced, stand for all of them: the map need not be built."""
+"""Number of evenly spaced queries that represent a pairwise map, so that the whole map need not be computed."""
 
 QUERIES = 8
-"""So many of them where heads are compared."""
+"""Number of queries for the comparison of heads."""
 
 MEASURED = 4
-"""So many of them where the sparsity of each row is measured: sorting rows is what costs most."""
+"""Number of queries whose rows are measured: sorting them takes most of the time."""
 
-PLACES = 14
-"""Sites are compared on a plane of this side."""
+PLANE = 14
+"""Height and width at which the maps of sites are compared."""
 
 
 def maps_of(record: Record, images: int, queries: int | None = None) -> Tensor:
-    """A map with queries and keys as ``(N, windows, heads, Q, K)``, a view where possible.
+    """Return a map with queries and keys as ``(N, windows, heads, Q, K)``, a view if possible.
 
     Args:
-        record: Of kind pairwise, pooling, or temporal over pairs of frames.
-        images: ``N``; the first axis of ``g`` may hold windows too.
-        queries: At most so many queries, evenly spaced; all of them by default.
+        record: Record of kind pairwise, pooling, or temporal over pairs of frames.
+        images: ``N``; the first axis of ``g`` can also hold windows.
+        queries: Largest number of queries, evenly spaced; all by default.
     """
     g = _some_rows(record, queries) if queries else record.g.detach()
     layout = record.site.layout
@@ -58,7 +58,7 @@ def is_pairwise(record: Record) -> bool:
 
 
 def evenly(n: int, most: int) -> list[int]:
-    """At most ``most`` of ``n`` indices: the middles of parts of one size, so that leading tokens are not favoured.
+    """Return at most ``most`` of ``n`` indices: the centres of equal parts, so that leading tokens are not preferred.
 
     >>> evenly(5, 8), evenly(197, 3)
     ([0, 1, 2, 3, 4], [32, 98, 164])
@@ -67,11 +67,11 @@ def evenly(n: int, most: int) -> list[int]:
 
 
 def sampled(maps: Tensor, queries: int = QUERIES) -> Tensor:
-    """The rows of some queries of every head: ``(N, heads, R, K)``, of some windows where there are several.
+    """Return the rows of some queries of every head, ``(N, heads, R, K)``, from some of the windows.
 
     Args:
         maps: From :func:`maps_of`.
-        queries: ``R``, or fewer where there are fewer.
+        queries: Largest ``R``.
     """
     rows = _thinned(_thinned(maps, 1, queries), 3, queries).movedim(2, 1).flatten(2, 3)
     return _thinned(rows, 2, queries)
@@ -83,9 +83,9 @@ def _thinned(v: Tensor, axis: int, most: int) -> Tensor:
 
 
 def competing(record: Record, images: int) -> Tensor | None:
-    """The groups of entries that compete: ``(N, groups, n)``; ``None`` for sampling points, which are no weights.
+    """Return the groups of competing entries, ``(N, groups, n)``; ``None`` for sampling points, which are no weights.
 
-    Not of pairwise maps, whose groups are rows: see :func:`sampled`.
+    For pairwise maps, whose groups are rows, see :func:`sampled`.
     """
     kind, g = record.site.kind, record.g.detach()
     if kind is Kind.SAMPLING:
@@ -98,7 +98,7 @@ def competing(record: Record, images: int) -> Tensor | None:
 
 
 def groups_of(record: Record, images: int) -> Tensor | None:
-    """What competes, of any kind of attention: :func:`competing`, and of a pairwise map the rows that stand for all.
+    """Return the competing entries of any kind of attention: :func:`competing`, or some rows of a pairwise map.
 
     Returns:
         ``(N, groups, n)``; ``None`` for sampling points, which are no weights.
@@ -108,11 +108,11 @@ def groups_of(record: Record, images: int) -> Tensor | None:
     return competing(record, images)
 
 
-def places(record: Record, images: int) -> Tensor | None:
-    """How strongly each place is attended to: ``(N, rows, columns)``; ``None`` where ``g`` has no places.
+def positions(record: Record, images: int) -> Tensor | None:
+    """Return the attention to each position, ``(N, rows, columns)``; ``None`` if ``g`` has no positions.
 
-    Gates: the mean strength over channels. Pairwise and pooling maps: what each key receives from the queries of all
-    heads, where keys stand on a grid; the first of ``r² + 1`` keys stands nowhere where no layout is known.
+    For gates, the mean strength over channels. For pairwise and pooling maps, the attention that each key receives from
+    the queries of all heads, if keys have positions; without a layout, the first of ``r² + 1`` keys has none.
     """
     kind = record.site.kind
     if kind is Kind.SPATIAL:
@@ -125,12 +125,12 @@ def places(record: Record, images: int) -> Tensor | None:
 
 
 def received(maps: Tensor) -> Tensor:
-    """What each key gets from the mean query of each head: ``(N, windows, heads, K)``."""
+    """Return the attention of the mean query of each head to each key, ``(N, windows, heads, K)``."""
     return maps.abs().mean(3)
 
 
-def on_plane(maps: Tensor, side: int = PLACES) -> Tensor:
-    """Maps ``(N, H, W)`` at a common size: averaged where they are finer, interpolated where they are coarser."""
+def on_plane(maps: Tensor, side: int = PLANE) -> Tensor:
+    """Resize maps ``(N, H, W)`` to a common size by averaging or bilinear interpolation."""
     size = (side, side)
     if min(maps.shape[1:]) >= side:
         return torch.nn.functional.adaptive_avg_pool2d(maps[:, None].float(), size)[:, 0]
@@ -138,7 +138,7 @@ def on_plane(maps: Tensor, side: int = PLACES) -> Tensor:
 
 
 def on_grid(record: Record, keys: Tensor) -> Tensor | None:
-    """Values of keys ``(N, windows, K)`` on their grid."""
+    """Return values of keys ``(N, windows, K)`` on their grid; ``None`` without one."""
     layout = record.site.layout
     if layout is not None:
         if layout.keys is None:

@@ -1,4 +1,4 @@
-"""Run a model and keep what its attention did: the one place where a model is run, captured, checked and projected."""
+"""Run a model, capture its attention, check its logits and project its records."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class ModelRun:
 
     Attributes:
         logits: ``(N, classes)``.
-        records: What each site did, in the order of the forward pass.
-        unclaimed: Operations that look like attention and left no record, and sites that the pass did not reach.
+        records: Records of the sites, in the order of the forward pass.
+        unclaimed: Operations that look like attention without a record, and sites that were not reached.
     """
 
     logits: Tensor
@@ -43,11 +43,11 @@ def run_model(
     observed: Sequence[Site] = (),
     on_record: Callable[[Record], object] | None = None,
 ) -> ModelRun:
-    """Run a model in eval mode without gradients and capture its attention; the model is left as it was found.
+    """Run a model in eval mode without gradients and capture its attention; the model is not changed.
 
     Args:
         module: The model.
-        x: Its input.
+        x: Input of the model.
         sites: The sites whose records are returned.
         name: Name of the model for messages; by default its class.
         keep: What records keep, see :func:`attnviz.capture`.
@@ -69,10 +69,10 @@ def run_model(
 
 
 def heatmaps_of(records: Sequence[Record], size: tuple[int, int]) -> tuple[list[Heatmap], list[str]]:
-    """The heatmap of each record, named after it, and the reasons why a record has none.
+    """Return the heatmap of each record, named after it, and the reasons why records have none.
 
     Args:
-        records: Of one forward pass.
+        records: Records of one forward pass.
         size: ``(H, W)`` of the heatmaps.
     """
     maps, reasons = [], []

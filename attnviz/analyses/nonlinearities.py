@@ -1,4 +1,4 @@
-"""What goes into each nonlinearity of a model and what comes out, wherever the model applies it."""
+"""Observe the inputs and outputs of the nonlinearities of a model: modules, functions and methods."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ NonlinearityObserver = Callable[[str, str, Tensor], None]
 
 
 class Nonlinearities(TorchFunctionMode):
-    """Tells ``observer(name, "before" or "after", values)`` of each nonlinearity while the context is open.
+    """A context that calls ``observer(name, "before" or "after", values)`` at each nonlinearity.
 
-    A nonlinearity is named by its operation and its number in the forward pass: ``"relu6 03"``. What runs inside
-    scripted modules and fused operators cannot be seen.
+    A nonlinearity is named by its operation and its number in the forward pass: ``"relu6 03"``. Those inside scripted
+    modules and fused operators are not observed.
 
     >>> import torch
     >>> with Nonlinearities(lambda name, part, values: print(name, part, values.tolist())):

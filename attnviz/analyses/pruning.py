@@ -1,6 +1,6 @@
-"""How much of ``g`` is needed? Keep a part of it, drop the rest, and see what becomes of the answer.
+"""Keep a share of ``g``, set the rest to 0, and measure the effect on the prediction.
 
-All functions run the model in evaluation mode and without gradients, and leave it as it was found.
+All functions run the model in evaluation mode without gradients, and do not change it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from attnviz.metrics.streaming import Moments
 
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
 KEPT = 0.95
-"""A prediction is kept while its probability is at least this part of the plain model's."""
+"""A prediction counts as kept if its probability is at least this share of that of the unchanged model."""
 
 ALL = "all sites"
 
@@ -32,11 +32,11 @@ ORDERS: Orders = {
     "weakest": lambda kept, _: drop_top(1 - kept),
     "random": keep_random,
 }
-"""Which entries of ``g`` are kept, for a share to keep."""
+"""The edits that keep a share of the entries of ``g``."""
 
 
-def answer(model: nn.Module, x: Tensor, edit: Edit | None = None, sites: Sequence[Site] = ()) -> Tensor:
-    """Log-probabilities ``(N, K)`` of the model, with ``edit`` at ``sites``."""
+def log_probabilities(model: nn.Module, x: Tensor, edit: Edit | None = None, sites: Sequence[Site] = ()) -> Tensor:
+    """Return the log-probabilities ``(N, K)`` of the model, with ``edit`` at ``sites``."""
     with torch.no_grad(), as_inference(model):
         if edit is None:
             logits = model(x)
@@ -48,15 +48,15 @@ def answer(model: nn.Module, x: Tensor, edit: Edit | None = None, sites: Sequenc
 
 
 def outcome(plain: Tensor, edited: Tensor) -> dict[str, Tensor]:
-    r"""What became of an answer: three numbers for each image.
+    r"""Return the change of the prediction: three numbers for each image.
 
-    ``probability``: of the plain model's best class, relative to what it was; 1 where nothing changed, may be above.
-    ``top1``: 1 where the best class is the same, else 0. ``kl``: :math:`\mathrm{KL}(\text{plain} \| \text{edited})`
-    in nats, from 0.
+    ``probability``: probability of the class that the unchanged model predicts, relative to its original value; it can
+    exceed 1. ``top1``: 1 if the predicted class is the same, else 0. ``kl``:
+    :math:`\mathrm{KL}(\text{plain} \| \text{edited})` in nats, from 0.
 
     Args:
-        plain: Log-probabilities ``(N, K)``.
-        edited: The same of the edited model.
+        plain: Log-probabilities ``(N, K)`` of the unchanged model.
+        edited: Log-probabilities ``(N, K)`` of the edited model.
 
     >>> same = torch.tensor([[0.75, 0.25]]).log()
     >>> {name: round(float(v), 4) for name, v in outcome(same, torch.tensor([[0.5, 0.5]]).log()).items()}
@@ -69,7 +69,7 @@ def outcome(plain: Tensor, edited: Tensor) -> dict[str, Tensor]:
 
 
 def scopes(sites: Sequence[Site]) -> dict[str, list[Site]]:
-    """Each site by itself, and all of them together where there are several; sampling points are no weights to drop."""
+    """Return each site, and all of them together if there are several; sampling points are no weights and left out."""
     weights = [site for site in sites if site.kind is not Kind.SAMPLING]
     each = {site.name: [site] for site in weights}
     return {**each, ALL: weights} if len(weights) > 1 else each
@@ -84,42 +84,44 @@ def curves(
     seed: int = 0,
     orders: Orders = ORDERS,
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """What becomes of the answer while a share of ``g`` is kept at some sites and the rest is 0.
+    """Yield the change of the prediction for each share of ``g`` that is kept at some sites.
 
-    Each share is run, but for 1, which is the plain model, and for 0, which is run once for all orders.
+    A share of 1 is the unchanged model, and a share of 0 is run once for all orders.
 
     Args:
         model: Maps ``(N, ...)`` to logits ``(N, K)``.
-        sites: What is pruned at once.
-        x: A batch.
-        plain: :func:`answer` of the plain model.
-        shares: What is kept, rising from 0 to 1.
-        seed: Of the random choice.
-        orders: What is kept first.
+        sites: Sites that are pruned together.
+        x: A batch, ``(N, ...)``.
+        plain: :func:`log_probabilities` of the unchanged model.
+        shares: Shares to keep, increasing from 0 to 1.
+        seed: Random seed.
+        orders: Which entries are kept first.
 
     Yields:
-        The order and, for each name of :func:`outcome`, ``(N, P)``.
+        The name of the order, and ``(N, P)`` for each name of :func:`outcome`.
 
     Raises:
-        ValueError: the shares do not rise from 0 to 1.
+        ValueError: the shares do not increase from 0 to 1.
     """
     check_shares(shares)
-    ends = outcome(plain, answer(model, x, keep_top(0.0), sites)), outcome(plain, plain)
+    ends = outcome(plain, log_probabilities(model, x, keep_top(0.0), sites)), outcome(plain, plain)
     for name, edit in orders.items():
         generator = torch.Generator().manual_seed(seed)
-        between = [outcome(plain, answer(model, x, edit(kept, generator), sites)) for kept in shares if 0 < kept < 1]
+        between = [
+            outcome(plain, log_probabilities(model, x, edit(kept, generator), sites)) for kept in shares if 0 < kept < 1
+        ]
         points = [ends[0], *between, ends[1]]
         yield name, {what: torch.stack([point[what] for point in points], 1).cpu() for what in ends[0]}
 
 
 def check_shares(shares: Sequence[float]) -> None:
-    """Refuse shares that do not rise from 0 to 1."""
+    """Raise an error for shares that do not increase from 0 to 1."""
     if len(shares) < 2 or (shares[0], shares[-1]) != (0, 1) or any(a >= b for a, b in itertools.pairwise(shares)):
-        raise ValueError(f"shares to keep rise from 0 to 1, got {', '.join(map(str, shares))}")
+        raise ValueError(f"wanted shares that increase from 0 to 1, got {', '.join(map(str, shares))}")
 
 
 def area(shares: Sequence[float], curve: Tensor) -> Tensor:
-    """Area under curves ``(N, P)`` over the share that is kept, by trapezoids: ``(N,)``.
+    """Return the area under curves ``(N, P)`` over the kept share, by the trapezoidal rule, ``(N,)``.
 
     >>> area((0, 0.5, 1), torch.tensor([[0.0, 1.0, 1.0]]))
     tensor([0.7500])
@@ -128,11 +130,11 @@ def area(shares: Sequence[float], curve: Tensor) -> Tensor:
 
 
 def needed(shares: Sequence[float], curve: Tensor, kept: float = KEPT) -> Tensor:
-    """Smallest share from which on the curve stays at 0.95 or more: ``(N,)``, one of ``shares``.
+    """Return the smallest of ``shares`` from which on the curve stays at 0.95 or more, ``(N,)``.
 
     Args:
-        shares: What is kept, rising from 0 to 1.
-        curve: ``(N, P)``, relative to the plain model.
+        shares: Shares to keep, increasing from 0 to 1.
+        curve: ``(N, P)``, relative to the unchanged model.
         kept: The threshold.
 
     >>> needed((0, 0.1, 0.5, 1), torch.tensor([[0.96, 0.2, 0.97, 1.0], [0.0, 0.95, 0.99, 1.0]]))
@@ -143,11 +145,11 @@ def needed(shares: Sequence[float], curve: Tensor, kept: float = KEPT) -> Tensor
 
 
 def holding(g: Tensor, mass: float = KEPT) -> Tensor:
-    r"""Smallest share of the entries that holds 95 % of a map's strength: how sparse it looks.
+    r"""Return the smallest share of the entries that holds 95 % of the strength of a map.
 
     Args:
         g: Maps, ``(N, ...)``, any sign, at least one value each.
-        mass: Which part is to be held, in (0, 1].
+        mass: Share of the strength, in (0, 1].
 
     Returns:
         ``(N,)`` in [1/n, 1], float64; NaN for an all-zero map or a value that is not finite.
@@ -157,7 +159,7 @@ def holding(g: Tensor, mass: float = KEPT) -> Tensor:
     """
     v = rising(g.flatten(1).double().abs()).flip(1)
     held = v.cumsum(1) / v.sum(1, keepdim=True)
-    # Rounding in the sum must not ask for one entry more.
+    # Rounding of the sum must not add an entry.
     share = ((held < mass - 1e-12).sum(1) + 1).double() / v.shape[1]
     return share.masked_fill(held[:, -1].isnan(), math.nan)
 
@@ -176,18 +178,18 @@ def prune(
     Args:
         model: Maps ``(N, ...)`` to logits ``(N, K)``.
         sites: From :func:`attnviz.find_attention`.
-        x: A batch.
-        looks: By site name, :func:`holding` of each image's ``g``, ``(N,)``.
-        shares: What is kept, rising from 0 to 1.
-        seed: Of the random choice.
-        advance: Told each scope when it is done.
+        x: A batch, ``(N, ...)``.
+        looks: Site -> :func:`holding` of ``g`` for each image, ``(N,)``.
+        shares: Shares to keep, increasing from 0 to 1.
+        seed: Random seed.
+        advance: Called with each scope when it is done.
 
     Returns:
-        Of each scope, ``pruned.ORDER.WHAT``: moments over images of the curve, ``(P,)``; ``area.ORDER``: the area under
-        the probability's; ``needed``: the smallest share that keeps 95 % of the prediction, strongest first;
+        For each scope, ``pruned.ORDER.WHAT``: moments of the curve over images, ``(P,)``; ``area.ORDER``: area under
+        the curve of the probability; ``needed``: the smallest share that keeps 95 % of the prediction, strongest first;
         ``looks``: the share that holds 95 % of the strength; ``gap``: ``looks - needed``.
     """
-    plain = answer(model, x)
+    plain = log_probabilities(model, x)
     tally: Tally = {}
     for scope, chosen in scopes(sites).items():
         for order, curve in curves(model, chosen, x, plain, shares, seed):

@@ -1,6 +1,6 @@
-"""How sparse does ``g`` look? One batch of records becomes a tally; tallies of batches add up to that of a data set.
+"""Sparsity of ``g``: a tally per batch, and tallies of batches add up to that of a data set.
 
-Nothing of a batch is kept but its tally, whose size does not depend on how many images there are.
+Only the tally is kept, whose size does not depend on the number of images.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from attnviz.analyses.attention_rows import (
     maps_of,
     on_grid,
     on_plane,
-    places,
+    positions,
     received,
     sampled,
 )
@@ -48,19 +48,19 @@ define(
 )
 CURVE_POINTS = 51
 STRENGTHS = torch.linspace(0, 1, 51)
-"""Edges of the histogram of strengths, relative to the strongest of those that compete."""
+"""Edges of the histogram of strengths, relative to the strongest competing entry."""
 
 VALUES = 4096
-"""So many values of an activation, spread evenly, stand for all of them."""
+"""Number of evenly spaced values that represent an activation."""
 
 
 @dataclass(frozen=True, slots=True)
 class MeasureSelection:
-    """What is counted.
+    """The selected measures.
 
     Attributes:
-        measures: Names of sparsity and concentration measures, and ``"effective_rank"``, of ``g``.
-        activations: Whether also of the activations before and after each site.
+        measures: Names of sparsity measures of ``g``, or ``"effective_rank"``.
+        activations: Whether the activations before and after each site are measured too.
 
     Raises:
         UnknownNameError: no such measure.
@@ -76,33 +76,33 @@ class MeasureSelection:
 
 
 def default_measures() -> tuple[str, ...]:
-    """The measures of ``g`` that a study computes unless others are selected."""
+    """Return the measures of ``g`` that a study computes by default."""
     return (*(measure.name for measure in quick_measures()), "top_mass")
 
 
 def known_measures() -> tuple[str, ...]:
-    """The names of all measures of ``g``."""
+    """Return the names of all measures of ``g``."""
     return (*SPARSITY, RANK)
 
 
 class SparsityCollector:
-    """What one batch shows: each record is counted as soon as it is there, and nothing but its count is kept.
+    """Collects the statistics of one batch, record by record; records are not kept.
 
     Attributes:
-        names: Of the records so far.
+        names: Names of the records so far.
     """
 
     def __init__(self, images: int, selection: MeasureSelection) -> None:
-        """Before the model runs on a batch of ``images``."""
+        """Start a batch of ``images`` images."""
         self.names: list[str] = []
-        self._images, self._asked = images, selection
+        self._images, self._selection = images, selection
         self._tally: Tally = {}
         self._heads: dict[str, Tensor] = {}
         self._planes: dict[str, Tensor] = {}
 
     def __call__(self, record: Record) -> None:
-        """Count what one record shows."""
-        name, images, selection = record.name, self._images, self._asked
+        """Add one record."""
+        name, images, selection = record.name, self._images, self._selection
         self.names.append(name)
         found: dict[str, Accumulator] = {}
         if is_pairwise(record):
@@ -114,7 +114,7 @@ class SparsityCollector:
             if RANK in selection.measures:
                 found[f"g.{RANK}"] = scalar(effective_rank(maps_of(record, images).flatten(1, 2)))
         else:
-            groups, plane = competing(record, images), places(record, images)
+            groups, plane = competing(record, images), positions(record, images)
             if groups is not None:
                 found |= _of_gate(record, images)
         if groups is not None:
@@ -128,12 +128,12 @@ class SparsityCollector:
                 self._tally.update(of_activation(name, part, values, images, selection))
 
     def tally(self) -> Tally:
-        """All that was counted, and how heads and sites compare with each other."""
-        return {**self._tally, **_of_heads(self._heads), **_of_places(self._planes)}
+        """Return all statistics, including the similarities of heads and of sites."""
+        return {**self._tally, **_of_heads(self._heads), **_of_positions(self._planes)}
 
 
 def of_activation(name: str, part: str, values: Tensor, images: int, selection: MeasureSelection) -> Tally:
-    """Measures of an activation ``(N, ...)``, from at most 4,096 values of each image, evenly spread."""
+    """Return measures of an activation ``(N, ...)``, from at most 4,096 evenly spaced values of each image."""
     if not images or values.shape[0] % images:
         return {}
     v = spread(values.detach().reshape(images, -1))
@@ -144,7 +144,7 @@ def of_activation(name: str, part: str, values: Tensor, images: int, selection: 
 
 
 def spread(v: Tensor, most: int = VALUES) -> Tensor:
-    """At most ``most`` values of each row, by a step that shares no divisor with the row, so that no channel is missed.
+    """Return at most ``most`` values of each row, with a step coprime to its length, so that no channel is missed.
 
     >>> spread(torch.arange(12)[None], 4)
     tensor([[ 0,  5, 10]])
@@ -156,7 +156,7 @@ def spread(v: Tensor, most: int = VALUES) -> Tensor:
 
 
 def _of_groups(groups: Tensor, selection: MeasureSelection) -> dict[str, Accumulator]:
-    """Measures, Lorenz curve and distribution of entries that compete, ``(N, groups, n)``."""
+    """Return measures, Lorenz curve and distribution of competing entries, ``(N, groups, n)``."""
     images, count, n = groups.shape
     if n < 2 or not count:
         return {}
@@ -173,7 +173,7 @@ def _of_groups(groups: Tensor, selection: MeasureSelection) -> dict[str, Accumul
 
 
 def _of_rows(maps: Tensor, rows: Tensor) -> dict[str, Accumulator]:
-    """What each entry of a map does over images, what each key receives, and how the heads differ."""
+    """Return statistics of the entries of a map over images, of the keys, and of differences of heads."""
     found: dict[str, Accumulator] = {
         "units": Moments.of(rows.cpu()),
         "received": Moments.of(received(maps).mean(1).cpu()),
@@ -185,7 +185,7 @@ def _of_rows(maps: Tensor, rows: Tensor) -> dict[str, Accumulator]:
 
 
 def _of_gate(record: Record, images: int) -> dict[str, Accumulator]:
-    """What each entry of a gate does over images, and what each channel carries."""
+    """Return statistics of the entries of a gate over images, and of its channels."""
     found: dict[str, Accumulator] = {}
     g = record.g.detach().cpu()
     if g.shape[0] == images:
@@ -198,7 +198,7 @@ def _of_gate(record: Record, images: int) -> dict[str, Accumulator]:
 
 
 def _of_heads(rows: Mapping[str, Tensor]) -> Tally:
-    """Similarity of all heads of the model whose maps have one shape."""
+    """Return the similarities of all heads of the model whose maps have one shape."""
     shapes: dict[tuple[int, ...], list[str]] = {}
     for name, of_site in rows.items():
         shapes.setdefault(tuple(of_site.shape[2:]), []).append(name)
@@ -211,8 +211,8 @@ def _of_heads(rows: Mapping[str, Tensor]) -> Tally:
     return tally
 
 
-def _of_places(planes: Mapping[str, Tensor]) -> Tally:
-    """Rank correlation of every two sites that attend to places."""
+def _of_positions(planes: Mapping[str, Tensor]) -> Tally:
+    """Return the rank correlations of all pairs of sites with a map of positions."""
     if len(planes) < 2:
         return {}
     stack = torch.stack([on_plane(plane) for plane in planes.values()], 1).cpu()

@@ -30,22 +30,22 @@ from attnviz.recording import capture
 from attnviz.tracing import Sites, find_attention
 
 Batch = Callable[[], Tensor]
-"""Loads a batch ``(N, 3, H, W)`` when it is its turn."""
+"""Loads a batch ``(N, 3, H, W)`` when it is needed."""
 
 Progress = Callable[[str, int, int], object]
-"""Told the name of a part, how much of it is done, of how much."""
+"""Called with the name of a step, the number of finished parts and their total."""
 
 
 @dataclass(frozen=True, slots=True)
 class StudyConfig:
-    """What is asked of a model.
+    """Options of a study.
 
     Attributes:
-        selection: What is counted of ``g`` as it is.
-        sites: Shell pattern of the sites' names, modules or kinds; several with commas.
+        selection: Measures of ``g`` and of activations.
+        sites: Shell patterns of names, modules or kinds of sites, comma-separated.
         causal: Whether ``g`` is also pruned and replaced, which takes many forward passes.
-        shares: What is kept when it is pruned, rising from 0 to 1.
-        seed: Of the random choice.
+        shares: Shares of ``g`` to keep, increasing from 0 to 1.
+        seed: Random seed.
     """
 
     selection: MeasureSelection = field(default_factory=MeasureSelection)
@@ -60,9 +60,9 @@ class StudyConfig:
 
 @dataclass(slots=True)
 class _State:
-    """How far a study is; what a file of it holds."""
+    """The state of a study, as stored in its file."""
 
-    looked: int = 0
+    observed: int = 0
     pruned: int = 0
     images: int = 0
     tally: Tally = field(default_factory=dict)
@@ -80,36 +80,36 @@ def study(
     key: str = "",
     progress: Progress = lambda *_: None,
 ) -> ModelFinding:
-    """Ask one model how sparse it looks and, if asked, how much of that it needs.
+    """Measure the sparsity of the attention of a model and, optionally, the effect of pruning and replacing it.
 
-    Memory holds one batch and the tally, whatever the number of images.
+    Memory use does not depend on the number of images.
 
     Args:
-        model: Maps ``(N, 3, H, W)`` to logits; it is left as it was found.
-        batches: The images. Give all batches 2 images or more, so that each has another.
-        config: What is asked.
-        name: Of the model, for the report.
-        keep: A file that holds what was done so far, after each batch; a later run with the same question, ``key`` and
-            number of batches goes on from there. It is removed at the end.
-        key: What else the result depends on: the model's weights, the images.
-        progress: Told the progress.
+        model: Maps ``(N, 3, H, W)`` to logits; it is not changed.
+        batches: The images, 2 or more per batch, so that each has another image.
+        config: Options of the study.
+        name: Name of the model, for the report.
+        keep: File of intermediate results, updated after each batch: a later run with the same options, ``key`` and
+            number of batches continues from it. It is deleted at the end.
+        key: Identity of the weights and the images.
+        progress: Progress callback.
 
     Raises:
-        NoAttentionError: the model has no attention, or none that fits the pattern.
-        CaptureError: the model holds parts whose operations cannot be seen.
+        NoAttentionError: the model has no attention, or none that matches the pattern.
+        CaptureError: parts of the model cannot be traced.
     """
     if not batches:
         raise ValueError("study: wanted at least one batch, got none")
     progress("find attention", 0, 1)
     first = batches[0]()
-    # Two images tell as much as a whole batch, and one alone could not be told from windows or heads.
+    # Two images are enough; with one, the axes of images and of windows or heads could be confused.
     sites, notes = chosen(find_attention(model, first[:2]), config.sites)
     mark = _mark(config, name, key, sites, len(batches))
     state = _load(keep, mark)
-    for index in range(state.looked, len(batches)):
-        progress("look", index, len(batches))
-        _look(model, sites, first if index == 0 else batches[index](), config, state)
-        state.looked = index + 1
+    for index in range(state.observed, len(batches)):
+        progress("measure", index, len(batches))
+        _measure(model, sites, first if index == 0 else batches[index](), config, state)
+        state.observed = index + 1
         _save(keep, mark, state)
     if config.causal:
         mean = Mean({site: total / state.counts[site] for site, total in state.sums.items()})
@@ -133,28 +133,28 @@ def study(
 
 
 def chosen(sites: Sites, patterns: str) -> tuple[list[Site], list[str]]:
-    """The sites that fit, and what the reader must know of the others.
+    """Return the matching sites, and notes about the others.
 
     Raises:
-        NoAttentionError: none fits.
+        NoAttentionError: no site matches.
     """
     if not sites:
-        raise NoAttentionError("the model has no attention that could be sparse")
+        raise NoAttentionError("the model has no attention")
     fitting = [site for site in sites if any(site.matches(one.strip()) for one in patterns.split(","))]
     if not fitting:
         known = ", ".join(site.name for site in sites)
-        raise NoAttentionError(f"no attention site fits {patterns!r}: there are {known}")
+        raise NoAttentionError(f"no attention site matches {patterns!r}; the sites are {known}")
     notes = []
     moved = [site.name for site in fitting if site.kind is Kind.SAMPLING]
     if moved:
-        notes.append(f"Sampling points are places and no weights, and have no sparsity: {', '.join(moved)}.")
+        notes.append(f"Sampling points are positions, not weights, and have no sparsity: {', '.join(moved)}.")
     if sites.unclaimed:
         notes.append(f"{len(sites.unclaimed)} operations look like attention and were not captured.")
     return fitting, notes
 
 
-def _look(model: nn.Module, sites: Sequence[Site], x: Tensor, config: StudyConfig, state: _State) -> None:
-    """One forward pass, and what it shows."""
+def _measure(model: nn.Module, sites: Sequence[Site], x: Tensor, config: StudyConfig, state: _State) -> None:
+    """Run one batch and add its measurements."""
     selection, n = config.selection, len(x)
     seen: Tally = {}
     collector = SparsityCollector(n, selection)
@@ -206,7 +206,7 @@ def _intervene(
 
 
 def _mark(config: StudyConfig, name: str, key: str, sites: Sequence[Site], batches: int) -> str:
-    """What a file of a study must have been made for."""
+    """Return the identity of a study."""
     text = json.dumps([repr(config), name, key, [site.name for site in sites], batches])
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -215,14 +215,14 @@ def _save(keep: Path | None, mark: str, state: _State) -> None:
     if keep is None:
         return
     keep.parent.mkdir(parents=True, exist_ok=True)
-    beside = keep.with_name(f"{keep.name}.part")
+    partial = keep.with_name(f"{keep.name}.part")
     plain: dict[str, Any] = {field: getattr(state, field) for field in state.__slots__}
-    torch.save({"mark": mark, **plain, "tally": stored(state.tally)}, beside)
-    beside.replace(keep)
+    torch.save({"mark": mark, **plain, "tally": stored(state.tally)}, partial)
+    partial.replace(keep)
 
 
 def _load(keep: Path | None, mark: str) -> _State:
-    """What an earlier run left; a fresh state where there is none, or it was made for something else."""
+    """Return the state of an earlier run with the same identity, or an empty one."""
     if keep is None or not keep.is_file():
         return _State()
     try:
@@ -231,4 +231,4 @@ def _load(keep: Path | None, mark: str) -> _State:
             return _State()
         return _State(**{**content, "tally": restored(content["tally"])})
     except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError):
-        return _State()  # damaged: what it held is computed again
+        return _State()  # a damaged file is computed again

@@ -1,4 +1,4 @@
-"""From a tally to what a report says: estimates, counts and matrices."""
+"""Convert a tally to results: means with intervals, counts and matrices."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BOUNDED = frozenset({"sigmoid", "hardsigmoid"})
 
 
 def mean_with_interval(moments: Moments) -> Interval:
-    """One number per image, as an estimate; NaN where no image had one."""
+    """Return the mean over images with its interval; NaN without values."""
     low, high = moments.interval()
     n = int(moments.count)
     return Interval(float(moments.mean) if n else math.nan, float(low), float(high), n)
@@ -46,15 +46,15 @@ def found(
     shares: Sequence[float],
     notes: Iterable[str],
 ) -> ModelFinding:
-    """What a tally tells of a model.
+    """Return the results of a model.
 
     Args:
-        model: Its name.
-        images: How many images were seen.
-        names: The records' names, with their sites.
-        tally: Of all images.
-        shares: What was kept where ``g`` was pruned.
-        notes: What the reader must know.
+        model: Name of the model.
+        images: Number of images.
+        names: Names of the records with their sites.
+        tally: Tally of all images.
+        shares: Shares of ``g`` that were kept.
+        notes: Notes for the reader.
     """
     between = {what: v for (_, what), v in tally.items() if isinstance(what, Between) and isinstance(v, Moments)}
     known = {name for name, _ in names}
@@ -77,7 +77,7 @@ def found(
 
 
 def site_finding(name: str, site: Site, tally: Tally) -> SiteFinding:
-    """What a tally tells of one site."""
+    """Return the results of one site."""
     values, strengths, curve = (tally.get((name, what)) for what in ("values", "strengths", "lorenz"))
     at = values.at(torch.tensor(QUANTILES, dtype=torch.float64)).tolist() if isinstance(values, Quantiles) else []
     facts: dict[str, Any] = {}
@@ -112,7 +112,7 @@ def _measures(name: str, tally: Tally) -> dict[str, Interval]:
 
 
 def _lifetime(units: Moments, extremes: object) -> float:
-    """Mean lifetime sparsity, from mean and variance; a gate with a sign has none here."""
+    """Return the mean lifetime sparsity from mean and variance; NaN for a signed gate."""
     if isinstance(extremes, Extremes) and float(extremes.low.min()) < 0:
         return math.nan
     n = units.count
@@ -141,7 +141,7 @@ def _heads(name: str, tally: Tally) -> Heads | None:
 
 
 def _own_cosine(name: str, tally: Tally) -> Tensor:
-    """The block of one site in the matrix of all heads."""
+    """Return the block of one site in the matrix of all heads."""
     for (_, what), value in tally.items():
         if isinstance(what, Between) and what.measure == "cosine" and isinstance(value, Moments):
             start = 0
@@ -154,7 +154,7 @@ def _own_cosine(name: str, tally: Tally) -> Tensor:
 
 
 def _between(similarity: Tensor) -> float:
-    """The mean over pairs of different heads."""
+    """Return the mean over pairs of different heads."""
     n = len(similarity)
     pairs = similarity[~torch.eye(n, dtype=torch.bool)]
     return float(pairs.nanmean()) if n > 1 else math.nan
@@ -173,24 +173,24 @@ def _matrix(between: Between, values: Tensor) -> Matrix:
 
 
 def _causal(scope: str, tally: Tally, shares: Sequence[float]) -> CausalFinding:
-    mine: Mapping[str, Moments] = {
+    own: Mapping[str, Moments] = {
         what: value
         for (site, what), value in tally.items()
         if site == scope and isinstance(what, str) and isinstance(value, Moments)
     }
-    curves = {what.removeprefix("pruned."): _curve(v) for what, v in mine.items() if what.startswith("pruned.")}
-    one = {what: mean_with_interval(mine[what]) for what in ("needed", "looks", "gap") if what in mine}
+    curves = {what.removeprefix("pruned."): _curve(v) for what, v in own.items() if what.startswith("pruned.")}
+    one = {what: mean_with_interval(own[what]) for what in ("needed", "looks", "gap") if what in own}
     names = (*(name for name in EDITS if EDITS[name].in_studies), "mean", "other")
     replaced = tuple(f"{name}." for name in names)
     return CausalFinding(
         scope,
         tuple(shares),
         curves,
-        {order: mean_with_interval(mine[f"area.{order}"]) for order in ORDERS if f"area.{order}" in mine},
+        {order: mean_with_interval(own[f"area.{order}"]) for order in ORDERS if f"area.{order}" in own},
         one.get("needed"),
         one.get("looks"),
         one.get("gap"),
-        {what: mean_with_interval(value) for what, value in mine.items() if what.startswith(replaced)},
+        {what: mean_with_interval(value) for what, value in own.items() if what.startswith(replaced)},
     )
 
 

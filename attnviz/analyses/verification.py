@@ -1,4 +1,4 @@
-"""Is it really ``g``? Three checks of every site of a model."""
+"""Verify captured attention: three checks of every site of a model."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from attnviz.recording import capture
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What was measured of one site.
+    """The results of the checks of one site.
 
     Attributes:
-        site: Where.
-        shape: Of the canonical ``g``.
-        size_bytes: Of the canonical ``g``, were it all in memory.
-        reconstruction: Largest difference of ``f(g, x)`` from the model's ``y``, relative to the largest of ``y``.
-        reinjection: Largest difference of the model's output when the captured ``g`` is put back, likewise.
-        effect: Largest change of ``y`` when ``g`` is halved, likewise: 0 would mean that ``g`` does nothing.
+        site: The site.
+        shape: Shape of the canonical ``g``.
+        size_bytes: Size of the canonical ``g`` in memory.
+        reconstruction: Largest difference of ``f(g, x)`` from the model's ``y``, relative to the largest ``y``.
+        reinjection: Largest relative difference of the output of the model if the captured ``g`` is put back.
+        effect: Largest relative change of ``y`` if ``g`` is halved: 0 means that ``g`` has no effect.
     """
 
     site: Site
@@ -36,21 +36,21 @@ class Proof:
     effect: float
 
     def holds(self, tolerance: float = 1e-5) -> bool:
-        """Whether all three are as they must be."""
+        """Whether all checks pass."""
         return self.reconstruction <= tolerance and self.reinjection <= tolerance and self.effect > tolerance
 
 
 @torch.no_grad()
 def prove(model: nn.Module, sites: Iterable[Site], *inputs: Any) -> list[Proof]:
-    """Check every site by its first call: rebuild ``y``, put ``g`` back, put another ``g`` in its place.
+    """Check every site at its first call: reconstruct ``y``, inject the captured ``g``, and inject another ``g``.
 
     Args:
-        model: In evaluation mode; it is run once, and once more for every site.
+        model: Model in evaluation mode; it runs once, and once more for every site.
         sites: From :func:`attnviz.find_attention`.
-        inputs: What the model's forward takes.
+        inputs: Inputs of the model.
 
     Returns:
-        One proof per site that was reached.
+        One result per site that the forward pass reaches.
     """
     with capture(model, sites) as captured:
         plain = _first_tensor(model(*inputs))

@@ -37,7 +37,7 @@ class Intervention:
         for pattern in self._patterns:
             if not any(site.matches(pattern) for site in sites):
                 known = ", ".join(site.name for site in sites) or "none"
-                raise NoAttentionError(f"no attention site fits {pattern!r}: there are {known}")
+                raise NoAttentionError(f"no attention site matches {pattern!r}; the sites are {known}")
         found = {site: tuple(e for p, e in self._patterns.items() if site.matches(p)) for site in sites}
         self.edits = {site: edits for site, edits in found.items() if edits}
         return self.edits

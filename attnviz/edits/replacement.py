@@ -14,7 +14,7 @@ from attnviz.core.model_state import as_inference
 from attnviz.core.records import Record, Site
 from attnviz.edits.context import GEdit, Moment
 from attnviz.errors import CaptureError
-from attnviz.recording import capture
+from attnviz.recording.capture import capture
 from attnviz.tracing import find_attention
 
 

@@ -118,7 +118,7 @@ def test_the_model_is_left_alone_also_after_an_error() -> None:
 def test_a_model_without_attention_and_a_pattern_without_a_site_are_told() -> None:
     with pytest.raises(NoAttentionError, match="no attention"):
         study(nn.Sequential(nn.Flatten(), nn.Linear(72, 4)), batches(images(2), 2), StudyConfig())
-    with pytest.raises(NoAttentionError, match=r"fits 'nothing\*'"):
+    with pytest.raises(NoAttentionError, match=r"matches 'nothing\*'"):
         study(two_gates(), batches(images(2), 2), StudyConfig(sites="nothing*"))
 
 

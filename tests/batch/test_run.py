@@ -249,7 +249,7 @@ def test_another_question_is_refused_with_the_keys_that_differ(photos, tmp_path)
     for told in (
         "settings.batch was 2 and is 3", "settings.seed was 0 and is 1",
         "methods was gradcam,saliency and is saliency", "names was tiny_model:build and is",
-        "--overwrite replaces it",
+        "--overwrite to replace it",
     ):  # fmt: skip
         assert told in str(caught.value)
     (photos / "rocket" / "9.png").write_bytes(picture(9))

@@ -95,7 +95,7 @@ def test_an_earlier_study_is_not_replaced_unasked(sparsity) -> None:
     ("words", "message"),
     [
         (["--measures", "ginni"], "unknown sparsity measure 'ginni': did you mean gini?"),
-        (["--sites", "nowhere"], "no attention site fits 'nowhere': there are (root), (root)#1"),
+        (["--sites", "nowhere"], "no attention site matches 'nowhere'; the sites are (root), (root)#1"),
         (["--model", "tiny_model:plain"], "has no attention"),
         (["--device", "tpu"], "tpu"),
     ],

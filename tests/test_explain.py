@@ -145,7 +145,7 @@ class TestWhatItSays:
         other = explain(image, vision, methods=["saliency"], target=first.predictions[1].label)
         assert other.target.index == first.predictions[1].index
         assert other.target.probability == pytest.approx(first.predictions[1].probability)
-        assert any("the model's first answer is" in note for note in other.notes)
+        assert any("the predicted class is" in note for note in other.notes)
         assert not torch.equal(other.heatmaps[-1].values, first.heatmaps[-1].values)
 
     def test_sites_are_chosen_by_pattern(self, vision, image):
@@ -205,7 +205,9 @@ class TestNotes:
             vision.module.head.weight.copy_(-vision.module.head.weight.abs())
         explanation = explain(image, vision, methods=["gradcam", "saliency"])
         assert not explanation.heatmaps[-2].values.any()
-        assert "The map is zero everywhere: gradcam; no place of last speaks for the class." in explanation.notes
+        assert (
+            "The map is zero everywhere: gradcam; no position of last has evidence for the class." in explanation.notes
+        )
         assert sum("zero everywhere" in note for note in explanation.notes) == 1
 
     def test_an_empty_gradient_means_that_the_logit_does_not_change(self, vision, image):
@@ -228,7 +230,7 @@ class TestNotes:
 
         text = self.notes(Blocks(), image, methods=["saliency"])
         assert "1 operation that looks like attention was not captured: mul in (root) (test_explain.py:" in text
-        assert "`attnviz inspect` says why." in text
+        assert "`attnviz inspect` lists the reasons." in text
 
     def test_a_default_method_that_does_not_apply_is_left_out_and_told(self, image):
         vision = VisionModel(Tokens().eval(), Preprocess(16, 16), ("a", "b"), "tokens")
@@ -411,7 +413,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("target", [3.5, True, [3]])
     def test_a_target_that_is_no_class(self, vision, image, target):
-        with pytest.raises(TargetError, match="a target is a class's index or its name, got "):
+        with pytest.raises(TargetError, match="wanted the index or the name of a class, got "):
             explain(image, vision, methods=["saliency"], target=target)
 
     @pytest.mark.parametrize("target", [-1, "-1", 6])

@@ -150,7 +150,7 @@ class TestTogether:
             explain(CLIP, together, methods=["saliency"])
 
     def test_a_photograph_is_no_clip(self, together):
-        with pytest.raises(ClipError, match=r"chelsea\.png: tiny looks at 4 frames of a clip together, wanted a video"):
+        with pytest.raises(ClipError, match=r"chelsea\.png: tiny takes 4 frames of a clip, wanted a video"):
             explain(SAMPLES / "chelsea.png", together)
 
 

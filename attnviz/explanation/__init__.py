@@ -1,1 +1,1 @@
-"""The steps of an explanation: what the model is shown, where it runs, what is watched, and what is measured."""
+"""The steps of an explanation: inputs, capture, attribution, scores and notes."""

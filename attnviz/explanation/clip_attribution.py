@@ -46,7 +46,7 @@ def attribute_frames(
     seed: int = 0,
     progress: Callable[[int], object] | None = None,
 ) -> tuple[Heatmap, float | None]:
-    """Which parts of each frame speak for a class, the frames being seen together.
+    """Return the attribution of a class to each frame of a clip that the model processes as one input.
 
     A method that explains a layer is given the layer that it would choose for a clip of one frame: in a longer one,
     that layer holds frames where methods look for images.
@@ -57,7 +57,7 @@ def attribute_frames(
         target: The class.
         method: A name in :data:`~attnviz.attribution.METHODS`.
         seed: Of methods that draw noise.
-        progress: Told of every forward pass how many clips it holds.
+        progress: Progress callback: number of clips in each forward pass.
 
     Returns:
         ``(T, H, W)``, one scale for all frames; and, for Integrated Gradients, by how much the map's sum misses the
@@ -85,12 +85,12 @@ def attribute_frames(
 
 
 def _layer(module: nn.Module, clip: Tensor, target: int) -> Layer:
-    """The layer that a class activation map explains, told from the clip's first frame alone."""
+    """Return the layer of class activation maps, found with the first frame only."""
     try:
         with borrowed(module):
             return find_layer(Logits(FilmStrip(module, 1), target), clip[:, 0])
     except RuntimeError as error:
         first = str(error).splitlines()[0]
         raise AttributionError(
-            f"the model takes no clip of one frame, from which its layers could be told: {first}"
+            f"the layer of the map is found with a clip of one frame, which the model cannot process: {first}"
         ) from error

@@ -61,8 +61,8 @@ def explain(
 
     Args:
         image: An image or video file, a decoded :class:`Picture`, or RGB pixels ``(H, W, 3)`` uint8.
-        model: A name for :func:`attnviz.load_model`; a loaded model, which stays on its device and is left as it was
-            found, also after an error; or a :class:`~attnviz.explanation.prepared_model.PreparedModel`, which finds
+        model: A name for :func:`attnviz.load_model`; a loaded model, which stays on its device and is not
+            changed, also after an error; or a :class:`~attnviz.explanation.prepared_model.PreparedModel`, which finds
             sites and layers once for several images.
         methods: Names of attribution methods, as a sequence or with commas. By default those of
             :data:`~attnviz.attribution.DEFAULT_METHODS` that apply to the model; the others are listed in the notes.
@@ -86,7 +86,7 @@ def explain(
         UnknownNameError: no such model, method or site.
         TargetError: no such class.
         DeviceError: the device is not available, or a loaded model is on another one.
-        CaptureError: attention that cannot be seen, or a record that does not reconstruct.
+        CaptureError: attention that cannot be captured, or a record whose ``f(g, x)`` differs from the output.
         AttributionError: a requested method that does not apply to this model.
     """
     names = _names(methods)

@@ -1,4 +1,4 @@
-"""What a model is shown: a photograph, the frames of a clip one by one, or the frames of a clip together."""
+"""Inputs of a model: an image, the frames of a clip one by one, or all frames together."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
     from attnviz.models import VisionModel
 
 Source: TypeAlias = "Picture | os.PathLike[str] | str"
-"""A photograph, or the path of a clip."""
+"""An image, or the path of a clip."""
 
 FRAMES = 8
-"""Frames of a clip, where neither the caller nor the model says how many."""
+"""Number of frames of a clip if neither the caller nor the model determines it."""
 
 MOST_FRAMES = 64
-"""What is kept of each frame bounds how many there may be."""
+"""Largest number of frames: results of each frame are kept in memory."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelInput:
-    """What a model is shown.
+    """The inputs of a model.
 
     Attributes:
-        images: The photograph, or each frame.
-        inputs: What the model is called with, one after the other: ``(1, 3, H, W)`` each, or one ``(1, T, 3, H, W)``
-            for a model that looks at frames together.
-        footage: The clip; ``None`` for a photograph.
+        images: The image, or all frames.
+        inputs: Inputs of the forward passes: ``(1, 3, H, W)`` each, or one ``(1, T, 3, H, W)`` for a model that
+            processes frames together.
+        footage: The clip; ``None`` for an image.
     """
 
     images: Images
@@ -46,41 +46,41 @@ class ModelInput:
 
     @property
     def together(self) -> bool:
-        """Whether the model looks at all frames of a clip together."""
+        """Whether the model processes all frames of a clip together."""
         return self.inputs[0].ndim == 5
 
     def on(self, device: torch.device, dtype: torch.dtype) -> ModelInput:
-        """The same, where the model computes."""
+        """Return the inputs on a device."""
         return replace(self, inputs=tuple(x.to(device, dtype) for x in self.inputs))
 
 
 def open_source(image: object) -> Source:
-    """Decode a photograph, or make sure that a clip can be decoded, before any work.
+    """Decode an image, or check that a clip can be decoded, before any other work.
 
     Raises:
-        ImageError: it cannot.
+        ImageError: the file cannot be decoded.
     """
     if isinstance(image, str | os.PathLike) and is_clip(image):
         check_clip(image)
         return image
-    return as_picture(image)  # type: ignore[arg-type]  # which tells what it cannot take
+    return as_picture(image)  # type: ignore[arg-type]  # as_picture raises an error for other types
 
 
 def prepare(source: Source, vision: VisionModel, frames: int | None = None) -> ModelInput:
-    """Bring a photograph or a clip into the form that a model takes.
+    """Preprocess an image or a clip for a model.
 
     Args:
-        source: What :func:`open_source` gave.
+        source: Result of :func:`open_source`.
         vision: The model.
-        frames: How many frames of a clip; by default as many as the model looks at together, or :data:`FRAMES`.
+        frames: Number of frames of a clip; by default that of the model, or :data:`FRAMES`.
 
     Raises:
-        ClipError: the model looks at clips and this is a photograph; the clip is damaged; or there are too many frames.
+        ClipError: the model takes clips and the source is an image, the clip is damaged, or there are too many frames.
     """
     if isinstance(source, Picture):
         if vision.frames is not None:
-            name = source.path or "the photograph"
-            raise ClipError(f"{name}: {vision.name} looks at {vision.frames} frames of a clip together, wanted a video")
+            name = source.path or "the image"
+            raise ClipError(f"{name}: {vision.name} takes {vision.frames} frames of a clip, wanted a video")
         images = as_images([source], vision.preprocess)
         return ModelInput(images, (images.x,), None)
     count = frames or vision.frames or FRAMES
@@ -94,7 +94,7 @@ def prepare(source: Source, vision: VisionModel, frames: int | None = None) -> M
 
 
 def photos(model_input: ModelInput, vision: VisionModel, most_px: int) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
-    """The crops for people, ``(T, S, S, 3)``: at their own resolution up to a limit; ``None`` if that is no finer."""
+    """Return the crops for display, ``(T, S, S, 3)``, at up to ``most_px`` pixels; ``None`` if that is no finer."""
     pixels = [picture.pixels for picture in model_input.images.pictures]
     left, _, right, _ = vision.preprocess.box(*pixels[0].shape[:2])
     side = min(most_px, int(right - left))

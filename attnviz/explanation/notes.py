@@ -1,4 +1,4 @@
-"""What the reader of an explanation must know: limits, and negative results."""
+"""Notes of an explanation for the reader: limits and negative results."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _NAMED = 3
 
 
 def notes_of_sites(found: Sequence[Site], chosen: Sequence[Site], unclaimed: Sequence[Unclaimed]) -> Iterator[str]:
-    """How many sites there are, how many are shown, and what looks like attention and was not captured."""
+    """Yield the numbers of sites and shown sites, and the operations that look like attention and were not captured."""
     if not found:
-        yield "This model has no attention: the maps are attributions alone."
+        yield "This model has no attention: all maps are attributions."
     elif len(chosen) < len(found):
         yield f"{len(chosen)} of {len(found)} attention sites are shown."
     if unclaimed:
         what = "1 operation that looks like attention was"
         if len(unclaimed) > 1:
             what = f"{len(unclaimed)} operations that look like attention were"
-        places = [f"{one.operation} in {one.module or '(root)'} ({PurePath(one.source).name})" for one in unclaimed]
-        more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
-        yield f"{what} not captured: {', '.join(places[:_NAMED])}{more}. `attnviz inspect` says why."
+        operations = [f"{one.operation} in {one.module or '(root)'} ({PurePath(one.source).name})" for one in unclaimed]
+        more = f" and {len(operations) - _NAMED} more" if len(operations) > _NAMED else ""
+        yield f"{what} not captured: {', '.join(operations[:_NAMED])}{more}. `attnviz inspect` lists the reasons."
 
 
 def notes_of_gates(records: Iterable[Record]) -> Iterator[str]:
-    """Which ``g`` weigh nothing, or almost nothing."""
+    """Yield the sites whose ``g`` has no effect, or almost none."""
     flat, faint = [], []
     for record in records:
         g = record.g.detach().float()
@@ -43,45 +43,45 @@ def notes_of_gates(records: Iterable[Record]) -> Iterator[str]:
         elif record.site.kind in _GATES and float(((g - 1).abs() <= _NEAR).float().mean()) >= _MOST:
             faint.append(record.name)
     if flat:
-        yield f"g is the same everywhere, and so weighs nothing, at {', '.join(flat)}."
+        yield f"g is constant, and therefore has no effect on relative weights, at {', '.join(flat)}."
     if faint:
         yield (
-            f"{_MOST:.0%} or more of g lie within {_NEAR} of 1, and so change little, at {', '.join(faint)}. A channel "
-            "gate's map shows little more than the activations there."
+            f"{_MOST:.0%} or more of g lie within {_NEAR} of 1 and change little at {', '.join(faint)}. The map of a "
+            "channel gate there mostly shows the activations."
         )
 
 
 def notes_of_views(records: Iterable[Record], size: tuple[int, int]) -> Iterator[str]:
-    """Which sites look at the photograph anew: what layers behind them see is not where the photograph has it.
+    """Yield the sites that resample the image: positions in later layers are not those of the image.
 
     Args:
-        records: Of one forward pass.
-        size: ``(H, W)`` of the model's input.
+        records: Records of one forward pass.
+        size: ``(H, W)`` of the input of the model.
     """
     for record in records:
         x = record.x[0] if isinstance(record.x, tuple) else record.x
-        # One point for each pixel of the input, where a deformable convolution has as many as its kernel.
+        # One point per pixel: a spatial transformer. A deformable convolution has as many points as its kernel.
         if record.site.kind is Kind.SAMPLING and record.g.shape[1:4] == (1, *size) and x.shape[-2:] == size:
             yield (
-                f"{record.name} resamples the photograph, and the layers behind it see its view. A map read from "
-                "such a layer, as Grad-CAM's is, lies on that view: its places are not those of the photograph."
+                f"{record.name} resamples the image. Maps of later layers, such as Grad-CAM, lie on the resampled "
+                "image: their positions are not those of the original."
             )
 
 
 def notes_of_maps(maps: Iterable[Heatmap], target: Prediction, best: Prediction) -> Iterator[str]:
-    """Which attributions are empty and what that means, and that another class than the first answer is explained."""
+    """Yield the attributions that are zero, and whether the target is not the predicted class."""
     for heatmap in maps:
         if heatmap.kind == "attribution" and not bool(heatmap.values.any()):
             why = "the logit does not change with any pixel"
             if heatmap.source != "input":
-                why = f"no place of {heatmap.source} speaks for the class"
+                why = f"no position of {heatmap.source} has evidence for the class"
             yield f"The map is zero everywhere: {heatmap.method}; {why}."
     if target.index != best.index:
-        yield f"The attributions explain {target.label}; the model's first answer is {best.label}."
+        yield f"The attributions explain {target.label}; the predicted class is {best.label}."
 
 
 def notes_without_map(reasons: Sequence[str]) -> Iterator[str]:
-    """Which sites have no map, each reason once: ``site: why``."""
+    """Yield the sites without a map, grouped by reason."""
     sites: dict[str, list[str]] = {}
     for reason in reasons:
         name, _, why = reason.partition(": ")
@@ -92,31 +92,33 @@ def notes_without_map(reasons: Sequence[str]) -> Iterator[str]:
 
 
 def note_of_clip(clip: Clip, model: str) -> str:
-    """How a model looked at a clip, and which frame stands for it."""
+    """Return how the model processed a clip, and which frame represents it."""
     count, at = len(clip.frames), clip.seconds[clip.shown]
-    looked = f"{count} of {clip.total} frames, evenly spaced, were looked at"
+    sampled = f"{count} of {clip.total} frames, evenly spaced, were processed"
     if clip.total < count:
-        looked = f"The clip has only {clip.total} frames: some are among the {count} several times. They were looked at"
+        sampled = (
+            f"The clip has only {clip.total} frames, so some were sampled repeatedly. {count} frames were processed"
+        )
     if clip.together:
         return (
-            f"{looked} together. The frame at {at:.2f} s stands for the clip in what follows: the one "
-            "with the largest temporal weight, or the middle one where there are no such weights."
+            f"{sampled} together. The frame at {at:.2f} s represents the clip below: the one with the largest temporal "
+            "weight, or the middle one without such weights."
         )
     return (
-        f"{looked} one by one, as {model} looks at single images. The answer is the mean over the frames; the frame at "
-        f"{at:.2f} s, where the target is most probable, stands for the clip in what follows."
+        f"{sampled} one by one, since {model} takes single images. The prediction is the mean over the frames; the "
+        f"frame at {at:.2f} s, where the target is most probable, represents the clip below."
     )
 
 
 def note_of_gap(heatmap: Heatmap, gap: float) -> str:
-    """How much of the logit's rise an Integrated Gradients map explains.
+    """Return how much of the change of the logit a map of Integrated Gradients explains.
 
     Args:
         heatmap: The map.
-        gap: What :func:`attnviz.attribution.completeness_gap` gives for it.
+        gap: Its :func:`attnviz.attribution.completeness_gap`.
     """
     total = float(heatmap.values.cpu().double().sum())
     return (
         f"The map of {heatmap.method} sums to {total:.2f}; the logit rises by {total - gap:.2f} from a blank image to "
-        "this one. More steps of the path bring the two together."
+        "this one. The difference shrinks with more steps."
     )

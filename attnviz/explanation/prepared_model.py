@@ -1,4 +1,4 @@
-"""A model with what is found about it only once: its attention sites, and the layer of class activation maps."""
+"""A model with its attention sites and the layer of class activation maps, which are found once per input size."""
 
 from __future__ import annotations
 

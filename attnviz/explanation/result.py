@@ -15,7 +15,7 @@ class Explanation(ExplanationData):
     def save(self, path: str | Path) -> Path:
         """Write the report in the format of the file's ending: ``.html``, ``.png``, ``.json`` or ``.gif``.
 
-        An existing file is replaced.
+        An existing file is replaced; missing folders are created.
 
         Returns:
             The path.

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 COMPARED_PX = 56
-"""Maps are compared by strength, averaged to this side: attention has seldom more places of its own, agreement of
-single noisy pixels is not what is asked, and signs would cancel in the mean."""
+"""Height and width to which the absolute values of maps are averaged before they are compared: attention is rarely
+finer, single noisy pixels should not count, and signs would cancel in the mean."""
 
 
 def agreement(maps: Sequence[Heatmap]) -> list[Score]:
-    """Every measure of every pair of maps, by their strength: where a map has two signs, both count as strong."""
+    """Return all quick measures of all pairs of maps, computed from absolute values."""
     import torch
     from torch.nn.functional import adaptive_avg_pool2d
 
@@ -45,7 +45,7 @@ def _shrunk(values: Tensor, pool: Callable[[Tensor, tuple[int, int]], Tensor]) -
 
 
 def sparsity(records: Iterable[Record]) -> list[Score]:
-    """Every measure of ``g`` and of the activations before and after, for every site."""
+    """Return all quick measures of ``g`` and of the activations before and after it, for every site."""
     from attnviz.metrics.sorted_maps import SortedMaps
     from attnviz.metrics.sparsity import quick_measures
 

@@ -1,4 +1,4 @@
-"""What a model answers, and which of its classes is explained."""
+"""Predictions of a model, and the class to explain."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOP = 5
 
 
 def predictions(probabilities: Tensor, labels: Sequence[str]) -> tuple[Prediction, ...]:
-    """The most probable classes, best first."""
+    """Return the most probable classes, best first."""
     values, indices = probabilities.topk(min(TOP, len(probabilities)))
     return tuple(
         Prediction(index, _label(index, labels), value)
@@ -28,10 +28,10 @@ def predictions(probabilities: Tensor, labels: Sequence[str]) -> tuple[Predictio
 
 
 def choose_target(target: int | str | None, probabilities: Tensor, vision: VisionModel) -> Prediction:
-    """The class that is asked for, or the most probable one.
+    """Return the requested class, or the most probable one.
 
     Raises:
-        TargetError: the model has no such class, or the target is no class.
+        TargetError: the model has no such class, or the target is not a class.
         UnknownNameError: no class has that name.
     """
     index = int(probabilities.argmax()) if target is None else _index(target, vision)
@@ -47,9 +47,9 @@ def _label(index: int, labels: Sequence[str]) -> str:
 
 
 def _index(target: int | str, vision: VisionModel) -> int:
-    """A class by index, whether or not it has a name, or by name."""
+    """Return the index of a class that is given by index or name."""
     if isinstance(target, str):
         return int(target) if re.fullmatch(r"\s*[+-]?\d+\s*", target) else vision.class_index(target)
     if isinstance(target, bool) or not hasattr(target, "__index__"):
-        raise TargetError(f"a target is a class's index or its name, got {target!r}")
+        raise TargetError(f"wanted the index or the name of a class, got {target!r}")
     return operator.index(target)

@@ -210,4 +210,4 @@ def test_all_samplings_of_a_random_chain_of_blocks_are_found(names, n, seed):
 def test_only_a_sampling_of_the_whole_image_has_a_note(name, count):
     _, x, records = captured_of(name)
     notes = list(notes_of_views(records, tuple(x.shape[2:])))
-    assert [note.partition(",")[0] for note in notes] == [f"{records[0].name} resamples the photograph"] * count
+    assert [note.partition(".")[0] for note in notes] == [f"{records[0].name} resamples the image"] * count

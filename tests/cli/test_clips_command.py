@@ -68,7 +68,7 @@ def test_a_photograph_gets_no_animation(explain, photo):
 
 
 def test_a_photograph_is_refused_by_a_model_of_clips(explain, photo):
-    assert "looks at 4 frames of a clip together, wanted a video" in refused(explain("--quiet", image=photo))
+    assert "takes 4 frames of a clip, wanted a video" in refused(explain("--quiet", image=photo))
 
 
 def test_a_clip_that_cannot_be_read_is_refused_before_a_model_is_loaded(explain):

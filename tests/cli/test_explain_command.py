@@ -104,7 +104,7 @@ class TestWhatItDoes:
     def test_a_model_without_attention_is_said_so(self, explain):
         result = explain(model="tiny_model:plain")
         assert result.exit_code == 0
-        assert "This model has no attention: the maps are attributions alone." in result.stdout
+        assert "This model has no attention: all maps are attributions." in result.stdout
 
 
 class TestGoodButOddImages:

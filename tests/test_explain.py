@@ -133,7 +133,7 @@ class TestWhatItSays:
         flat = next(s for s in explanation.scores if s.measure == "spearman" and s.subject == ("(root)", "saliency"))
         assert math.isnan(flat.value)
         assert flat.why == AGREEMENT["spearman"].nan_when
-        assert any("g is the same everywhere" in note and "(root)" in note for note in explanation.notes)
+        assert any("g is constant" in note and "(root)" in note for note in explanation.notes)
 
     def test_notes_of_the_model_and_of_the_picture_are_passed_on(self, vision, tmp_path):
         Image.new("RGBA", (60, 60), (10, 20, 30, 40)).save(tmp_path / "t.png")
@@ -245,7 +245,7 @@ class TestNotes:
         nn.init.constant_(vision.module.spatial.bias, 8.0)
         notes = explain(image, vision, methods=["saliency"]).notes
         assert sum(note.startswith("90% or more of g lie within 0.05 of 1") for note in notes) == 1
-        assert any(" at (root). A channel gate's map" in note for note in notes)
+        assert any(" at (root). The map of a channel gate" in note for note in notes)
         nn.init.constant_(vision.module.spatial.bias, 0.0)
         notes = explain(image, vision, methods=["saliency"]).notes
         assert not any("within 0.05 of 1" in note for note in notes)
@@ -302,7 +302,7 @@ class TestTheTrainedModel:
         assert explanation.target.index in {281, 282, 285}  # tabby, tiger cat, Egyptian cat
         assert sum(p.probability for p in explanation.predictions if p.index in {281, 282, 285}) > 0.6
         assert {record.site.kind for record in explanation.records} == {Kind.CHANNEL, Kind.SPATIAL}
-        assert not any("g is the same everywhere" in note for note in explanation.notes)
+        assert not any("g is constant" in note for note in explanation.notes)
         cam = explanation.heatmaps[-1].values[0]
         assert cam[56:168, 28:196].mean() > cam.mean()  # the face, against the fur at the rim
 

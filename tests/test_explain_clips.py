@@ -82,7 +82,7 @@ class TestTogether:
         assert explanation.clip.shown == int(temporal.g.argmax())
         assert explanation.clip.seconds == pytest.approx((0.5, 1.5, 2.5, 3.5))
         assert np.array_equal(explanation.pixels, explanation.clip.frames[explanation.clip.shown])
-        assert any("4 of 48 frames, evenly spaced, were looked at together" in note for note in explanation.notes)
+        assert any("4 of 48 frames, evenly spaced, were processed together" in note for note in explanation.notes)
 
     def test_every_frame_has_its_maps_and_the_heaviest_one_stands_for_the_clip(self, together):
         explanation = explain(CLIP, together)
@@ -165,7 +165,7 @@ class TestOneByOne:
         assert target.probability == pytest.approx(float(shares.mean(0).max()), rel=1e-5)
         assert explanation.clip.by_frame == pytest.approx(shares[:, target.index].tolist(), rel=1e-5)
         assert explanation.clip.shown == int(shares[:, target.index].argmax())
-        assert any("8 of 48 frames, evenly spaced, were looked at one by one" in note for note in explanation.notes)
+        assert any("8 of 48 frames, evenly spaced, were processed one by one" in note for note in explanation.notes)
 
     def test_every_frame_is_explained_as_a_photograph_would_be(self, single):
         explanation = explain(CLIP, single, methods=["saliency"], frames=3)

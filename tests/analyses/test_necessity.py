@@ -157,9 +157,9 @@ def test_the_random_choice_is_repeatable_and_seeded(two: tuple[nn.Module, list[S
 
 
 @pytest.mark.parametrize("shares", [(0, 0.5), (0.1, 1), (0, 0.5, 0.5, 1), (1,)])
-def test_shares_rise_from_nothing_to_all(shares: tuple[float, ...], two: tuple[nn.Module, list[Site]]) -> None:
+def test_shares_increase_from_0_to_1(shares: tuple[float, ...], two: tuple[nn.Module, list[Site]]) -> None:
     model, sites = two
-    with pytest.raises(ValueError, match="rise from 0 to 1"):
+    with pytest.raises(ValueError, match="increase from 0 to 1"):
         next(iter(curves(model, sites, images(), log_probabilities(model, images()), shares)))
 
 

@@ -40,7 +40,7 @@ def test_a_model_of_single_images_says_what_each_frame_says(explain):
     result = explain("--frames", "3", "--format", "json", model="tiny_model:build")
     assert result.exit_code == 0, result.output
     assert "Frames: probability of the target" in result.stdout
-    assert "looked at one by one" in " ".join(result.stdout.split())
+    assert "processed one by one" in " ".join(result.stdout.split())
 
 
 def test_frames_can_be_chosen(explain):

@@ -82,7 +82,7 @@ def test_uniform_of_a_gate_is_the_mean_of_its_image():
 
 
 def test_uniform_of_sampling_points_is_an_error_that_says_why():
-    with pytest.raises(CaptureError, match="se: uniform is defined for weights, and sampling points are places"):
+    with pytest.raises(CaptureError, match="se: uniform is defined for weights, and sampling points are positions"):
         applied(edits.uniform, random_g(Kind.SAMPLING), Kind.SAMPLING)
 
 
@@ -161,7 +161,7 @@ def test_a_random_share_has_the_right_size_and_its_generator_decides(g, p, seed)
 @pytest.mark.parametrize("edit", [edits.keep_top, edits.drop_top, edits.keep_random])
 @pytest.mark.parametrize("p", [-0.1, 1.1, float("nan")])
 def test_a_share_outside_its_range_is_an_error(edit, p):
-    with pytest.raises(ValueError, match=rf"a share of entries is in \[0, 1\], got {p}"):
+    with pytest.raises(ValueError, match=rf"wanted a share in \[0, 1\], got {p}"):
         edit(p)
 
 

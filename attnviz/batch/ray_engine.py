@@ -143,9 +143,7 @@ class RayEngine:
                     lost[shard] = lost.get(shard, 0) + 1
                     store.log("lost", shard=shard, reason=type(error).__name__)
                     if lost[shard] >= TRIES:
-                        raise OutputError(
-                            f"shard {shard}: {TRIES} workers were lost; is there memory for --batch {plan.options.batch}?"
-                        ) from error
+                        raise OutputError(f"shard {shard}: {TRIES} workers were lost; try a smaller --batch") from error
                     waiting.appendleft(shard)
                     continue
                 except trouble.RayTaskError as error:

@@ -1,14 +1,14 @@
-r"""Edits: what :func:`attnviz.intervene` puts in the place of ``g``.
+r"""Edits: replacements of ``g`` for :func:`attnviz.intervene`.
 
-An edit is any function of ``g`` that gives a tensor of its shape, dtype and device: ``lambda g: 1 - g``. It must not
-change ``g`` itself. An edit that has to know where it is has a method ``at``, which gives that function
+An edit is any function of ``g`` that returns a tensor of the same shape, dtype and device: ``lambda g: 1 - g``. It must
+not change ``g`` in place. An edit that depends on the site or the call has a method ``at``, which returns that function
 (:class:`PlacedEdit`)::
 
     class FirstCallOnly:
         def at(self, moment):
             return attnviz.edits.zero if moment.call == 0 else lambda g: g
 
-Entries *compete* where the weights of one sum are shared out among them: the keys of a query, the branches of a
+Entries *compete* if they are the weights of one sum: the keys of a query, the branches of a
 channel, the frames or positions of one pooled value. The entries of a gate compete with all others of their image.
 """
 

@@ -1,4 +1,4 @@
-"""What an edit is, and what it may know."""
+"""Types of edits, and the context that they receive."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Moment:
 
     Attributes:
         site: The site.
-        call: Which call of the site in this intervention, from 0, counted on over forward passes.
-        x: What ``g`` is about to be applied to.
+        call: Number of the call of the site in this intervention, from 0, continued over forward passes.
+        x: Operand that ``g`` is applied to.
     """
 
     site: Site
@@ -34,7 +34,7 @@ class PlacedEdit(Protocol):
     """An edit that depends on where and when it happens."""
 
     def at(self, moment: Moment, /) -> GEdit:
-        """The function of ``g`` for one call of one site."""
+        """Return the function of ``g`` for one call of one site."""
         ...
 
 
@@ -42,6 +42,6 @@ Edit: TypeAlias = GEdit | PlacedEdit
 
 
 def random_order(shape: tuple[int, ...], g: Tensor, generator: torch.Generator | None) -> Tensor:
-    """A permutation of the last axis, drawn anew for each row of it."""
+    """Return a random permutation of the last axis for each row."""
     device = g.device if generator is None else generator.device
     return torch.rand(shape, generator=generator, device=device).argsort(-1).to(g.device)

@@ -20,11 +20,11 @@ from attnviz.recording.capture import observing
 
 
 class Intervention:
-    """What an intervention does.
+    """A running intervention.
 
     Attributes:
-        edits: The edits of each site that a pattern fits, in the order in which they are applied; filled by the first
-            forward call where no sites were given.
+        edits: Edits of each matching site, in the order of their application; filled by the first forward call if no
+            sites were given.
     """
 
     def __init__(self, patterns: Mapping[str, Edit | str]) -> None:

@@ -1,4 +1,4 @@
-"""Edits of how much of ``g`` there is: nothing, some, or more of it."""
+"""Edits that scale ``g`` or keep a part of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from attnviz.edits.registry import register_edit
 
 
 def zero(g: Tensor) -> Tensor:
-    """Every entry 0: a gate lets nothing through, a query attends to nothing, every point is the upper left pixel.
+    """Set every entry to 0: a gate blocks everything, a query attends to nothing, a point is the upper left pixel.
 
     .. math:: g' = 0
 
@@ -33,7 +33,7 @@ register_edit(
 
 
 def scale(a: float) -> GEdit:
-    """Every entry multiplied by ``a``; 1 changes nothing.
+    """Return the edit that multiplies every entry by ``a``; 1 changes nothing.
 
     .. math:: g' = a g
 
@@ -44,18 +44,18 @@ def scale(a: float) -> GEdit:
 
 
 def keep_top(p: float) -> GEdit:
-    r"""The share ``p`` of each sample's entries that is largest in magnitude, the others 0.
+    r"""Return the edit that keeps the share ``p`` of the entries of each sample with the largest magnitude.
 
     .. math:: g'_i = g_i \text{ where } \operatorname{rank} |g_i| \le \operatorname{round}(p n), \text{ else } 0
 
-    The ``n`` entries of a sample are ranked together; of equal ones the first are kept. ``p = 1`` changes nothing and
+    The ``n`` entries of a sample are ranked together; of equal ones, the first are kept. ``p = 1`` changes nothing and
     ``p = 0`` is :func:`zero`.
 
     Args:
-        p: In [0, 1].
+        p: Share of the entries, in [0, 1].
 
     Raises:
-        ValueError: ``p`` is outside.
+        ValueError: ``p`` is not in [0, 1].
 
     >>> keep_top(0.5)(torch.tensor([[0.1, 0.4, 0.2, 0.3]]))
     tensor([[0.0000, 0.4000, 0.0000, 0.3000]])
@@ -64,18 +64,18 @@ def keep_top(p: float) -> GEdit:
 
 
 def drop_top(p: float) -> GEdit:
-    r"""The share ``p`` of each sample's entries that is largest in magnitude becomes 0: the rest of :func:`keep_top`.
+    r"""Return the edit that sets the share ``p`` of the entries with the largest magnitude to 0.
 
     .. math:: g'_i = 0 \text{ where } \operatorname{rank} |g_i| \le \operatorname{round}(p n), \text{ else } g_i
 
-    ``p`` is what is dropped, so that ``keep_top(p)(g) + drop_top(p)(g) == g``: here ``p = 0`` changes nothing and
-    ``p = 1`` is :func:`zero`.
+    The complement of :func:`keep_top`: ``keep_top(p)(g) + drop_top(p)(g) == g``; ``p = 0`` changes nothing and ``p =
+    1`` is :func:`zero`.
 
     Args:
-        p: In [0, 1].
+        p: Share of the entries, in [0, 1].
 
     Raises:
-        ValueError: ``p`` is outside.
+        ValueError: ``p`` is not in [0, 1].
 
     >>> drop_top(0.25)(torch.tensor([[0.1, 0.4, 0.2, 0.3]]))
     tensor([[0.1000, 0.0000, 0.2000, 0.3000]])
@@ -84,16 +84,16 @@ def drop_top(p: float) -> GEdit:
 
 
 def keep_random(p: float, generator: torch.Generator | None = None) -> GEdit:
-    """The share ``p`` of each sample's entries, drawn at random at each call, the others 0.
+    """Return the edit that keeps a random share ``p`` of the entries of each sample, drawn at each call.
 
-    The control of :func:`keep_top`: does it matter *which* entries are kept?
+    The control of :func:`keep_top`.
 
     Args:
-        p: In [0, 1].
-        generator: Where the choice comes from, on any device; PyTorch's own where left out.
+        p: Share of the entries, in [0, 1].
+        generator: Random generator on any device; PyTorch's default one if omitted.
 
     Raises:
-        ValueError: ``p`` is outside.
+        ValueError: ``p`` is not in [0, 1].
 
     >>> keep_random(0.5, torch.Generator().manual_seed(0))(torch.ones(1, 4)).sum()
     tensor(2.)
@@ -103,7 +103,7 @@ def keep_random(p: float, generator: torch.Generator | None = None) -> GEdit:
 
 def _share(p: float) -> float:
     if not 0 <= p <= 1:
-        raise ValueError(f"a share of entries is in [0, 1], got {p}")
+        raise ValueError(f"wanted a share in [0, 1], got {p}")
     return float(p)
 
 
@@ -112,15 +112,15 @@ def _scaled(g: Tensor, a: float) -> Tensor:
 
 
 def _largest(g: Tensor, p: float) -> Tensor:
-    """Where the ``p`` of each sample's entries that are largest in magnitude are; of equal ones the first."""
+    """Return a mask of the share ``p`` of the entries of each sample with the largest magnitude."""
     strength = g.detach().abs().flatten(1)
-    return _selected(strength.masked_fill(strength.isnan(), torch.inf), p).view(g.shape)  # nothing is larger than NaN
+    return _selected(strength.masked_fill(strength.isnan(), torch.inf), p).view(g.shape)  # NaN counts as largest
 
 
 def _selected(strength: Tensor, p: float) -> Tensor:
-    """Where the ``p`` of each row's entries that are largest are; of equal ones the first.
+    """Return a mask of the share ``p`` of the largest entries of each row; of equal ones, the first.
 
-    By selection and not by sorting, which takes many times as long for large maps.
+    Selection is many times faster than sorting for large maps.
     """
     n = strength.shape[1]
     k = round(p * n)
@@ -135,7 +135,7 @@ def _selected(strength: Tensor, p: float) -> Tensor:
 
 
 def _where(chosen: Tensor, g: Tensor) -> Tensor:
-    """``g`` at the chosen entries, 0 elsewhere; ``g`` itself where all are chosen, so that nothing is computed anew."""
+    """Return ``g`` at the chosen entries and 0 elsewhere; ``g`` itself if all are chosen."""
     return g if bool(chosen.all()) else torch.where(chosen, g, torch.zeros_like(g))
 
 
@@ -149,5 +149,5 @@ def _dropped_top(g: Tensor, p: float) -> Tensor:
 
 def _kept_random(g: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
     device = g.device if generator is None else generator.device
-    lots = torch.rand(g.flatten(1).shape, generator=generator, device=device).to(g.device)
-    return _where(_selected(-lots, p).view(g.shape), g)
+    ranks = torch.rand(g.flatten(1).shape, generator=generator, device=device).to(g.device)
+    return _where(_selected(-ranks, p).view(g.shape), g)

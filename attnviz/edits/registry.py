@@ -54,7 +54,7 @@ def register_edit(
 
 
 def as_edit(edit: Edit | str) -> Edit:
-    """An edit given by name, or itself.
+    """Return an edit that is given by name, or itself.
 
     Raises:
         UnknownNameError: no edit has this name.

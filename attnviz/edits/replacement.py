@@ -1,4 +1,4 @@
-"""Edits that put in the ``g`` of other runs: of another image, or of a whole data set."""
+"""Edits that insert the ``g`` of other runs: of another image, or the mean over a data set."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Mean:
     values: Mapping[str, Tensor]
 
     def at(self, moment: Moment, /) -> GEdit:
-        """The site's mean, for every sample."""
+        """Return the function that inserts the mean of the site for every sample."""
         name = moment.site.name
         if name not in self.values:
             raise CaptureError(f"{name}: no mean is known for this site, only for {', '.join(self.values) or 'none'}")
@@ -37,15 +37,15 @@ class Mean:
 
 
 def mean(records: Iterable[Record]) -> Mean:
-    r"""The mean ``g`` of each site over all samples of all its records, the same for every image.
+    r"""Return the edit that inserts the mean ``g`` of each site over all samples of its records.
 
     .. math:: g' = \frac{1}{N} \sum_{n=1}^{N} g_n
 
-    Records may come from a generator, so that a data set need not fit in memory; :func:`mean_over` runs the model
-    itself.
+    Records can come from a generator, so that a data set need not fit in memory; :func:`mean_over` also runs the
+    model.
 
     Raises:
-        CaptureError: a site's records differ in shape, or there is none at all.
+        CaptureError: the records of a site differ in shape, or there is no record.
 
     >>> from attnviz.tracing import Gate
     >>> from attnviz.core.records import Kind
@@ -71,13 +71,13 @@ def mean(records: Iterable[Record]) -> Mean:
 
 
 def mean_over(model: nn.Module, batches: Iterable[Any], sites: Iterable[Site] | None = None) -> Mean:
-    """The :func:`mean` edit from running ``model`` over ``batches``, in eval mode and without gradients.
+    """Run ``model`` over ``batches`` in eval mode without gradients, and return the :func:`mean` edit.
 
     Args:
-        model: Any PyTorch model; it is left as it was found.
-        batches: What the model takes: a tensor each, a tuple of inputs, or a mapping of named inputs. Take labels out
+        model: Any PyTorch model; it is not changed.
+        batches: Inputs of the model: a tensor, a tuple of inputs, or a mapping of named inputs per batch. Remove labels
             first: ``(x for x, _ in loader)``.
-        sites: From :func:`attnviz.find_attention`; found on the first batch where left out.
+        sites: From :func:`attnviz.find_attention`; found with the first batch if omitted.
 
     Raises:
         CaptureError: there is no batch or no site, or maps of one site differ in shape.
@@ -107,7 +107,7 @@ class Swap:
     values: Mapping[str, tuple[Tensor, ...]]
 
     def at(self, moment: Moment, /) -> GEdit:
-        """The site's ``g`` for this call."""
+        """Return the function that inserts the ``g`` of the site for this call."""
         name = moment.site.name
         if name not in self.values:
             raise CaptureError(f"{name}: no record of this site to swap in, only of {', '.join(self.values) or 'none'}")
@@ -116,15 +116,15 @@ class Swap:
 
 
 def swap(*records: Record) -> Swap:
-    r"""The ``g`` of records: another image's, or the same image's again, which gives the same output.
+    r"""Return the edit that inserts the ``g`` of records, for example of another image.
 
     .. math:: g' = g_{\text{record}}
 
-    Re-injection gives the same output bit for bit, but for fused attention, which is then computed by another route.
+    Re-injection of the same ``g`` gives the same output bit for bit, except for fused attention, which is then computed
+    by another kernel.
 
-    Records of several sites may be given together. The first call of a site takes its first record, the next call the
-    next one; after the last comes the first again, as at the next forward pass. A record of one image serves a batch.
-    Its ``g`` is a constant: no gradient flows back into the run that it comes from.
+    The records can belong to several sites. Each call of a site uses its next record, and after the last one the first
+    again. A record of one image is broadcast to a batch. Its ``g`` is a constant without gradient.
 
     >>> from attnviz.tracing import Gate
     >>> from attnviz.core.records import Kind

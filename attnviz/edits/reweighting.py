@@ -1,4 +1,4 @@
-"""Edits of what ``g`` prefers: nothing, itself, or other places."""
+"""Edits that redistribute ``g``: evenly, to the identity, or at random."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def _competing_axes(site: Site) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Uniform:
-    r"""Every entry becomes the mean of those that it competes with: attention that prefers nothing.
+    r"""Replace every entry by the mean of the entries that it competes with.
 
     .. math:: g'_i = \frac{1}{|K_i|} \sum_{j \in K_i} g_j
 
-    ``K_i`` are the entries that compete with ``i``: where a softmax made ``g``, this is ``1/|K_i|``, masked entries
-    included. How much is let through stays as it was; only the choice is gone.
+    ``K_i`` are the entries that compete with ``i``. After a softmax this is ``1/|K_i|``, masked entries included. The
+    total weight is unchanged.
 
     Raises:
-        CaptureError: ``g`` holds sampling points, which are places and no weights.
+        CaptureError: ``g`` holds sampling points, which are positions and not weights.
 
     >>> from attnviz.tracing import Gate
     >>> from attnviz.core.records import Site
@@ -52,10 +52,10 @@ class Uniform:
     """
 
     def at(self, moment: Moment, /) -> GEdit:
-        """The mean over the axes along which entries of this kind compete."""
+        """Return the mean over the axes along which entries of this kind compete."""
         if moment.site.kind is Kind.SAMPLING:
             raise CaptureError(
-                f"{moment.site.name}: uniform is defined for weights, and sampling points are places; "
+                f"{moment.site.name}: uniform is defined for weights, and sampling points are positions; "
                 "identity, mean, shuffle and swap are defined for both"
             )
         return partial(_levelled, axes=_competing_axes(moment.site))
@@ -75,15 +75,14 @@ register_edit(
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    r"""The ``g`` with which ``f`` gives ``x``, as if the attention were not there.
+    r"""Replace ``g`` so that ``f`` returns ``x``, as if the attention were not there.
 
     .. math:: f(g', x) = x
 
-    1 for a gate; the unit matrix for a square pairwise map, each query attending to itself alone; each pixel itself
-    where one map of the same size is sampled.
+    1 for a gate; the unit matrix for a square pairwise map; the grid of pixels if one map of the same size is sampled.
 
     Raises:
-        CaptureError: ``f`` gives something of another size than ``x``, so that no such ``g`` exists.
+        CaptureError: no such ``g`` exists, because the output of ``f`` has another size than ``x``.
 
     >>> from attnviz.tracing import Gate
     >>> from attnviz.core.records import Site
@@ -93,7 +92,7 @@ class Identity:
     """
 
     def at(self, moment: Moment, /) -> GEdit:
-        """Ones, the unit matrix, or the grid of pixels."""
+        """Return ones, the unit matrix, or the grid of pixels."""
         return partial(_neutral, moment=moment)
 
 
@@ -114,12 +113,12 @@ class Shuffle:
     generator: torch.Generator | None = None
 
     def at(self, moment: Moment, /) -> GEdit:
-        """A new permutation for each call."""
+        """Return the function that permutes; each call draws a new permutation."""
         return partial(_shuffled, axes=_competing_axes(moment.site), generator=self.generator)
 
 
 def shuffle(generator: torch.Generator | None = None) -> Shuffle:
-    r"""The entries of each sample in random order, each among those that it competes with: same weights, other places.
+    r"""Return the edit that permutes competing entries at random.
 
     .. math:: g'_i = g_{\pi(i)}
 
@@ -127,8 +126,8 @@ def shuffle(generator: torch.Generator | None = None) -> Shuffle:
     as a whole.
 
     Args:
-        generator: Where the permutations come from, on any device; PyTorch's own where left out. Under gradient
-            checkpointing leave it out: the recomputation draws the same numbers again only from PyTorch's own.
+        generator: Random generator on any device; PyTorch's default one if omitted. Omit it under gradient
+            checkpointing: the recomputation repeats only the numbers of the default generator.
 
     >>> from attnviz.tracing import Gate
     >>> from attnviz.core.records import Site
@@ -172,7 +171,7 @@ def _shuffled(g: Tensor, axes: tuple[int, ...], generator: torch.Generator | Non
     last = tuple(range(-len(axes), 0))
     rows = g.movedim(axes, last)
     sizes, rows = rows.shape[-len(axes) :], rows.flatten(-len(axes))
-    # The two coordinates of a sampling point are the one axis that neither competes nor holds rows of its own.
+    # The two coordinates of a sampling point are permuted together.
     shape = (rows.shape[0], 1, rows.shape[-1]) if g.ndim == 5 else tuple(rows.shape)
     order = random_order(shape, g, generator).expand_as(rows)
     moved: Tensor = rows.gather(-1, order).unflatten(-1, sizes).movedim(last, axes)

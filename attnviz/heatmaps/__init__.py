@@ -1,7 +1,7 @@
-"""From a record to a heatmap on the image plane.
+"""Projections of records to heatmaps on the image plane.
 
-A new projection joins by one function, from a record to a map at the record's own resolution:
-``@projection(Kind.PAIRWISE, "rollout", default=True)``. Nothing else here changes.
+A new projection is one function from a record to a map at the resolution of the record, registered with
+:func:`~attnviz.heatmaps.projection.projection`.
 """
 
 from attnviz.heatmaps import gates, pairwise, pooling, sampling

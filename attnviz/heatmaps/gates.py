@@ -12,19 +12,17 @@ from attnviz.heatmaps.projection import projection
 
 
 def activations(record: Record) -> Tensor:
-    """What the gate was applied to, as ``(N, C, H, W)``.
-
-    The operation may have seen its channels on another axis: a use that knows says so by ``channel_axis``.
+    """Return the operand of the gate as ``(N, C, H, W)``; ``channel_axis`` of the use gives the axis of channels.
 
     Raises:
-        CaptureError: it was not applied to a feature map.
+        CaptureError: the operand is not a feature map.
     """
     x = record.x
     use = record.site.use
     axis = use.channel_axis if isinstance(use, HasChannelAxis) else 1
     if not isinstance(x, Tensor) or x.ndim != 4:
         got = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"{len(x)} operands"
-        raise CaptureError(f"{record.site.name}: a gate on a feature map of 4 axes has an image plane, got {got}")
+        raise CaptureError(f"{record.site.name}: wanted a gate on a feature map with 4 axes, got {got}")
     return x.detach().movedim(axis, 1)
 
 
@@ -37,10 +35,7 @@ def activations(record: Record) -> Tensor:
     default=True,
 )
 def gate(record: Record) -> Tensor:
-    """The gate itself, ``g``: how much of each place passes.
-
-    It says nothing about what was there to pass.
-    """
+    """The gate ``g``: the factor at each position."""
     return record.g
 
 
@@ -52,7 +47,7 @@ def gate(record: Record) -> Tensor:
     not_means="The gate: strong features are visible even through a weak gate.",
 )
 def spatial_energy(record: Record) -> Tensor:
-    r"""Activation that passes at each place, :math:`g \sum_c |x_c|`."""
+    r"""Activation that passes at each position, :math:`g \sum_c |x_c|`."""
     return record.g.detach() * activations(record).abs().sum(dim=1)
 
 
@@ -65,10 +60,10 @@ def spatial_energy(record: Record) -> Tensor:
     default=True,
 )
 def dense_mean_abs(record: Record) -> Tensor:
-    r"""Strength of the gate at each place, :math:`\frac{1}{C} \sum_c |g_c|`.
+    r"""Mean strength of the gate at each position, :math:`\frac{1}{C} \sum_c |g_c|`.
 
-    The default, as it describes ``g`` alone, equals the mean gate where ``g`` is not negative, and does not let the
-    channels of an unbounded gate cancel each other.
+    The default: it depends only on ``g``, equals the mean gate if ``g`` is not negative, and channels of opposite sign
+    do not cancel.
     """
     return record.g.detach().abs().mean(dim=1)
 
@@ -81,7 +76,7 @@ def dense_mean_abs(record: Record) -> Tensor:
     not_means="Strength: channels of opposite sign cancel.",
 )
 def dense_mean(record: Record) -> Tensor:
-    r"""Mean gate at each place, :math:`\frac{1}{C} \sum_c g_c`: channels of opposite sign cancel."""
+    r"""Mean gate at each position, :math:`\frac{1}{C} \sum_c g_c`: channels of opposite sign cancel."""
     return record.g.detach().mean(dim=1)
 
 
@@ -93,9 +88,9 @@ def dense_mean(record: Record) -> Tensor:
     not_means="The direction of the change.",
 )
 def dense_deviation(record: Record) -> Tensor:
-    r"""Where the gate differs from a flat one, :math:`\sqrt{\frac{1}{C} \sum_c (g_c - \bar g_c)^2}`.
+    r"""Deviation of the gate from a constant one, :math:`\sqrt{\frac{1}{C} \sum_c (g_c - \bar g_c)^2}`.
 
-    :math:`\bar g_c` is the mean of channel ``c`` over all places, so that what is the same everywhere drops out.
+    :math:`\bar g_c` is the mean of channel ``c`` over all positions.
     """
     g = record.g.detach()
     return (g - g.mean(dim=(2, 3), keepdim=True)).square().mean(dim=1).sqrt()
@@ -109,7 +104,7 @@ def dense_deviation(record: Record) -> Tensor:
     not_means="The gate: strong features are visible even through a weak gate.",
 )
 def dense_energy(record: Record) -> Tensor:
-    r"""Activation that passes at each place, :math:`\sum_c g_c |x_c|`."""
+    r"""Activation that passes at each position, :math:`\sum_c g_c |x_c|`."""
     return (record.g.detach() * activations(record).abs()).sum(dim=1)
 
 
@@ -122,10 +117,10 @@ def dense_energy(record: Record) -> Tensor:
     default=True,
 )
 def channel_energy(record: Record) -> Tensor:
-    r"""Activation that passes the gate at each place, :math:`\sum_c g_c |x_c|`.
+    r"""Activation that passes the gate at each position, :math:`\sum_c g_c |x_c|`.
 
-    A channel gate is the same at all places: the pattern of this map is the pattern of ``x``, mixed by ``g``. It shows
-    where the channels that were let through are active, and not that the gate chose the place.
+    A channel gate has no position: the map shows the pattern of ``x``, mixed by ``g``, that is, where the channels that
+    pass are active.
     """
     return (record.g.detach()[:, :, None, None] * activations(record).abs()).sum(dim=1)
 
@@ -138,10 +133,10 @@ def channel_energy(record: Record) -> Tensor:
     not_means="Attention to a position: every position is multiplied by the same weights.",
 )
 def channel_gain(record: Record) -> Tensor:
-    r"""Share of the activation that passes at each place, :math:`\sum_c g_c |x_c| / \sum_c |x_c|`.
+    r"""Share of the activation that passes at each position, :math:`\sum_c g_c |x_c| / \sum_c |x_c|`.
 
-    Places whose channels were let through stand out from places whose channels were held back, however active they are.
-    Where nothing is active it is the mean of ``g``, which is the limit for equally small activations.
+    Independent of the strength of the activation. Without activation it is the mean of ``g``, the limit for equally
+    small activations.
     """
     x = activations(record).abs()
     x = x + torch.finfo(x.dtype).tiny

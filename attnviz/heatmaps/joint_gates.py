@@ -1,4 +1,4 @@
-"""One map of several gates: where a network lets things through, all its spatial gates together."""
+"""One map of all spatial gates of a network."""
 
 from __future__ import annotations
 
@@ -23,40 +23,40 @@ define(
         group=Kind.SPATIAL.value,
     ),
 )
-_MARGIN = 1e-6  # keeps a gate that is fully open or shut finite
+_MARGIN = 1e-6  # keeps the log-odds of 0 and 1 finite
 
 
 def joint(records: Iterable[Record], size: tuple[int, int]) -> Heatmap:
-    r"""All spatial gates of one forward pass as one map: the sum of their log-odds at each place.
+    r"""Combine all spatial gates of one forward pass: the sum of their log-odds at each position.
 
     .. math:: m(p) = \sum_s \log \frac{g_s(p)}{1 - g_s(p)}
 
-    Each gate is read as a probability that its place matters, and the gates as independent votes; a product of the
-    gates would be ruled by those that are nearly shut.
+    Each gate is interpreted as a probability that a position matters, and gates as independent. A product of gates
+    would be dominated by those that are nearly 0.
 
     Args:
-        records: What the sites did; those that are no spatial gates bounded by a sigmoid are left out.
-        size: ``(H, W)`` of the map; each gate is brought to it bilinearly first.
+        records: Records; those that are not spatial gates bounded by a sigmoid are ignored.
+        size: ``(H, W)`` of the map, to which each gate is resized bilinearly first.
 
     Returns:
-        A heatmap ``(N, H, W)``, signed: above 0 where the gates together are rather open.
+        A heatmap ``(N, H, W)``, signed: above 0 if the gates are more open than closed.
 
     Raises:
         CaptureError: no such gate, or gates of different numbers of images.
 
-    Source: ours, after the logarithmic opinion pool (Genest and Zidek, Statistical Science 1(1), 1986).
+    Source: own, after the logarithmic opinion pool (Genest and Zidek, Statistical Science 1(1), 1986).
     """
     gates = [record for record in records if votes(record)]
     if not gates:
-        raise CaptureError("no spatial gate that a sigmoid bounds: there is nothing to join")
+        raise CaptureError("wanted one spatial gate with a sigmoid or more, got none")
     if len({record.g.shape[0] for record in gates}) > 1:
-        raise CaptureError("the spatial gates are of different numbers of images: join one forward pass at a time")
+        raise CaptureError("the spatial gates have different numbers of images: wanted records of one forward pass")
     values = torch.stack([_log_odds(record.g.detach(), size) for record in gates]).sum(0)
     return Heatmap(values=values, method="joint-log-odds", source=JOINT, kind="attention")
 
 
 def votes(record: Record) -> bool:
-    """Whether the record is a spatial gate that a sigmoid bounds."""
+    """Whether the record is a spatial gate bounded by a sigmoid."""
     return record.site.kind is Kind.SPATIAL and record.site.squash in {"sigmoid", "hardsigmoid"}
 
 

@@ -1,4 +1,4 @@
-"""Projections of pairwise attention, ``y = g v``: which places are read."""
+"""Projections of pairwise attention, ``y = g v``: which positions are attended to."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from attnviz.heatmaps.projection import projection
 
 
 def keys_of(record: Record) -> tuple[Layout, Tokens]:
-    """How the map comes apart, and where its keys stand.
+    """Return the layout of a map, and the positions of its keys.
 
     Raises:
-        CaptureError: the keys are no places on the image plane, or could not be followed there.
+        CaptureError: the keys have no known positions on the image plane.
     """
     layout = record.site.layout
     if layout is None or layout.keys is None or max(layout.keys.grid[1:]) == 1:
-        raise CaptureError(f"{record.site.name}: the keys of this attention stand on no image plane that is known")
+        raise CaptureError(f"{record.site.name}: the keys of this attention have no known positions on the image plane")
     return layout, layout.keys
 
 
 def lay(record: Record, values: Tensor) -> Tensor:
-    """One number for each key, ``(N, windows, K)``, on the image plane, ``(N, h, w)``; frames are averaged."""
+    """Arrange one number per key, ``(N, windows, K)``, on the image plane, ``(N, h, w)``; frames are averaged."""
     _, keys = keys_of(record)
     return keys.to_grid(values, empty=0.0).mean(1)
 
@@ -37,10 +37,7 @@ def lay(record: Record, values: Tensor) -> Tensor:
     default=True,
 )
 def received(record: Record) -> Tensor:
-    r"""How much each place is read, on average over queries and heads, :math:`\frac{1}{hQ} \sum_{h,q} g_{hqk}`.
-
-    It does not say who read it, nor what was done with what was read.
-    """
+    r"""Attention to each position, averaged over queries and heads, :math:`\frac{1}{hQ} \sum_{h,q} g_{hqk}`."""
     layout, _ = keys_of(record)
     return lay(record, layout.split(record.g.detach()).mean((2, 3)))
 
@@ -53,7 +50,7 @@ def received(record: Record) -> Tensor:
     not_means="What most queries attend to.",
 )
 def received_most(record: Record) -> Tensor:
-    r"""How much each place is read by the query and head that read it most, :math:`\max_{h,q} g_{hqk}`."""
+    r"""Largest attention to each position of any query and head, :math:`\max_{h,q} g_{hqk}`."""
     layout, _ = keys_of(record)
     return lay(record, layout.split(record.g.detach()).amax((2, 3)))
 
@@ -66,14 +63,14 @@ def received_most(record: Record) -> Tensor:
     not_means="Flow through the whole network: values and residual paths are not included.",
 )
 def class_token(record: Record) -> Tensor:
-    r"""What the first token that stands nowhere reads, on average over heads: a class token's row of ``g``.
+    r"""Row of ``g`` of the class token, averaged over heads.
 
     Raises:
-        CaptureError: there is no such token.
+        CaptureError: there is no class token.
     """
     layout, _ = keys_of(record)
     if layout.queries is None or layout.queries.prefix == 0:
-        raise CaptureError(f"{record.site.name}: no query stands before the places, as a class token does")
+        raise CaptureError(f"{record.site.name}: no class token precedes the positions")
     return lay(record, layout.split(record.g.detach())[:, :, :, 0].mean(2))
 
 
@@ -85,7 +82,7 @@ def class_token(record: Record) -> Tensor:
     not_means="Direction of the values: large values can cancel.",
 )
 def received_value_norm(record: Record) -> Tensor:
-    r"""How much is read from each place, :math:`\frac{1}{hQ} \sum_{h,q} g_{hqk} \lVert v_{hk} \rVert`.
+    r"""Attention to each position weighted by its value, :math:`\frac{1}{hQ} \sum_{h,q} g_{hqk} \lVert v_{hk} \rVert`.
 
     Source: Kobayashi et al., "Attention is Not Only a Weight", EMNLP 2020, section 2.3, without the output projection.
     """
@@ -93,6 +90,6 @@ def received_value_norm(record: Record) -> Tensor:
     g, x = record.g.detach(), record.x
     values = x if isinstance(x, Tensor) else x[-1]
     if values.ndim < 3 or values.shape[-2] != g.shape[-1] or values.shape[:-2].numel() != g.shape[:-2].numel():
-        raise CaptureError(f"{record.site.name}: the values of this attention are not laid out as its keys")
+        raise CaptureError(f"{record.site.name}: the values of this attention do not have the layout of its keys")
     strength = values.detach().reshape(*g.shape[:2], g.shape[-1], -1).norm(dim=-1)
     return lay(record, layout.split(g * strength[:, :, None]).mean((2, 3)))

@@ -1,4 +1,4 @@
-"""Projection of attention pooling, ``y = sum_k g_k x_k``: which places make up the context."""
+"""Projection of attention pooling, ``y = sum_k g_k x_k``."""
 
 from __future__ import annotations
 
@@ -18,9 +18,6 @@ from attnviz.heatmaps.projection import projection
     default=True,
 )
 def pooled(record: Record) -> Tensor:
-    r"""What share of the context each place gives, on average over heads, :math:`\frac{1}{h} \sum_h g_{hk}`.
-
-    It says nothing about what was there to give.
-    """
+    r"""Share of each position in the context, averaged over heads, :math:`\frac{1}{h} \sum_h g_{hk}`."""
     layout, _ = keys_of(record)
     return lay(record, layout.split(record.g.detach()).mean((2, 3)))

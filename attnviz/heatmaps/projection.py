@@ -1,4 +1,4 @@
-"""The registry of projections, by kind of attention, and the one way in which all of them are run."""
+"""The registry of projections by kind of attention, and :func:`project`, which runs them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from attnviz.errors import CaptureError, UnknownNameError
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """A way to lay a record on the image plane.
+    """A map of a record on the image plane.
 
     Attributes:
-        name: Its name in :data:`PROJECTIONS`.
-        kind: The kind of attention that it reads.
-        function: From a record to a map ``(N, h, w)`` at the record's own resolution.
-        default: Whether it is used when none is named.
+        name: Name in :data:`PROJECTIONS`.
+        kind: The kind of attention.
+        function: Computes a map ``(N, h, w)`` from a record, at the resolution of the record.
+        default: Whether it is the default of its kind.
         meaning: Title, what the map shows and what it does not.
     """
 
@@ -34,7 +34,7 @@ class Projection:
 
     @property
     def summary(self) -> str:
-        """One line that says what the map shows."""
+        """First line of the docstring."""
         return (self.function.__doc__ or "").strip().splitlines()[0]
 
 
@@ -65,16 +65,16 @@ def projection(
 
 
 def project(record: Record, size: tuple[int, int] | None = None, method: str | None = None) -> Heatmap:
-    """Lay the attention of a record on the image plane. The sign is kept, and nothing is scaled for display.
+    """Project the attention of a record onto the image plane. Signs are kept, and values are not scaled.
 
     Args:
-        record: What one site did.
-        size: ``(H, W)`` of the image; the map is brought to it bilinearly. By default it stays as it is.
-        method: A name in :data:`PROJECTIONS` that fits the record's kind; by default the kind's own:
+        record: A record.
+        size: ``(H, W)`` to which the map is resized bilinearly; by default it keeps its resolution.
+        method: A name in :data:`PROJECTIONS` for the kind of the record; by default that of the kind:
             ``gate`` for spatial, ``dense-mean-abs`` for dense, ``channel-energy`` for channel attention.
 
     Returns:
-        A heatmap ``(N, H, W)`` with the dtype and the device of ``g``, free of gradients.
+        A heatmap ``(N, H, W)`` with the dtype and the device of ``g``, without gradient.
 
     Raises:
         UnknownNameError: no such projection for this kind.
@@ -83,7 +83,7 @@ def project(record: Record, size: tuple[int, int] | None = None, method: str | N
     kind = record.site.kind
     fitting = {p.name: p for p in (PROJECTIONS[name] for name in PROJECTIONS) if p.kind is kind}
     if not fitting:
-        raise CaptureError(f"{record.site.name}: no projection lays {kind.value} attention on the image plane")
+        raise CaptureError(f"{record.site.name}: {kind.value} attention has no projection onto the image plane")
     if method is not None and method not in fitting:
         raise UnknownNameError(f"projection of {kind.value} attention", method, fitting)
     chosen = fitting[method] if method is not None else next(p for p in fitting.values() if p.default)

@@ -1,7 +1,6 @@
-"""All self-attention of one forward pass as one map: rollout.
+"""Attention rollout: the self-attention of all layers of one forward pass as one map.
 
-The attention of one layer tells what is read there, and not where that came from. Rollout follows it back through the
-layers. Its forms that are weighted by slopes explain a class: they are attributions.
+Variants that are weighted by gradients explain a class and are attributions.
 """
 
 from __future__ import annotations
@@ -34,16 +33,16 @@ define(
 def rollout(
     records: Sequence[Record], size: tuple[int, int], *, heads: Literal["mean", "max", "min"] = "mean", query: int = 0
 ) -> Heatmap:
-    r"""Attention rollout: how much of each place reaches a token through attention and shortcuts alone.
+    r"""Attention rollout: how much of each position reaches a token through attention and shortcuts.
 
     .. math:: R = \hat A_L \cdots \hat A_2 \hat A_1, \quad
         \hat A_l = \tfrac{1}{2}(\bar A_l + I), \text{ each row divided by its sum}
 
     Args:
-        records: Of one forward pass, in its order; those that are no self-attention over all tokens are refused.
+        records: Records of one forward pass, in order; each must be self-attention over all tokens.
         size: ``(H, W)`` of the map.
-        heads: How the heads of a layer are joined, :math:`\bar A`.
-        query: Which token is followed, where there is a class token: 0. Without one the mean over all tokens is.
+        heads: Reduction over the heads of a layer, :math:`\bar A`.
+        query: Index of the token, if there is a class token: 0. Without one, the mean over all tokens is used.
 
     Returns:
         A heatmap ``(N, H, W)``, 0 or more.
@@ -51,8 +50,7 @@ def rollout(
     Raises:
         CaptureError: no such record, or layers of different tokens: windows, reduced keys, a hierarchy.
 
-    Source: Abnar and Zuidema, ACL 2020, section 3. vit-explain divides columns by the sums of rows, which this does
-    not.
+    Source: Abnar and Zuidema, ACL 2020, section 3. Unlike vit-explain, which divides columns by the sums of rows.
     """
     tokens = same_tokens(records)
     joined = [getattr(record.g.detach(), f"a{heads}" if heads != "mean" else "mean")(dim=1) for record in records]
@@ -64,12 +62,12 @@ def rollout(
 
 
 def chain(maps: Sequence[Tensor]) -> Tensor:
-    """Product of the layers' maps ``(N, T, T)``, each with its shortcut, rows summing to 1; the first comes last."""
+    """Return the product of maps ``(N, T, T)`` with shortcuts and rows that sum to 1; the first layer is rightmost."""
     product: Tensor | None = None
     for a in maps:
         with_shortcut = a + torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
         with_shortcut = with_shortcut / with_shortcut.sum(dim=-1, keepdim=True)
         product = with_shortcut if product is None else with_shortcut @ product
     if product is None:
-        raise CaptureError("rollout: there is no attention to follow")
+        raise CaptureError("rollout: wanted one record or more, got none")
     return product

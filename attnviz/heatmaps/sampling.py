@@ -1,4 +1,4 @@
-"""Projections of sampling, ``y = sum_s m_s x(g_s)``: how much each place is read."""
+"""Projections of sampling, ``y = sum_s m_s x(g_s)``: how often each position is sampled."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ define(
 
 
 def _sampled(record: Record) -> tuple[Tensor, Tensor | None]:
-    """The map that is sampled, and the weight of each point, ``(N, S, H, W)``, where the operation has one."""
+    """Return the sampled map, and the weight of each point ``(N, S, H, W)`` if the operation has one."""
     if isinstance(record.x, Tensor):
         return record.x, None
     use = record.site.use
@@ -38,44 +38,43 @@ def _sampled(record: Record) -> tuple[Tensor, Tensor | None]:
 
 
 def receptive_field(records: Sequence[Record], size: tuple[int, int]) -> Heatmap:
-    r"""Where the last of several sampling layers reads the first one's input, through all of them.
+    r"""Return where several successive sampling layers sample the input of the first one.
 
     .. math:: d_{l-1}(q) = \sum_p d_l(p) \sum_s \bar m_s(p)\, G(q, g_s(p)), \quad
         \bar m_s = |m_s| / \textstyle\sum_{s'} |m_{s'}|, \quad d_L = 1
 
-    Each output hands what it was given back to the points that it reads, in shares of their modulation; ``G`` is the
-    bilinear kernel. What falls outside is lost. Between two layers the density is brought to the next plane
-    bilinearly. It is the density of one layer, followed through the others as rollout follows attention: weights,
-    shortcuts, and the layers between that read around every place alike, are left out.
+    Each output position distributes its density over its sampling points, in proportion to their modulation; ``G`` is
+    the bilinear kernel. Points outside are lost. Between two layers the density is resized bilinearly. Weights,
+    shortcuts and the layers in between are left out, as in rollout.
 
     Args:
-        records: Of layers that follow each other, in the order of one forward pass.
+        records: Records of successive layers, in the order of one forward pass.
         size: ``(H, W)`` of the map.
 
     Returns:
-        A heatmap ``(N, H, W)``, 0 or more; 1 where a place is read as often as it would be were all read alike.
+        A heatmap ``(N, H, W)``, 0 or more; 1 if all positions are sampled equally.
 
     Raises:
-        CaptureError: no record, or one that does not sample a map from a plane.
+        CaptureError: no record, or one that does not sample one map on a plane.
 
-    Source: ours, after the sampling points through several layers of Dai et al., Deformable Convolutional Networks,
+    Source: own, after the sampling points through several layers of Dai et al., Deformable Convolutional Networks,
     ICCV 2017, figure 6.
     """
     if not records:
-        raise CaptureError("receptive field: there is no sampling to follow")
+        raise CaptureError("receptive field: wanted one record or more, got none")
     first = records[-1].g
     density = torch.ones(len(first), *first.shape[2:4], dtype=torch.float64, device=first.device)
     for record in reversed(records):
         (x, mask), points = _sampled(record), record.g.detach().double()
         if x.ndim != 4 or len(x) != len(points) or min(points.shape[2:4]) < 2:
-            raise CaptureError(f"{record.site.name}: a receptive field is followed through maps sampled from a plane")
+            raise CaptureError(f"{record.site.name}: a receptive field needs maps sampled on a plane")
         weights = torch.ones_like(points[..., 0]) if mask is None else mask.detach().double().abs()
         shares = weights.reshape(points.shape[:-1])
         shares = shares / shares.sum(1, keepdim=True).clamp_min(torch.finfo(shares.dtype).tiny)
         plane = (points.shape[2], points.shape[3])
         given = _resized(density, plane)
         read = bilinear_splat(points, shares * given[:, None], (x.shape[2], x.shape[3]))
-        density = read * (x.shape[2] * x.shape[3] / (plane[0] * plane[1]))  # 1 where all is read alike
+        density = read * (x.shape[2] * x.shape[3] / (plane[0] * plane[1]))  # 1 for even sampling
     return Heatmap(_resized(density, size).float(), "receptive-field", TOGETHER, "attention")
 
 
@@ -87,7 +86,7 @@ def _density(record: Record, *, weighted: bool) -> Tensor:
     x, mask = _sampled(record)
     points = record.g.detach()
     if x.ndim != 4 or x.shape[0] % points.shape[0]:
-        raise CaptureError(f"{record.site.name}: a map of 4 axes has an image plane, got {tuple(x.shape)}")
+        raise CaptureError(f"{record.site.name}: wanted a map with 4 axes, got {tuple(x.shape)}")
     weights = mask.detach().double() if weighted and mask is not None else None
     if weights is not None and weights.shape != points.shape[:-1]:
         weights = weights.reshape(points.shape[:-1])
@@ -103,10 +102,9 @@ def _density(record: Record, *, weighted: bool) -> Tensor:
     default=True,
 )
 def read_density(record: Record) -> Tensor:
-    r"""How much each place is read, :math:`d(q) = \sum_p m_p\, G(q, p)`, the sampling points weighed by the modulation.
+    r"""Density of sampling, :math:`d(q) = \sum_p m_p\, G(q, p)`, with points weighted by the modulation.
 
-    ``G`` is the bilinear kernel. Without offsets the density is flat but for the border: what stands out was chosen.
-    It does not say what was made of what was read.
+    ``G`` is the bilinear kernel. Without offsets the density is constant except at the border.
     """
     return _density(record, weighted=True)
 
@@ -119,7 +117,7 @@ def read_density(record: Record) -> Tensor:
     not_means="How strongly they are weighted.",
 )
 def point_density(record: Record) -> Tensor:
-    r"""How many sampling points fall on each place, :math:`d(q) = \sum_p G(q, p)`, whatever their weight."""
+    r"""Number of sampling points at each position, :math:`d(q) = \sum_p G(q, p)`, without weights."""
     return _density(record, weighted=False)
 
 
@@ -131,14 +129,14 @@ def point_density(record: Record) -> Tensor:
     not_means="Sampling alone: active features are visible even where sampling is even.",
 )
 def read_energy(record: Record) -> Tensor:
-    r"""What is read, :math:`d(q) \sum_c |x_c(q)|`: the density of reading times how active each place is.
+    r"""Density of sampling times activation, :math:`d(q) \sum_c |x_c(q)|`.
 
-    Its pattern is mostly that of the activations, as that of ``channel-energy`` is.
+    Like ``channel-energy``, it mostly follows the pattern of the activations.
     """
     x, _ = _sampled(record)
     density = _density(record, weighted=True)
     if len(x) != len(density):
-        raise CaptureError(f"{record.site.name}: reads {len(x)} maps with the points of {len(density)}")
+        raise CaptureError(f"{record.site.name}: samples {len(x)} maps with the points of {len(density)}")
     return density * x.detach().abs().sum(1).to(density.dtype)
 
 
@@ -150,8 +148,8 @@ def read_energy(record: Record) -> Tensor:
     not_means="Where is sampled: the map belongs to output positions.",
 )
 def modulation(record: Record) -> Tensor:
-    r"""How strongly each output reads, :math:`\tfrac{1}{S} \sum_s m_s(p)`: the modulation of its points (DCN v2)."""
+    r"""Mean modulation of the points of each output position, :math:`\tfrac{1}{S} \sum_s m_s(p)` (DCN v2)."""
     _, mask = _sampled(record)
     if mask is None:
-        raise CaptureError(f"{record.site.name}: its points have no modulation")
+        raise CaptureError(f"{record.site.name}: the points have no modulation")
     return mask.detach().reshape(record.g.shape[:-1]).mean(1).to(torch.float32)

@@ -45,11 +45,11 @@ def test_a_gate_that_is_fully_open_is_finite():
 
 
 def test_channel_gates_alone_have_nothing_to_join():
-    with pytest.raises(CaptureError, match="no spatial gate that a sigmoid bounds"):
+    with pytest.raises(CaptureError, match="wanted one spatial gate with a sigmoid or more"):
         joint(records_of(networks.build("se")), (6, 6))
 
 
 def test_two_forward_passes_are_not_mixed():
     model = networks.build("spatial-gate")
-    with pytest.raises(CaptureError, match="one forward pass at a time"):
+    with pytest.raises(CaptureError, match="wanted records of one forward pass"):
         joint([*records_of(model, 1), *records_of(model, 2)], (6, 6))

@@ -98,7 +98,7 @@ def test_a_gain_is_free_of_scale_and_is_the_mean_gate_where_nothing_is_active() 
 
 def test_a_gate_on_what_is_no_feature_map_has_no_image_plane() -> None:
     tokens = torch.randn(1, 5, 2)
-    with pytest.raises(CaptureError, match=r"block.att: a gate on a feature map of 4 axes .* got shape \(1, 5, 2\)"):
+    with pytest.raises(CaptureError, match=r"block.att: wanted a gate on a feature map with 4 axes .* got shape \(1, 5, 2\)"):
         project(record(Kind.CHANNEL, CHANNEL, tokens, channel_axis=2))
 
 
@@ -114,7 +114,7 @@ def test_a_kind_without_projection_is_refused_and_joins_by_one_registration(monk
     monkeypatch.setattr(PROJECTIONS, "_entries", {n: p for n, p in entries.items() if p.kind is not Kind.POOLING})
     gate = Gate(Kind.POOLING, 1, 1)
     pooled = Record(Site("pool", 0, Kind.POOLING, "mul", 0, gate), 0, torch.rand(1, 1, 4), X, X)
-    with pytest.raises(CaptureError, match="pool: no projection lays pooling attention on the image plane"):
+    with pytest.raises(CaptureError, match="pool: pooling attention has no projection onto the image plane"):
         project(pooled)
 
     @projection(Kind.POOLING, "weights", title="weights", means="", not_means="", default=True)

@@ -1,4 +1,4 @@
-"""Attention sinks and high-norm tokens: places that take attention, or hold norm, out of all proportion.
+"""Attention sinks and high-norm tokens: tokens that receive most attention, or have an unusually large norm.
 
 A sink is a key that most queries attend to, whatever the image. High-norm tokens are what vision transformers without
 registers keep global information in; they often lie in plain background.
@@ -25,7 +25,7 @@ def sinks(received: Tensor, share: float = SINK) -> Tensor:
 
     Args:
         received: ``(..., K)``, what each key gets from the mean query.
-        share: The threshold; beside at most 3 keys even uniform attention passes it.
+        share: Threshold; with at most 3 keys, uniform attention exceeds it.
 
     Returns:
         The shape of ``received``, bool.
@@ -50,7 +50,7 @@ def high_norm(norms: Tensor, times: float = OUTLIER) -> Tensor:
         ``(N, T)``, bool.
 
     Source: the phenomenon is of Darcet et al., "Vision transformers need registers", ICLR 2024. Where we differ: they
-    read a cut-off from the histogram of one model; a multiple of the median needs no such look.
+    take a threshold from the histogram of one model; a multiple of the median needs no histogram.
 
     >>> import torch
     >>> high_norm(torch.tensor([[1.0, 1.0, 9.0]]))
@@ -81,7 +81,7 @@ def token_norms(output: Any) -> Tensor | None:
 
 
 def blocks_of(model: nn.Module, sites: Iterable[Site]) -> dict[str, str]:
-    """Of each pairwise site, by name: the outermost module around it that holds no site of another place.
+    """Return, for each pairwise site by name, the outermost module around it that contains no other site.
 
     That is the block, residual connection and all, whose output goes on to the next one.
 

@@ -1,4 +1,4 @@
-"""Does the answer depend on what a map shows? Tests that change the image and ask the model again.
+"""Faithfulness: whether the prediction depends on the positions that a map shows. Tests change the image.
 
 All take a model, images, maps and classes, and give one number for each image. They hold for attention maps as for
 attributions. What they change is out of what the model was trained on, each in its own way, which is why there are
@@ -76,7 +76,7 @@ def insertion(probe: ClassProbe, maps: Tensor, *, steps: int = STEPS) -> Tensor:
     .. math:: \int_0^1 P(c \mid \text{the strongest share } t \text{ sharp, the rest blurred}) \, dt
 
     Args:
-        probe: The model and what it was asked.
+        probe: Model, images and classes.
         maps: ``(N, H, W)``, at the size of the images, any sign.
         steps: Of the trapezoidal rule.
 
@@ -104,7 +104,7 @@ def deletion(probe: ClassProbe, maps: Tensor, *, steps: int = STEPS, baseline: f
     .. math:: \int_0^1 P(c \mid \text{the strongest share } t \text{ set to the baseline}) \, dt
 
     Args:
-        probe: The model and what it was asked.
+        probe: Model, images and classes.
         maps: ``(N, H, W)``, at the size of the images, any sign.
         steps: Of the trapezoidal rule.
         baseline: What pixels are set to, after preprocessing; 0 is the preprocessing's mean colour.
@@ -130,7 +130,7 @@ def _through(probe: ClassProbe, maps: Tensor) -> Tensor:
     FAITHFULNESS,
     title="Average drop",
     means="Share of the probability that is lost when the image is multiplied by its map. Lower is better.",
-    not_means="That the map is small: one that shows everything loses nothing.",
+    not_means="That the map is small: a map of the whole image has no drop.",
     higher_is="worse",
     low=0.0,
     high=1.0,
@@ -141,10 +141,10 @@ def average_drop(probe: ClassProbe, maps: Tensor) -> Tensor:
 
     .. math:: \max(0, P - P_M) / P, \quad P_M = P(c \mid x \odot M)
 
-    The map is put between 0 and 1 by its own smallest and largest value. A map that shows everything loses nothing.
+    The map is scaled to [0, 1] by its smallest and largest value. A map of the whole image has no drop.
 
     Args:
-        probe: The model and what it was asked.
+        probe: Model, images and classes.
         maps: ``(N, H, W)``, at the size of the images.
 
     Returns:
@@ -173,7 +173,7 @@ def average_increase(probe: ClassProbe, maps: Tensor) -> Tensor:
     .. math:: [P(c \mid x \odot M) > P(c \mid x)]
 
     Args:
-        probe: The model and what it was asked.
+        probe: Model, images and classes.
         maps: ``(N, H, W)``, at the size of the images.
 
     Returns:
@@ -185,7 +185,7 @@ def average_increase(probe: ClassProbe, maps: Tensor) -> Tensor:
 
 
 def _parts(probe: ClassProbe, maps: Tensor, shares: Sequence[float], *, keep: bool, baseline: float) -> Tensor:
-    """Probabilities when the strongest shares alone are kept, or are taken out: ``(N, S)``."""
+    """Return the probabilities if only the strongest shares are kept, or if they are removed, ``(N, S)``."""
     check_maps(probe, maps)
     ranks, pixels = order_of(maps), maps[0].numel() if len(maps) else 1
     counts = torch.tensor([max(1, round(share * pixels)) for share in shares], device=maps.device)
@@ -213,10 +213,10 @@ def _parts(probe: ClassProbe, maps: Tensor, shares: Sequence[float], *, keep: bo
 def sufficiency(probe: ClassProbe, maps: Tensor, *, shares: Sequence[float] = SHARES, baseline: float = 0.0) -> Tensor:
     r"""Sufficiency: how much probability is lost when only the map's strongest pixels are left.
 
-    .. math:: \frac{1}{|S|} \sum_{t \in S} P(c \mid x) - P(c \mid \text{the strongest share } t \text{ alone})
+    .. math:: \frac{1}{|S|} \sum_{t \in S} P(c \mid x) - P(c \mid \text{only the strongest share } t)
 
     Args:
-        probe: The model and what it was asked.
+        probe: Model, images and classes.
         maps: ``(N, H, W)``, at the size of the images.
         shares: ``S``.
         baseline: What the other pixels are set to, after preprocessing.
@@ -248,7 +248,7 @@ def comprehensiveness(
     .. math:: \frac{1}{|S|} \sum_{t \in S} P(c \mid x) - P(c \mid \text{without the strongest share } t)
 
     Args:
-        probe: The model and what it was asked.
+        probe: Model, images and classes.
         maps: ``(N, H, W)``, at the size of the images.
         shares: ``S``.
         baseline: What the strongest pixels are set to, after preprocessing.
@@ -286,10 +286,10 @@ def road(probe: ClassProbe, maps: Tensor, *, shares: Sequence[float] = ROAD_SHAR
     hole does not give the class away. Above 0 the map is better than its reverse.
 
     Args:
-        probe: The model and what it was asked.
+        probe: Model, images and classes.
         maps: ``(N, H, W)``, at the size of the images.
         shares: ``S``.
-        noise: Standard deviation of what is added to filled pixels.
+        noise: Standard deviation of the noise on filled pixels.
 
     Returns:
         ``(N,)`` in [-0.5, 0.5], float64; NaN where the map is constant or not finite.
@@ -339,7 +339,7 @@ def infidelity(probe: ClassProbe, maps: Tensor, *, samples: int = 16, noise: flo
     maps of one image.
 
     Args:
-        probe: The model and what it was asked.
+        probe: Model, images and classes.
         maps: ``(N, H, W)``, at the size of the images.
         samples: Draws of ``I``.
         noise: Standard deviation of ``I``, relative to the range of the images.

@@ -18,7 +18,7 @@ UNUSED = 1e-6
 
 
 def dead(g: Extremes, closed: float = CLOSED) -> Tensor:
-    r"""Which entries let next to nothing through, whatever the image: at most 0.01 in size for every one.
+    r"""Return the entries that are closed for every image: at most 0.01 in absolute value.
 
     .. math:: \max_n |g_{ni}| \le 0.01
 
@@ -36,7 +36,7 @@ def dead(g: Extremes, closed: float = CLOSED) -> Tensor:
 
 
 def saturated(g: Extremes, wide: float = OPEN) -> Tensor:
-    r"""Which entries of a gate in [0, 1] stand wide open, whatever the image: they might as well not be there.
+    r"""Return the entries of a gate in [0, 1] that are open for every image: they have no effect.
 
     .. math:: \min_n g_{ni} \ge 0.99
 
@@ -57,19 +57,19 @@ def saturated(g: Extremes, wide: float = OPEN) -> Tensor:
 
 
 def never_used(y: Extremes, relative: float = UNUSED) -> Tensor:
-    r"""Which channels carry nothing after the gate, whatever the image: it is closed, or there was nothing to gate.
+    r"""Return the channels that are zero after the gate for every image.
 
-    .. math:: \max_{n, \text{places}} |y_c| \le 10^{-6} \max_{c'} \max_{n, \text{places}} |y_{c'}|
+    .. math:: \max_{n, \text{positions}} |y_c| \le 10^{-6} \max_{c'} \max_{n, \text{positions}} |y_{c'}|
 
-    A channel that carries something need not matter to the answer: that takes an intervention
+    Whether other channels matter for the prediction needs an intervention
     (:func:`~attnviz.analyses.ablation.matters`).
 
     Args:
-        y: Extremes over images and places of what the gate lets through, one unit per channel.
+        y: Extremes of the output of the gate over images and positions, one unit per channel.
         relative: The threshold, relative to the strongest channel.
 
     Returns:
-        ``(C,)``, bool; all of them where nothing is carried at all.
+        ``(C,)`` bool; all true if the output is zero.
 
     >>> never_used(Extremes.of(torch.tensor([[1.0, 0.0], [-2.0, 0.0]])))
     tensor([False,  True])
@@ -104,5 +104,5 @@ def input_share(g: Moments) -> float:
     within = g.squares.sum()
     between = (g.count * (g.mean - grand).square()).sum()
     # Rounding leaves something where all values are equal.
-    nothing = (within + between) / total <= 1e-14 * ((g.mean.square() * g.count).sum() / total)
-    return math.nan if bool(nothing) else float(within / (within + between))
+    constant = (within + between) / total <= 1e-14 * ((g.mean.square() * g.count).sum() / total)
+    return math.nan if bool(constant) else float(within / (within + between))

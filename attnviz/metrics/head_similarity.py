@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 ALIKE = 0.9
-"""Heads that are more similar than this, on the mean of their cluster, say the same."""
+"""Similarity above which heads count as the same, on average over a cluster."""
 
 
 def cosine(rows: Tensor) -> Tensor:
@@ -21,7 +21,7 @@ def cosine(rows: Tensor) -> Tensor:
         rows: ``(N, heads, R, K)``.
 
     Returns:
-        ``(N, heads, heads)``, float64, in [0, 1] for weights without a sign; NaN beside a map of zeros.
+        ``(N, heads, heads)``, float64, in [0, 1] for weights without a sign; NaN for pairs with a map of zeros.
 
     >>> cosine(torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]], [[1.0, 1.0]]]]))[0, 0].round(decimals=4)
     tensor([1.0000, 0.0000, 0.7071], dtype=torch.float64)
@@ -41,7 +41,7 @@ def jensen_shannon(rows: Tensor) -> Tensor:
         rows: ``(N, heads, R, K)``; absolute values, divided by their sum, are the distributions.
 
     Returns:
-        ``(N, heads, heads)`` in [0, 1], float64; NaN beside a row of zeros.
+        ``(N, heads, heads)`` in [0, 1], float64; NaN for pairs with a row of zeros.
 
     Source: Lin, IEEE Transactions on Information Theory 37 (1991), equation 4.1; of heads, Clark et al., BlackboxNLP
     2019, section 6.
@@ -54,7 +54,7 @@ def jensen_shannon(rows: Tensor) -> Tensor:
     own = _entropy(p)
     one, other = torch.triu_indices(p.shape[1], p.shape[1], 1).to(p.device)  # each pair once
     mixed = _entropy((p[:, one] + p[:, other]) / 2)
-    between = torch.diag_embed(own - own)  # 0, or NaN beside a row of zeros
+    between = torch.diag_embed(own - own)  # 0, or NaN for a row of zeros
     between[:, one, other] = between[:, other, one] = mixed - (own[:, one] + own[:, other]) / 2
     return (between.double() / math.log(2)).clamp(0.0, 1.0)
 
@@ -96,26 +96,26 @@ def cka(mean_hsic: Tensor) -> Tensor:
     .. math:: \mathrm{CKA}_{ij} = \frac{\overline{\mathrm{HSIC}}_{ij}}{\sqrt{\overline{\mathrm{HSIC}}_{ii}
         \overline{\mathrm{HSIC}}_{jj}}}
 
-    Heads may attend to other keys and still be alike here: it asks whether queries that one head treats alike are
-    treated alike by the other.
+    Heads can attend to different keys and still be similar: the measure is whether queries that one head treats alike
+    are treated alike by the other.
 
     Args:
         mean_hsic: ``(heads, heads)``, the mean of :func:`hsic` over images.
 
     Returns:
-        ``(heads, heads)``; about -1 to 1, the estimate may pass them by a little; NaN for a head whose queries all
+        ``(heads, heads)``; about -1 to 1, which the estimate can exceed slightly; NaN for a head whose queries all
         attend alike.
 
     Source: Kornblith et al., ICML 2019, equation 4.
     """
     own = mean_hsic.diagonal().clamp_min(0).sqrt()
-    # Rounding leaves something of a head that does not tell queries apart.
+    # Rounding leaves a small value for a head that treats all queries alike.
     own = torch.where(own > 1e-9 * own.nan_to_num().max().clamp_min(1e-12), own, math.nan)
     return mean_hsic / (own[:, None] * own)
 
 
 def clusters(similarity: Tensor, alike: float = ALIKE) -> list[int]:
-    """Group heads that say the same, by average linkage.
+    """Group similar heads by average linkage.
 
     Args:
         similarity: ``(heads, heads)``, symmetric, 1 for the same; NaN counts as 0.

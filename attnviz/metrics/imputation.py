@@ -1,4 +1,4 @@
-"""Fill in what was taken out of images, so that what is missing leaves no shape behind."""
+"""Fill removed pixels from their surroundings, so that their shape is not visible."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ def imputed(images: Tensor, removed: Tensor, *, noise: float = 0.01, seed: int =
     r"""Images whose removed pixels are the weighted mean of their eight neighbours, all solved together, plus noise.
 
     .. math:: x_i = \sum_{j \in N(i)} w_{ij} x_j / \sum_{j \in N(i)} w_{ij} + \epsilon, \quad
-        w = \tfrac{1}{6} \text{ beside}, \tfrac{1}{12} \text{ diagonally}
+        w = \tfrac{1}{6} \text{ for direct}, \tfrac{1}{12} \text{ for diagonal neighbours}
 
-    The system is solved for all images at once by conjugate gradients, to a relative residual of 1e-5.
+    The system is solved for all images together by conjugate gradients, to a relative residual of 1e-5.
 
     Args:
         images: ``(N, C, H, W)``.
         removed: ``(N, H, W)`` bool.
         noise: Standard deviation of the noise.
-        seed: Of the noise; every image gets the same, so that a batch gives what its images give alone.
+        seed: Seed of the noise, which is the same for every image, so that results do not depend on the batch.
 
     Returns:
-        ``(N, C, H, W)``. An image of which everything was removed is noise alone.
+        ``(N, C, H, W)``. An image without remaining pixels is noise.
 
     Raises:
         ValueError: the shapes do not fit.
@@ -46,7 +46,7 @@ def imputed(images: Tensor, removed: Tensor, *, noise: float = 0.01, seed: int =
 
 
 def _neighbours(values: Tensor) -> Tensor:
-    """For each place the weighted sum of its neighbours inside the image."""
+    """Return, for each pixel, the weighted sum of its neighbours inside the image."""
     kernel = values.new_tensor(
         [[_DIAGONAL, _DIRECT, _DIAGONAL], [_DIRECT, 0, _DIRECT], [_DIAGONAL, _DIRECT, _DIAGONAL]]
     )

@@ -1,8 +1,7 @@
-"""Does a map find the object? Measures of maps against masks.
+"""Localisation: measures of maps against object masks.
 
-All take maps ``(N, H, W)`` and masks ``(N, H, W)`` bool. They ask where the object is, not what the model used: a
-model may
-rightly look beside the object.
+All take maps ``(N, H, W)`` and masks ``(N, H, W)`` bool. They compare a map with the object, not with what the model
+uses: a correct model can use the background.
 """
 
 from __future__ import annotations
@@ -104,7 +103,7 @@ def energy(maps: Tensor, masks: Tensor) -> Tensor:
     nan_when=_NAN,
 )
 def iou(maps: Tensor, masks: Tensor) -> Tensor:
-    r"""Overlap of the object and as many strongest places as the object has: intersection over union.
+    r"""Intersection over union of the object and as many strongest positions as the object has.
 
     Places that tie for the last share them evenly. By chance it is about ``p / (2 - p)`` for an object of share ``p``.
 
@@ -118,7 +117,7 @@ def iou(maps: Tensor, masks: Tensor) -> Tensor:
     Raises:
         ValueError: the shapes differ, or the masks are not bool.
 
-    Source: with as many places as the mask has no threshold is chosen; Quantus' ``RelevanceRankAccuracy`` is the
+    Source: with as many positions as the mask, no threshold is needed; Quantus' ``RelevanceRankAccuracy`` is the
     intersection over the object.
 
     >>> iou(torch.tensor([[[4.0, 3.0, 2.0, 1.0]]]), torch.tensor([[[True, False, True, False]]]))
@@ -144,7 +143,7 @@ def iou(maps: Tensor, masks: Tensor) -> Tensor:
     nan_when=_NAN,
 )
 def auc(maps: Tensor, masks: Tensor) -> Tensor:
-    r"""Probability that a place of the object is stronger than one beside it: the area under the ROC curve.
+    r"""Probability that a position of the object is stronger than one outside: area under the ROC curve.
 
     .. math:: P(a_i > a_j) + \tfrac{1}{2} P(a_i = a_j), \quad i \in \text{mask}, j \notin \text{mask}
 
@@ -187,7 +186,7 @@ def _undefined(a: Tensor, m: Tensor) -> Tensor:
 
 
 def _on_object(values: Tensor, mask: Tensor) -> Tensor:
-    """How many of the strongest places, as many as the object has, lie on it; places that tie share the rest."""
+    """Return how many of as many strongest positions as the object has lie on it; ties count in proportion."""
     k = int(mask.sum())
     if k == 0:
         return mask.new_zeros(())

@@ -18,7 +18,7 @@ STEPS = 28
 
 
 class ClassProbe:
-    """A model, images and their classes: asked again and again about changed images.
+    """A model, images and their classes, to evaluate changed images.
 
     Args:
         vision: A model, or an object with one as ``.module``; it is left as it was found.
@@ -59,8 +59,8 @@ class ClassProbe:
         found = []
         with seeded(self.x.device, 0), borrowed(self.module), torch.no_grad():
             for rows in torch.arange(count, device=self.x.device).split(passes_at_once(self.x)):
-                answers = self.logits(make(rows)).softmax(dim=1)
-                found.append(answers.gather(1, targets[rows, None])[:, 0])
+                probabilities = self.logits(make(rows)).softmax(dim=1)
+                found.append(probabilities.gather(1, targets[rows, None])[:, 0])
         return torch.cat(found) if found else self.x.new_zeros(0)
 
 
@@ -96,8 +96,8 @@ def order_of(maps: Tensor, seed: int = 0) -> Tensor:
     shuffle = torch.randperm(flat.shape[1], generator=torch.Generator().manual_seed(seed)).to(flat.device)
     order = shuffle[flat[:, shuffle].argsort(dim=1, descending=True, stable=True)]
     ranks = torch.empty_like(order)
-    places = torch.arange(flat.shape[1], device=flat.device).expand_as(order)
-    return ranks.scatter_(1, order, places).reshape(maps.shape)
+    positions = torch.arange(flat.shape[1], device=flat.device).expand_as(order)
+    return ranks.scatter_(1, order, positions).reshape(maps.shape)
 
 
 def blurred(x: Tensor, spread: float = 0.05) -> Tensor:
@@ -113,10 +113,10 @@ def blurred(x: Tensor, spread: float = 0.05) -> Tensor:
 
 
 def curve(probe: ClassProbe, maps: Tensor, *, start: Tensor, end: Tensor, steps: int = STEPS) -> PerturbationCurve:
-    """Replace pixels of ``start`` by those of ``end``, the map's strongest first, and ask at each step.
+    """Replace pixels of ``start`` by those of ``end``, the strongest of the map first, and evaluate each step.
 
     Args:
-        probe: The model and what it was asked.
+        probe: Model, images and classes.
         maps: ``(N, H, W)``, at the size of the images.
         start: ``(N, C, H, W)`` before the first step.
         end: ``(N, C, H, W)`` after the last.

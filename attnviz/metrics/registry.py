@@ -20,7 +20,7 @@ class Measure:
     Attributes:
         name: Name in the registry.
         function: The function.
-        meaning: Title, what the number says and what it does not.
+        meaning: Title, what the number means and what it does not.
         higher_is: What a larger value means, in a word or two.
         low: Smallest possible value.
         high: Largest possible value.
@@ -55,7 +55,7 @@ class Measure:
         return self.function(*maps)
 
     def of_sorted(self, maps: SortedMaps) -> Tensor:
-        """The measure of maps that may have been sorted already."""
+        """The measure of sorted maps."""
         return self.function(maps if self.takes_sorted else maps.maps)
 
 
@@ -79,8 +79,8 @@ def measure(
     Args:
         registry: For example :data:`~attnviz.metrics.sparsity.SPARSITY`.
         title: Display name.
-        means: What the number says: the text of reports, tables and the reference.
-        not_means: What it does not say.
+        means: What the number means, for reports and the reference.
+        not_means: What it does not mean.
         higher_is: What a larger value means.
         low: Smallest possible value.
         high: Largest possible value.

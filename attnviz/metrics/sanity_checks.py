@@ -45,10 +45,10 @@ def cascade(
 ) -> list[Randomised]:
     """Randomise a copy of the model from its output towards its input, and compare the map at some stages.
 
-    A map that keeps its look shows the image, or the architecture, and not what was learned.
+    A map that does not change shows the image or the architecture, not what was learned.
 
     Args:
-        model: Left alone: a copy is randomised.
+        model: The model; a copy is randomised.
         x: Images ``(N, C, H, W)``.
         explain: What gives the map.
         stages: At how many points, evenly spread over the modules with parameters, a map is made.
@@ -62,7 +62,7 @@ def cascade(
         ValueError: the model has no parameters, or fewer than 1 stage.
 
     Source: Adebayo et al., NeurIPS 2018, section 4.1, cascading randomisation. A module is randomised by its own
-    ``reset_parameters``, or by a normal distribution of the same spread where it has none.
+    ``reset_parameters``, or by a normal distribution with the same standard deviation if it has none.
     """
     if stages < 1:
         raise ValueError(f"wanted at least 1 stage, got {stages}")
@@ -117,10 +117,10 @@ def _randomise(module: nn.Module) -> None:
 
 
 def independence_from_target(maps: Tensor, of_others: Sequence[Tensor], *, measure: str = "spearman") -> Tensor:
-    """How much a map stays the same when another class is asked about: 1 for attention, which knows no class.
+    """Return the similarity of the maps of two classes: 1 for attention, which does not depend on a class.
 
     Args:
-        maps: ``(N, H, W)`` of the class that was asked about.
+        maps: ``(N, H, W)`` of the target class.
         of_others: The same for other classes.
         measure: A measure in :data:`~attnviz.metrics.agreement.AGREEMENT`.
 

@@ -1,7 +1,7 @@
 """Sparsity: the share of a map's values that carries it.
 
 All measures use absolute values, so that a large negative value counts as strong. Scaling a map or reordering its
-values changes nothing. A map that *looks* sparse need not be *needed* sparsely; that takes an intervention.
+values changes nothing. Whether the small values are needed takes an intervention.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def hoyer(g: Tensor | SortedMaps) -> Tensor:
 @measure(
     SPARSITY,
     title="Gini",
-    means="Inequality of the sizes of the entries: 0 if all are equal, close to 1 if a few hold everything.",
+    means="Inequality of the sizes of the entries: 0 if all are equal, close to 1 if a few entries hold all strength.",
     not_means="A share of zeros: a map without any zero can have a high Gini index.",
     higher_is="sparser",
     low=0.0,
@@ -160,7 +160,7 @@ def near_zero_share(g: Tensor | SortedMaps, *, threshold: float = 0.01) -> Tenso
 
     .. math:: \frac{1}{n} |\{ i : |g_i| \le t \max_j |g_j| \}|
 
-    One outlier can push everything else below the threshold. Moving strength from a strong to a weak value can raise
+    One outlier can push all other values below the threshold. Moving strength from a strong to a weak value can raise
     the share.
 
     Args:

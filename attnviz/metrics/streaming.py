@@ -132,10 +132,10 @@ class Histogram:
         if edges.ndim != 1 or len(edges) < 2 or not bool((edges.diff() > 0).all()):
             raise ValueError(f"a histogram wants 2 rising edges or more, got {edges.tolist()}")
         v = values.detach().flatten().double()
-        place = torch.bucketize(v, edges, right=True)
-        place -= (v == edges[-1]).long()
-        place = place.masked_fill(v.isnan(), len(edges) + 1)
-        counts = torch.bincount(place, minlength=len(edges) + 2)
+        index = torch.bucketize(v, edges, right=True)
+        index -= (v == edges[-1]).long()
+        index = index.masked_fill(v.isnan(), len(edges) + 1)
+        counts = torch.bincount(index, minlength=len(edges) + 2)
         outside = torch.stack([counts[0], counts[-2], counts[-1]])
         return cls(edges, counts[1:-2], outside)
 
@@ -156,7 +156,7 @@ class Quantiles:
     Attributes:
         counts: ``(2 B + 1,)`` int64: negative values, largest magnitude first, then 0, then positive values.
 
-    Source: DDSketch, Masson, Rim and Lee, PVLDB 12 (2019), section 2. Where we differ: a fixed range in place of
+    Source: DDSketch, Masson, Rim and Lee, PVLDB 12 (2019), section 2. Differs in its fixed range instead of
     collapsing buckets, so that the order of additions plays no part at all.
 
     >>> Quantiles.of(torch.arange(1, 1001)).at(0.5).round(decimals=1)
@@ -171,8 +171,8 @@ class Quantiles:
         v = values.detach().flatten().double()
         v = v[v.isfinite()]
         bucket = (v.abs().log() / _LOG_GAMMA).ceil().clamp(_FIRST - 1, _LAST).long() - (_FIRST - 1)
-        place = bucket * v.sign().long() + _BUCKETS
-        return cls(torch.bincount(place, minlength=2 * _BUCKETS + 1))
+        index = bucket * v.sign().long() + _BUCKETS
+        return cls(torch.bincount(index, minlength=2 * _BUCKETS + 1))
 
     def __add__(self, other: Quantiles) -> Quantiles:
         return Quantiles(self.counts + other.counts)
@@ -190,10 +190,10 @@ class Quantiles:
         if total == 0:
             return torch.full_like(wanted, math.nan)
         rank = (wanted * (total - 1)).floor().long()
-        place = torch.searchsorted(self.counts.cumsum(0), rank.to(self.counts.device), right=True).cpu() - _BUCKETS
-        size = place.abs() + _FIRST - 1
+        index = torch.searchsorted(self.counts.cumsum(0), rank.to(self.counts.device), right=True).cpu() - _BUCKETS
+        size = index.abs() + _FIRST - 1
         middle = torch.exp(size.double() * _LOG_GAMMA) * 2 / (_GAMMA + 1)
-        return torch.where(place == 0, 0.0, middle * place.sign())
+        return torch.where(index == 0, 0.0, middle * index.sign())
 
 
 _ALPHA = 0.001

@@ -83,11 +83,11 @@ def speed(options: argparse.Namespace, folder: Path) -> None:
     import torch
 
     from attnviz.attribution.registry import passes_at_once
-    from attnviz.media.image_listing import list_images
     from attnviz.batch.local_engine import run_locally
     from attnviz.batch.plan import RunOptions, plan_of
     from attnviz.batch.shard import prepare_models
     from attnviz.batch.store import Store
+    from attnviz.media.image_listing import list_images
     from attnviz.media.images import load_images
 
     torch.set_num_threads(options.threads or torch.get_num_threads())

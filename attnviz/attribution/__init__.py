@@ -6,7 +6,7 @@ result becomes a map. ``@method("name", ...)`` registers it in :data:`METHODS`. 
 
 from attnviz.attribution.feature_layout import FeatureLayout
 from attnviz.attribution.layers import Layer, find_layer
-from attnviz.attribution.methods.attention import attention_slopes, gradient_rollout, legrad
+from attnviz.attribution.methods.attention import attention_gradients, gradient_rollout, legrad
 from attnviz.attribution.methods.cam import cam, eigencam, gradcam, gradcam_plus_plus, hirescam, layercam, xgradcam
 from attnviz.attribution.methods.gradient import completeness_gap, integrated_gradients, saliency, smoothgrad
 from attnviz.attribution.methods.masked_inputs import ablationcam, rise, scorecam
@@ -33,7 +33,7 @@ __all__ = [
     "Method",
     "PreparedAttribution",
     "ablationcam",
-    "attention_slopes",
+    "attention_gradients",
     "attribute",
     "cam",
     "completeness_gap",

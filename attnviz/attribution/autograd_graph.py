@@ -9,9 +9,9 @@ def reaches(output: Node | None, goal: Node, *, without: Node | None = None) -> 
     """Whether a path leads from ``output`` back to ``goal``, and does not pass ``without``.
 
     Args:
-        output: Where the walk starts; ``None``, which is a value without history, reaches nothing.
-        goal: The node that is looked for.
-        without: A node that may not be passed.
+        output: Start; ``None`` for a value without gradient, which reaches no node.
+        goal: Node to reach.
+        without: Node to avoid.
     """
     if output is None or output is without:
         return False

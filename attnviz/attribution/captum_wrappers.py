@@ -1,4 +1,4 @@
-"""Captum's ``Attribution`` for maps that are made of one layer's features."""
+"""Implementations of Captum's ``Attribution``."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from captum.log import log_usage
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from attnviz.attribution.layer_activations import features_and_slopes
+from attnviz.attribution.layer_activations import features_and_gradients
 from attnviz.attribution.layers import Layer
 from attnviz.attribution.targets import Logits, as_targets
 from attnviz.errors import AttributionError
 
 
 class LayerAttribution(Attribution):  # type: ignore[misc]  # captum has no types
-    """A map of one layer's features, as Captum's tools call it.
+    """An attribution of the features of one layer with Captum's interface.
 
     Args:
         logits: The model.
@@ -45,11 +45,11 @@ class LayerAttribution(Attribution):  # type: ignore[misc]  # captum has no type
         return self._explain(inputs.detach(), targets)[:, None]
 
 
-def of_slopes(logits: Logits, layer: Layer, formula: Callable[[Tensor, Tensor], Tensor]) -> LayerAttribution:
-    """The attribution of a formula of the features ``A`` and their slopes ``G``, both ``(n, C, h, w)``."""
+def of_gradients(logits: Logits, layer: Layer, formula: Callable[[Tensor, Tensor], Tensor]) -> LayerAttribution:
+    """The attribution of a formula of the features ``A`` and their gradients ``G``, both ``(n, C, h, w)``."""
 
     def explain(images: Tensor, targets: Tensor) -> Tensor:
-        return formula(*features_and_slopes(logits, layer, images, targets))
+        return formula(*features_and_gradients(logits, layer, images, targets))
 
     return LayerAttribution(logits, layer, explain)
 
@@ -95,12 +95,12 @@ class Checked(Attribution):  # type: ignore[misc]  # captum has no types
 
 
 class ImageAttribution(Attribution):  # type: ignore[misc]  # captum has no types
-    """A map of the image that is ours, as Captum's tools call it.
+    """An own attribution of the image with Captum's interface.
 
     Args:
         logits: The model.
         explain: From images ``(n, C, H, W)`` and classes ``(n,)`` to maps ``(n, h, w)``.
-        gradients: Whether it follows gradients, and does not only ask for answers.
+        gradients: Whether it needs gradients.
     """
 
     def __init__(self, logits: Logits, explain: Callable[[Tensor, Tensor], Tensor], *, gradients: bool = False) -> None:
@@ -121,7 +121,7 @@ class ImageAttribution(Attribution):  # type: ignore[misc]  # captum has no type
 
 
 RECTIFIERS = frozenset({"ReluBackward0", "HardtanhBackward0", "ThresholdBackward0"})
-"""What autograd calls a ReLU and a ReLU6, however the model calls it."""
+"""Names of ReLU and ReLU6 in autograd."""
 
 OTHER_ACTIVATIONS = frozenset(
     "GeluBackward0 SiluBackward0 HardswishBackward0 EluBackward0 LeakyReluBackward0 MishBackward0 SoftplusBackward0 "
@@ -132,13 +132,13 @@ OTHER_ACTIVATIONS = frozenset(
 class RectifiedGradient(GradientAttribution):  # type: ignore[misc]  # captum has no types
     r"""The gradient with another rule at each ReLU: Guided Backpropagation and the Deconvnet.
 
-    Autograd's own graph is walked, so that a ReLU is found whether it is a module, used twice, in place or a function;
-    Captum replaces the gradient of modules only.
+    ReLUs are found in the autograd graph, whether they are modules, reused, in place or functions; Captum supports
+    modules only.
 
     Args:
         logits: The model.
-        forward_mask: Whether a slope passes only where the ReLU was open on the way forward (guided), or everywhere
-            (Deconvnet). Both let positive slopes pass alone.
+        forward_mask: Whether gradients pass only active units (guided) or all units (Deconvnet). Both pass only
+            positive gradients.
     """
 
     def __init__(self, logits: Logits, *, forward_mask: bool) -> None:
@@ -147,7 +147,7 @@ class RectifiedGradient(GradientAttribution):  # type: ignore[misc]  # captum ha
 
     @log_usage()  # type: ignore[untyped-decorator]  # Captum's noise tunnel calls what it wraps
     def attribute(self, inputs: Tensor, target: int | Tensor | Sequence[int] = 0, **_unused: Any) -> Tensor:
-        """The slopes, ``(n, C, H, W)``.
+        """The gradients, ``(n, C, H, W)``.
 
         Raises:
             AttributionError: the model has no ReLU, or another activation function.
@@ -159,11 +159,11 @@ class RectifiedGradient(GradientAttribution):  # type: ignore[misc]  # captum ha
         rectifiers = _rectifiers(score.grad_fn)
         handles = [node.register_hook(self._rule) for node in rectifiers]
         try:
-            slopes: Tensor = torch.autograd.grad(score, images)[0]
+            gradients: Tensor = torch.autograd.grad(score, images)[0]
         finally:
             for handle in handles:
                 handle.remove()
-        return slopes
+        return gradients
 
     def _rule(self, below: tuple[Tensor | None, ...], above: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
         chosen = below if self._forward_mask else above
@@ -186,5 +186,5 @@ def _rectifiers(output: Node | None) -> list[Node]:
                 stack.append(before)
     if other or not found:
         what = "no ReLU" if not found else " and ".join(sorted(name.removesuffix("Backward0") for name in other))
-        raise AttributionError(f"the rule is defined for ReLU alone, and the model has {what}")
+        raise AttributionError(f"the rule is defined only for ReLU, and the model has {what}")
     return found

@@ -16,8 +16,8 @@ class FeatureLayout:
 
     Attributes:
         axes: ``"NCHW"``, ``"NHWC"``, ``"NLC"`` or ``"NCL"``; ``L`` are tokens.
-        grid: ``(h, w)``, the positions in rows and columns; tokens are read row by row.
-        start: How many tokens stand before the first position: class, distillation and register tokens.
+        grid: ``(h, w)``, positions in rows and columns; tokens are in row-major order.
+        start: Number of tokens before the first position: class, distillation and register tokens.
     """
 
     axes: str

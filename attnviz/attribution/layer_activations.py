@@ -1,4 +1,4 @@
-"""Read a layer's features and their slopes, and run what comes after the layer on changed features."""
+"""Features of a layer and their gradients, and the logits for changed features."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ def features(logits: Logits, layer: Layer, images: Tensor) -> tuple[Tensor, Tens
     """What a layer gives for some images, as a map ``(n, C, h, w)``, and the logits; without gradients."""
     seen: list[Tensor] = []
     with torch.no_grad():
-        answers = _hooked(logits, layer, images, lambda output: seen.append(output.clone()))
-    return layer.layout.as_map(seen[-1]), answers
+        outputs = _hooked(logits, layer, images, lambda output: seen.append(output.clone()))
+    return layer.layout.as_map(seen[-1]), outputs
 
 
-def features_and_slopes(
+def features_and_gradients(
     logits: Logits, layer: Layer, images: Tensor, targets: Tensor, scales: Sequence[float] = (1.0,)
 ) -> tuple[Tensor, ...]:
-    r"""A layer's features ``A`` and the slopes of the logit, :math:`\partial s / \partial A`.
+    r"""A layer's features ``A`` and the gradients of the logit, :math:`\partial s / \partial A`.
 
-    Autograd follows only what comes after the layer: its output is cut off from what made it. Slopes at several scales
+    Autograd follows only what comes after the layer: its output is cut off from what made it. Gradients at several
+    scales
     take one pass up to the layer; where the rest of the model does not take a batch that has grown there, one each.
 
     Args:
@@ -37,24 +38,24 @@ def features_and_slopes(
         layer: The layer.
         images: ``(n, C, H, W)``.
         targets: ``(n,)`` classes.
-        scales: What the features are multiplied with before the model goes on: slopes are given for each.
+        scales: Factors of the features: gradients are returned for each.
 
     Returns:
-        The features and the slopes at each scale, maps ``(n, C', h, w)``, detached.
+        The features and the gradients at each scale, maps ``(n, C', h, w)``, detached.
 
     Raises:
         AttributionError: the logits do not depend on the layer.
     """
     if len(scales) > 1:
         try:
-            return _features_and_slopes(logits, layer, images, targets, scales)
+            return _features_and_gradients(logits, layer, images, targets, scales)
         except GROWS_NOT:
-            each = [_features_and_slopes(logits, layer, images, targets, [scale]) for scale in scales]
-            return each[0][0], *(slopes for _, slopes in each)
-    return _features_and_slopes(logits, layer, images, targets, scales)
+            each = [_features_and_gradients(logits, layer, images, targets, [scale]) for scale in scales]
+            return each[0][0], *(gradients for _, gradients in each)
+    return _features_and_gradients(logits, layer, images, targets, scales)
 
 
-def _features_and_slopes(
+def _features_and_gradients(
     logits: Logits, layer: Layer, images: Tensor, targets: Tensor, scales: Sequence[float]
 ) -> tuple[Tensor, ...]:
     seen: list[Tensor] = []
@@ -64,18 +65,18 @@ def _features_and_slopes(
         seen.append(output.detach())
         scaled = [seen[-1] if scale == 1 else seen[-1] * scale for scale in scales]
         kept.append((scaled[0] if len(scaled) == 1 else torch.cat(scaled)).requires_grad_())
-        return kept[-1].clone()  # the model may go on in place
+        return kept[-1].clone()  # the model can change it in place
 
     with torch.enable_grad():
-        answers = _hooked(logits, layer, images.detach(), cut, len(scales) * len(images))
-        score = answers.gather(1, targets.repeat(len(scales))[:, None]).sum()
-    slopes = torch.autograd.grad(score, kept[-1], allow_unused=True)[0] if score.requires_grad else None
-    if slopes is None:
+        outputs = _hooked(logits, layer, images.detach(), cut, len(scales) * len(images))
+        score = outputs.gather(1, targets.repeat(len(scales))[:, None]).sum()
+    gradients = torch.autograd.grad(score, kept[-1], allow_unused=True)[0] if score.requires_grad else None
+    if gradients is None:
         raise AttributionError(f"the logits do not depend on layer {layer.path!r}")
-    return tuple(layer.layout.as_map(part) for part in (seen[-1].detach(), *slopes.chunk(len(scales))))
+    return tuple(layer.layout.as_map(part) for part in (seen[-1].detach(), *gradients.chunk(len(scales))))
 
 
-def answers_to(
+def outputs_to(
     logits: Logits,
     layer: Layer,
     image: Tensor,
@@ -86,8 +87,8 @@ def answers_to(
 ) -> Tensor:
     """The logits of one image, with the layer's output changed in many ways; only what comes after it is run for each.
 
-    The image goes up to the layer alone; there its output is repeated, one row for each change. Where the rest of the
-    model does not take a batch that has grown on the way, or answers differently to the unchanged row, the whole model
+    The layers up to this one run once; then the output is repeated, one row for each change. If the rest of the model
+    does not accept a larger batch, or its output for the unchanged row differs, the whole model
     is run on repeated images instead: the same numbers, only slower.
 
     Args:
@@ -104,7 +105,7 @@ def answers_to(
     """
     with torch.no_grad():
         grows = True
-        answers = []
+        outputs = []
         for first in range(0, count, at_once):
             last = min(first + at_once, count)
 
@@ -116,12 +117,12 @@ def answers_to(
             grows = found is not None and _alike(found[:1], plain)
             if found is None or not grows:
                 found = _hooked(logits, layer, image.expand(rows, *image.shape[1:]), grown)
-            answers.append(found[1:])
-    return torch.cat(answers)
+            outputs.append(found[1:])
+    return torch.cat(outputs)
 
 
 def _grown(logits: Logits, layer: Layer, image: Tensor, grown: Callable[[Tensor], Tensor], rows: int) -> Tensor | None:
-    """The answers where the batch grows at the layer; ``None`` where the model does not take that."""
+    """Return the logits if the batch grows at the layer; ``None`` if the model does not support it."""
     try:
         return _hooked(logits, layer, image, grown, rows)
     except GROWS_NOT:
@@ -135,7 +136,7 @@ def _alike(found: Tensor, plain: Tensor) -> bool:
 def _hooked(
     logits: Logits, layer: Layer, images: Tensor, change: Callable[[Tensor], Any], rows: int | None = None
 ) -> Tensor:
-    """Run the model with ``change`` on the layer's output; what it returns, if anything, takes the output's place."""
+    """Run the model with ``change`` on the output of the layer; a result that is not ``None`` replaces the output."""
     calls = 0
 
     def hook(_module: Any, _inputs: Any, output: Any) -> Any:
@@ -150,9 +151,9 @@ def _hooked(
 
     handle = logits.module.get_submodule(layer.path).register_forward_hook(hook)
     try:
-        answer = logits.answer(images, rows or len(images))
+        output = logits.run(images, rows or len(images))
     finally:
         handle.remove()
     if calls <= layer.call:
         raise AttributionError(f"layer {layer.path!r} ran {calls} times, wanted {layer.call + 1}")
-    return answer
+    return output

@@ -40,10 +40,10 @@ def find_layer(logits: Logits, x: Tensor, layer: str | Layer | None = None) -> L
     """The layer that a class activation map explains.
 
     The rule: the last module whose output holds positions of the image, as a feature map ``(N, C, H, W)`` or
-    ``(N, H, W, C)`` or as tokens ``(N, L, C)``, through which everything that the logits know of the image has gone,
-    and at whose positions the logits can still be changed. A gate beside the features, an auxiliary head or a skipped
-    branch fails the first test. The last block of a transformer that reads its class token alone fails the second: what
-    its other tokens become is never read. Tokens that are the same for every image where they first appear are no
+    ``(N, H, W, C)`` or as tokens ``(N, L, C)``, through which all information of the image in the logits passes,
+    and at whose positions the logits can still be changed. A gate next to the features, an auxiliary head or a skipped
+    branch fails the first test. The last block of a transformer with a class token fails the second: its other tokens
+    are not used. Tokens that are the same for every image where they first appear are no
     positions.
 
     Args:
@@ -88,18 +88,18 @@ class _Run:
         return Layer(path, self.layouts[path], self.calls[path] - 1)
 
     def carries_all(self, output: Tensor) -> bool:
-        """Whether everything that the logits know of the image went through ``output``."""
+        """Whether all paths from the image to the logits pass ``output``."""
         return parts(self.logits.grad_fn, self.image, output.grad_fn)
 
     def reads_positions(self, path: str) -> bool:
-        """Whether the logits change with the positions of a layer, and not with its other tokens alone."""
+        """Whether the logits depend on the positions of a layer, and not only on its other tokens."""
         layout, output = self.layouts[path], self.outputs[path]
         if layout.start == 0:
             return True
         mix = torch.linspace(-1, 1, self.logits.numel(), dtype=self.logits.dtype, device=self.logits.device)
         loss = (self.logits * mix.view_as(self.logits)).sum()
-        (slopes,) = torch.autograd.grad(loss, output, retain_graph=True)
-        return bool(layout.as_map(slopes).any()) or not bool(slopes.any())
+        (gradients,) = torch.autograd.grad(loss, output, retain_graph=True)
+        return bool(layout.as_map(gradients).any()) or not bool(gradients.any())
 
 
 def _run(logits: Logits, x: Tensor) -> _Run:
@@ -110,7 +110,7 @@ def _run(logits: Logits, x: Tensor) -> _Run:
     grids: list[Grid] = []
     fixed: dict[int, tuple[bool, ...]] = {}
 
-    def look(path: str) -> Callable[[nn.Module, Any, Any], None]:
+    def hook(path: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             outputs.pop(path, None)
             layouts.pop(path, None)
@@ -133,13 +133,13 @@ def _run(logits: Logits, x: Tensor) -> _Run:
     images = torch.cat([first, first.flip(-1) + noise.to(first)]).requires_grad_()
     with ExitStack() as undo:
         for path, module in logits.module.named_modules():
-            undo.callback(module.register_forward_hook(look(path)).remove)
-        answer = logits(images)
+            undo.callback(module.register_forward_hook(hook(path)).remove)
+        output = logits(images)
     start = images.view_as(images).grad_fn
-    if answer.grad_fn is None or start is None:
+    if output.grad_fn is None or start is None:
         raise AttributionError("no gradient flows from the logits back to the image")
     leaf = start.next_functions[0][0]
-    return _Run(outputs, layouts, calls, leaf or start, answer)
+    return _Run(outputs, layouts, calls, leaf or start, output)
 
 
 def _same_for_both(tokens: Tensor) -> tuple[bool, ...]:
@@ -162,7 +162,7 @@ def _last(run: _Run, modules: dict[str, nn.Module]) -> Layer:
         if layout is None and not later and _holds_positions(output) and _is_learned(modules[path]):
             later = f"{path or 'the root'}'s {_shape(output)}" if run.carries_all(output) else ""
     raise AttributionError(
-        "found no layer with positions of the image that carries all that the logits know of it"
+        "found no layer with positions that all paths from the image to the logits pass"
         + (f"; the model works on {later}" if later else "")
     )
 
@@ -184,7 +184,7 @@ def _checked(run: _Run, path: str) -> Layer:
     if output.grad_fn is None or not reaches(run.logits.grad_fn, output.grad_fn):
         raise AttributionError(f"the logits do not depend on layer {path!r}")
     if not run.reads_positions(path):
-        raise AttributionError(f"the logits read no position of layer {path!r}, only the tokens before them")
+        raise AttributionError(f"the logits depend on no position of layer {path!r}, only on the tokens before them")
     return run.layer(path)
 
 
@@ -193,7 +193,7 @@ def _shape(output: Tensor) -> str:
 
 
 def _holds_positions(output: Tensor) -> bool:
-    """Whether more than one position of the image may be left, in any layout."""
+    """Whether the shape can have more than one position, in any layout."""
     return sum(length > 1 for length in output.shape[1:]) >= 2
 
 

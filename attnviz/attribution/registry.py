@@ -1,4 +1,4 @@
-"""The registry of attribution methods, and the one way in which all of them are run."""
+"""The registry of attribution methods, and :func:`attribute`, which runs them."""
 
 from __future__ import annotations
 
@@ -43,13 +43,12 @@ class PreparedAttribution:
     """An attribution that is ready to run: Captum's object, and how its result becomes a map.
 
     Attributes:
-        attribution: Captum's object. It composes with Captum's own tools.
-        reduce: From the attribution ``(n, C, h, w)`` to a map ``(n, h, w)``.
-        source: What the values describe: ``"input"``, or the path of a layer.
-        differentiates: Whether the method takes gradients with respect to the images; one that only asks the model, or
-            that follows what comes after a layer alone, runs without them.
-        images_at_once: How many images go through the model together.
-        arguments: What ``attribute`` is called with for some images, besides them and their targets.
+        attribution: Captum's object, which works with Captum's other tools.
+        reduce: Converts the attribution ``(n, C, h, w)`` to a map ``(n, h, w)``.
+        source: ``"input"``, or the path of the explained layer.
+        differentiates: Whether the method needs gradients with respect to the images.
+        images_at_once: Batch size.
+        arguments: Returns further arguments of ``attribute`` for some images.
     """
 
     attribution: Attribution
@@ -87,7 +86,7 @@ class Method:
 
     @property
     def summary(self) -> str:
-        """One line that says what the method shows."""
+        """First line of the docstring."""
         return (self.prepare.__doc__ or "").strip().splitlines()[0]
 
     @property
@@ -116,9 +115,9 @@ class Method:
             prepared = self.prepare(Logits(module, int(targets.max()), progress), x.clone(), **options)
             maps = []
             batches = (torch.split(t, prepared.images_at_once) for t in (x, targets.to(x.device, copy=True)))
-            for images, wanted in zip(*batches, strict=True):
+            for images, classes in zip(*batches, strict=True):
                 with seeded(x.device, start):
-                    maps.append(prepared.run(images, wanted))
+                    maps.append(prepared.run(images, classes))
         values = torch.cat(maps)
         if not bool(values.isfinite().all()):
             bad = int((~values.isfinite()).sum())
@@ -129,7 +128,7 @@ class Method:
 
     @contextmanager
     def _named(self) -> Iterator[None]:
-        """Errors of a method say which one it is."""
+        """Prefix errors with the name of the method."""
         try:
             yield
         except AttributionError as error:
@@ -176,7 +175,7 @@ def attribute(
     progress: Callable[[int], object] | None = None,
     **options: Any,
 ) -> Heatmap:
-    """Which parts of each image speak for a class.
+    """Return which parts of each image are evidence for a class.
 
     What is explained is the logit, before any softmax. The model runs in eval mode and is left as it was found: mode,
     ``requires_grad``, ``.grad``, hooks and the random state, also after an error.
@@ -186,10 +185,10 @@ def attribute(
         x: Images ``(N, C, H, W)``, preprocessed.
         target: The class to explain: one for all images, or one for each, ``(N,)``.
         method: A name in :data:`METHODS`.
-        seed: Where random methods start: the same for every image, so that a batch gives what its images give alone. A
-            generator is asked for one number.
+        seed: Random seed, the same for every image, so that results do not depend on the batch. From a generator, one
+            number is drawn.
         progress: Told of every forward pass how many images it holds.
-        options: The method's own, see ``docs/reference/attribution.md``.
+        options: Options of the method, see ``docs/reference/attribution.md``.
 
     Returns:
         A heatmap at the size of the image, ``(N, H, W)``, with the dtype and the device of ``x``. An image on which
@@ -206,7 +205,7 @@ def attribute(
 def counted(progress: Callable[[str, int, int], object], step: str, at: int, steps: int) -> Callable[[int], None]:
     """Tell that a step begins, and hand out a ``progress`` for :func:`attribute`.
 
-    While the step runs, that tells how many images have gone through the model for it.
+    The callback reports the number of processed images while the step runs.
     """
     progress(step, at, steps)
     images = 0
@@ -230,7 +229,7 @@ def passes_at_once(x: Tensor) -> int:
 
 
 def check_count(name: str, **counts: int | None) -> None:
-    """Refuse a count below 1; ``None`` stands for a choice of ours.
+    """Raise an error for a count below 1; ``None`` is the default.
 
     Raises:
         AttributionError: it is below 1.

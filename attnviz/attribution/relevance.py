@@ -21,15 +21,15 @@ FOLLOWED = frozenset(
     "CudnnBatchNorm Add Cat Div View ReshapeAlias UnsafeView Clone T Permute Transpose Squeeze Unsqueeze ToCopy Alias "
     "AsStrided Slice Select Expand ConstantPadNd".split()
 )
-"""What autograd calls the operations that pass relevance on by slope times value."""
+"""Names in autograd of the operations that propagate relevance as gradient times value."""
 
 
 class Relevance(GradientAttribution):  # type: ignore[misc]  # captum has no types
-    r"""LRP as a gradient: each linear map is replaced by one with the same value and the slopes of the rule.
+    r"""LRP as a gradient: each linear map is replaced by one with the same value and the gradients of the rule.
 
     .. math:: z \to z' \cdot [z / z']_{\text{constant}}
 
-    ``z'`` is the layer with its positive contributions alone for the alpha-1-beta-0 rule, or ``z`` itself for the
+    ``z'`` is the layer with only its positive contributions for the alpha-1-beta-0 rule, or ``z`` itself for the
     epsilon rule. Then input times gradient is the relevance.
 
     Args:
@@ -60,8 +60,8 @@ class Relevance(GradientAttribution):  # type: ignore[misc]  # captum has no typ
                     undo.callback(part.register_forward_hook(rule).remove)
                     first = False
             score = logits(images).gather(1, targets[:, None]).sum()
-        slopes: Tensor = torch.autograd.grad(score, images)[0]
-        return images.detach() * slopes
+        gradients: Tensor = torch.autograd.grad(score, images)[0]
+        return images.detach() * gradients
 
     def _stabilised(self, _part: nn.Module, _inputs: tuple[Tensor, ...], z: Tensor) -> Tensor:
         value = z.detach()
@@ -70,7 +70,7 @@ class Relevance(GradientAttribution):  # type: ignore[misc]  # captum has no typ
 
 
 def _positive(part: nn.Conv2d, inputs: tuple[Tensor, ...], z: Tensor) -> Tensor:
-    """The same values, with the slopes of the positive contributions alone."""
+    """Return the same values with the gradients of the positive contributions only."""
     a = inputs[0]
     run = _convolution(part)
     weight = part.weight.detach()
@@ -80,7 +80,7 @@ def _positive(part: nn.Conv2d, inputs: tuple[Tensor, ...], z: Tensor) -> Tensor:
 
 def _with_value(z: Tensor, value: Tensor) -> Tensor:
     ratio = torch.where(z.detach() == 0, 0, value / z.detach())
-    return z * ratio + (value - z.detach() * ratio)  # where nothing is positive the value stays, and no slope
+    return z * ratio + (value - z.detach() * ratio)  # without positive contributions, the value without gradient
 
 
 def _convolution(part: nn.Conv2d) -> Callable[[Tensor, Tensor], Tensor]:

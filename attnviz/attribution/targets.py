@@ -1,4 +1,4 @@
-"""Which class of which image is explained, checked where the number of classes is known: when the model answers."""
+"""Target classes, which are checked once the output of the model gives the number of classes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Logits:
 
     Args:
         module: The model.
-        highest: The largest class index that is asked for.
+        highest: Largest target class.
         tick: Told of every forward pass how many rows it has: what a progress bar counts.
     """
 
@@ -83,13 +83,13 @@ class Logits:
         """The logits, one row for each image.
 
         Raises:
-            TargetError: the model has fewer classes than were asked for.
+            TargetError: the model has no such class.
             AttributionError: the output is not ``(N, classes)``, or does not depend on the images by operations that
                 autograd can follow.
         """
-        return self.answer(x, len(x))
+        return self.run(x, len(x))
 
-    def answer(self, x: Tensor, rows: int) -> Tensor:
+    def run(self, x: Tensor, rows: int) -> Tensor:
         """As a call, where a hook makes the batch grow on the way: the logits have ``rows`` rows."""
         images = x.clone(memory_format=fast_format(self.module, x))
         start = images.grad_fn

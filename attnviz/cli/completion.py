@@ -20,6 +20,6 @@ def command(ctx: click.Context, shell: str) -> None:
     if completion is None:
         raise click.UsageError(f"Click has no completion for {shell}")
     group = ctx.find_root().command
-    # The template alone: Click's `source()` runs the shell first, to check its version.
+    # Only the template: Click's `source()` runs the shell first to check its version.
     maker = completion(group, {}, "attnviz", "_ATTNVIZ_COMPLETE")
     click.echo(maker.source_template % maker.source_vars())

@@ -1,4 +1,4 @@
-"""``attnviz info``: what is installed, which devices there are, and which native kernels are live."""
+"""``attnviz info``: what is installed, available devices, and native kernels."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command(short_help="List a model's attention sites.")
 @click.argument("model")
 @click.option("--image", type=click.Path(path_type=Path), help="Run on this photograph.  [default: noise]")
-@click.option("--verify", is_flag=True, help="Rebuild y, put g back, and put another g in its place, for every site.")
+@click.option("--verify", is_flag=True, help="Reconstruct y, re-inject g, and inject another g, at every site.")
 @running
 @click.option("--json", "as_json", is_flag=True, help="Print it for machines.")
 def command(

@@ -1,6 +1,6 @@
 """The command line: a table of commands, each imported when it is used.
 
-``attnviz --help`` imports Click alone, so that it answers at once.
+``attnviz --help`` imports only Click, so that it is fast.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from attnviz import __version__
 from attnviz.cli.errors import INTERRUPTED, error_lines
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "explain": ("attnviz.cli.explain", "Explain photographs: what the model attends to, beside CAM and saliency."),
+    "explain": ("attnviz.cli.explain", "Explain images: attention maps, CAM and saliency."),
     "sparsity": (
         "attnviz.cli.sparsity",
-        "Measure how sparse attention looks over many images, and how sparse it may be.",
+        "Measure how sparse attention is over many images, and how much of it is needed.",
     ),
     "compare": ("attnviz.cli.compare", "Compare maps: which agree with which, and which of them to believe."),
     "report": ("attnviz.cli.report", "Report on a folder or a list of images, on this machine or on a cluster."),
@@ -34,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 class LazyGroup(click.Group):
-    """A group whose commands stay unimported until one is asked for."""
+    """A group that imports a command only when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands, in the table's order."""
@@ -74,7 +74,7 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 a mistake told in one line, 2 wrong usage, 130 interrupted.",
+    epilog="Exit codes: 0 success, 1 error, 2 wrong usage, 130 interrupted.",
 )
 @click.version_option(__version__, prog_name="attnviz", message="%(prog)s %(version)s")
 def cli() -> None:

@@ -18,8 +18,8 @@ def load(model: str, weights: str, device: str, seed: int) -> VisionModel:
         UnknownNameError: no such model.
         WeightsError: the weights are missing or damaged.
     """
-    from attnviz.models.devices import choose_device
     from attnviz.models import load_model
+    from attnviz.models.devices import choose_device
 
     if not weights:
         raise click.BadParameter("wanted default, none or a file", param_hint="'--weights'")

@@ -17,7 +17,7 @@ _FIGURES = ("kl", "top1", "top5", "pointing", "plain")
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the table.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 def command(*, as_json: bool) -> None:
     """List the models, with their figures on held-out scenes and photographs."""
     from attnviz.models import LOADERS, MODELS

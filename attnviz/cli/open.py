@@ -16,13 +16,13 @@ from attnviz.errors import DataError, OutputError
 
 HOST = "127.0.0.1"
 PAGES = ("index.html", "report.html", "comparison.html", "sparsity.html")
-"""What a report's folder may hold, the first that is there being opened."""
+"""Pages of a report's folder; the first that exists is opened."""
 
 
 @click.command(short_help="Open a report in the browser.")
 @click.argument("report", type=click.Path(path_type=Path))
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port to serve at.  [default: any that is free]")
-@click.option("--no-browser", is_flag=True, help="Serve alone; the address is printed.")
+@click.option("--no-browser", is_flag=True, help="Only serve, and print the address.")
 def command(report: Path, port: int, *, no_browser: bool) -> None:
     """Open a report: a folder that attnviz wrote, or one of its pages. Ctrl-C ends it.
 
@@ -65,10 +65,10 @@ def find_page(report: Path) -> tuple[Path, str]:
 
 
 def serving(folder: Path, port: int) -> ThreadingHTTPServer:
-    """A server of a folder that listens already, to this machine alone.
+    """Return a running server of a folder that accepts connections only from this machine.
 
     Raises:
-        OutputError: the port is taken, or may not be used.
+        OutputError: the port is in use or not permitted.
     """
     try:
         return _Server((HOST, port), partial(_Handler, directory=str(folder)))
@@ -81,7 +81,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    """Serves files of one folder: no lists, nothing outside by links, and to no page of another site."""
+    """Serves the files of one folder: no directory lists, no links to the outside, no requests of other sites."""
 
     def send_head(self) -> Any:
         """The file, or an error."""

@@ -90,7 +90,7 @@ class CommaList(_NamesType):
 
     Args:
         choices: Allowed names; all by default.
-        may_be_empty: Whether ``none`` stands for no name.
+        may_be_empty: Whether ``none`` means no name.
     """
 
     name = "names"

@@ -1,4 +1,4 @@
-"""``attnviz sparsity``: how sparse attention looks over many images, and how much of it is needed."""
+"""``attnviz sparsity``: how sparse attention is over many images, and how much of it is needed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Measure how sparse the attention of a model looks and, with --causal, how much of it is needed.
+    """Measure how sparse the attention of a model is and, with --causal, how much of it is needed.
 
     IMAGE is an image, a folder, a list of files (.txt) or a table (.csv with a column path). An interrupted study is
     continued when the same command is given again.

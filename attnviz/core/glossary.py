@@ -1,4 +1,4 @@
-"""What names in reports mean: filled by the registration of each measure, method, projection and kind of attention.
+"""Meanings of names in reports, filled by the registrations of measures, methods, projections, kinds and edits.
 
 Reports depend on this table only, so that they can show the meaning of a measure that another package registered.
 """
@@ -19,8 +19,8 @@ class Meaning:
 
     Attributes:
         title: Display name.
-        means: What it says, in one or two sentences.
-        not_means: What it is often taken for and does not say.
+        means: Meaning, in one or two sentences.
+        not_means: What it does not mean, but is often taken for.
         group: For a map of several sites: the kind of attention that it is shown with.
     """
 

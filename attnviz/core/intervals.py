@@ -1,4 +1,4 @@
-"""Means with bootstrap intervals: the only place where an interval is computed by resampling."""
+"""Means with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def mean_intervals(values: Array, groups: ArrayLike | None = None, seed: int = 0
 
     Args:
         values: ``(rows, N)``.
-        groups: ``(N,)`` labels of what is resampled; by default each image.
+        groups: ``(N,)`` labels of the groups that are resampled together; by default each image.
         seed: Random seed.
 
     Returns:
@@ -107,6 +107,3 @@ def _resampled_means(sums: Array, counts: Array, seed: int) -> Array:
         with np.errstate(invalid="ignore"):
             means.append(np.where(totals > 0, (drawn @ sums) / totals, np.nan))
     return np.concatenate(means)
-
-
-Figure, resampled, MeasureColumn = Interval, mean_interval, Array

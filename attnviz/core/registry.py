@@ -18,7 +18,7 @@ class Registry(Generic[T]):
     """A table of named objects.
 
     Args:
-        kind: What a name stands for, in the singular: ``"model"``.
+        kind: Kind of the entries, in the singular: ``"model"``.
         home: The package or module that fills the table. On the first look-up it is imported, with every file of the
             package, so that a new entry is one new file.
         group: Entry-point group of installed packages that add entries, for example ``"attnviz.models"``. An entry
@@ -60,7 +60,7 @@ class Registry(Generic[T]):
     def entries(self) -> Mapping[str, T]:
         """All entries by name, in the order of registration, as a live view."""
         if not self._is_filled:
-            self._is_filled = True  # first: the files that are imported look entries up themselves
+            self._is_filled = True  # first, since the imported files can look up entries
             try:
                 self._fill()
             except BaseException:

@@ -71,7 +71,7 @@ _Four = tuple[int, int, int, int]
 
 
 def _laid(tensor: Tensor | None) -> _Laid | None:
-    """What a kernel must know of a tensor's memory."""
+    """Memory layout of a tensor for a kernel."""
     return None if tensor is None else (tensor.dtype, tensor.shape, tensor.stride())
 
 
@@ -79,7 +79,7 @@ def _laid(tensor: Tensor | None) -> _Laid | None:
 def _plan(
     current: tuple[str, int], scale: float | None, query: _Laid, key: _Laid, value: _Laid, mask: _Laid | None
 ) -> tuple[native.Call, _Four, _Four, _Four] | None:
-    """The kernel, the shapes of map and output, and the output's strides; ``None`` where it cannot read the tensors."""
+    """Return the kernel, the shapes of map and output, and the strides of the output; ``None`` if unsupported."""
     given = (query, key, value)
     if current[0] == native.REFERENCE or any(dtype != torch.float32 for dtype, *_ in (*given, mask or query)):
         return None

@@ -47,7 +47,7 @@ def _window_call(
 
 
 def _window(check: Callable[..., Window], op: int, image: Tensor, *rest: Any) -> tuple[Window, native.Call | None]:
-    """The same from tensors, as one look-up where it was asked before."""
+    """The same from tensors, cached."""
     key = [form(a) if isinstance(a, Tensor) else tuple(a) if isinstance(a, list) else a for a in rest]
     return _window_call(check, op, *native.current(), _layout(image), form(image), *key)
 
@@ -78,13 +78,13 @@ def _ready(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:
 
 
 def _layout(x: Tensor) -> torch.memory_format:
-    """How the kernels read an image: as planes, or channels-last, which needs no copy either."""
+    """Memory format of an image for the kernels: planes or channels-last, neither of which needs a copy."""
     last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if last else torch.contiguous_format
 
 
 def _ready_image(x: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """The image in the layout that :func:`_layout` tells."""
+    """Return the image in the memory format of :func:`_layout`."""
     return x.to(dtype) if _layout(x) == torch.channels_last else _ready(x, dtype)
 
 

@@ -151,7 +151,7 @@ def ms_deform_attn(
 
 
 def bilinear_splat(points: Tensor, weights: Tensor | None, size: tuple[int, int]) -> Tensor:
-    r"""How much each pixel is read by sampling points: the adjoint of bilinear sampling.
+    r"""Return how much each pixel contributes to sampling points: the adjoint of bilinear sampling.
 
     .. math:: d(q) = \sum_p w_p\, \max(0, 1 - |q_y - p_y|)\, \max(0, 1 - |q_x - p_x|)
 

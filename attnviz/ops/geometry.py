@@ -18,18 +18,18 @@ MAX_ROWS = 2**31 - 2  # kernels number an image's pixels with 32 bits
 Pair = tuple[int, int]
 
 remembered = functools.lru_cache(maxsize=1024)
-"""What depends on forms alone is worked out once for each combination of them: it takes longer than a small kernel."""
+"""Cache of what depends only on shapes, dtypes and devices: computing it takes longer than a small kernel."""
 
 
 class Form(NamedTuple):
-    """What the checks need to know of a tensor; unlike a tensor, it can be the key of a cache."""
+    """Properties of a tensor that are checked; unlike a tensor, they can be the key of a cache."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     device: torch.device
 
 
-_new_form = functools.partial(tuple.__new__, Form)  # as Form(…), which takes twice the time
+_new_form = functools.partial(tuple.__new__, Form)  # twice as fast as Form(…)
 
 
 def form(tensor: Tensor | None) -> Form | None:
@@ -38,11 +38,11 @@ def form(tensor: Tensor | None) -> Form | None:
 
 
 Sized = Form | Tensor
-"""The functions below check either: a tensor's shape, dtype and device, and nothing else of it."""
+"""The functions below check only shape, dtype and device."""
 
 
 def computing_dtype(dtype: torch.dtype) -> torch.dtype:
-    """What a dtype is computed in: half precisions in float32, the others in themselves."""
+    """Return the dtype of the computation: float32 for half precision, otherwise the same."""
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
@@ -128,7 +128,7 @@ class Window:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to read or nothing to write."""
+        """Whether the input or the output is empty."""
         return 0 in (self.batch, self.channels, self.height, self.width, self.out_channels, self.positions)
 
 
@@ -234,7 +234,7 @@ class Levels:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to read or nothing to write."""
+        """Whether the input or the output is empty."""
         return 0 in (self.batch, self.rows, self.heads, self.depth, self.queries, self.levels, self.points)
 
 

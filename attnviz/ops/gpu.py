@@ -172,7 +172,7 @@ def deform_sample_backward(
 
 
 def ms_deform_attn(value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
-    """``attnviz::ms_deform_attn``; sizes of levels stay on the GPU, rows beyond ``value`` are not read."""
+    """``attnviz::ms_deform_attn``; sizes of levels stay on the GPU, rows beyond ``value`` are ignored."""
     s = levels(value, shapes, starts, locations, weights)
     if s.is_empty or not _has_triton():
         return cpu.ms_deform_attn(value, shapes, starts, locations, weights)

@@ -37,7 +37,7 @@ _ops = torch.ops.attnviz
 
 
 def call(name: str, *args: Any) -> Any:
-    """Call an operator: straight on the CPU, where PyTorch's dispatcher would do nothing."""
+    """Call an operator; on the CPU without PyTorch's dispatcher if it would have no effect."""
     direct = is_direct(*(a for a in args if isinstance(a, Tensor)))
     return getattr(cpu if direct else _ops, name)(*args)
 

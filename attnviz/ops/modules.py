@@ -1,4 +1,4 @@
-"""The operators as modules, with the parameter names of the modules that they stand in for."""
+"""The operators as modules, with the parameter names of the modules that they replace."""
 
 import math
 
@@ -120,7 +120,7 @@ class MSDeformAttn(nn.Module):
         input_level_start_index: Tensor,
         input_padding_mask: Tensor | None = None,
     ) -> Tensor:
-        """Read the image's features where each query looks.
+        """Sample the features of the image at the points of each query.
 
         Args:
             query: (N, Q, d_model).

@@ -1,6 +1,6 @@
-"""The compiled kernels, reached through ctypes: found, asked what they can do, and called.
+"""The compiled kernels, called through ctypes.
 
-The shared library knows nothing of Python or torch: it gets addresses, sizes and scratch memory. One build therefore
+The shared library depends on neither Python nor torch: it gets addresses, sizes and scratch memory. One build therefore
 serves every version of torch.
 """
 
@@ -135,17 +135,17 @@ class Call:
 
 
 def prepare(op: int, sizes: Sequence[int], dtype: torch.dtype, kernel: str, threads: int) -> Call:
-    """Look up a kernel and ask how much scratch memory it needs.
+    """Find a kernel and the scratch memory that it needs.
 
     Args:
         op: One of the library's numbers, such as :data:`CONV_FORWARD`.
-        sizes: In the order that the kernel reads them.
+        sizes: Sizes in the order of the kernel.
         dtype: float32 or float64.
         kernel: One of :data:`ISAS`.
         threads: How many to use; results do not depend on it.
 
     Raises:
-        RuntimeError: there is no such library or kernel, which is a bug of ours.
+        RuntimeError: no such library or kernel, which is a bug in attnviz.
     """
     native, reason = load()
     if native is None:
@@ -159,7 +159,7 @@ def prepare(op: int, sizes: Sequence[int], dtype: torch.dtype, kernel: str, thre
 
 
 def run(call: Call, *tensors: Tensor | None) -> None:
-    """Run a kernel on ``tensors``: contiguous or as its sizes say, all of one dtype, float32 or float64.
+    """Run a kernel on ``tensors``: contiguous or with the layout of its sizes, all float32 or all float64.
 
     Scratch memory comes from torch's allocator, one block for each call: calls from several threads do not meet.
     """

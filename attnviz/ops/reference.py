@@ -4,7 +4,7 @@ Also what runs where no compiled kernel does. Any device, any floating dtype, no
 
 A sample of an image at a point p is the sum over pixels q of ``G(q, p) x(q)`` with the bilinear kernel
 ``G(q, p) = max(0, 1 - |q_y - p_y|) max(0, 1 - |q_x - p_x|)``; only the four pixels around p have a part in it.
-A point that is NaN, infinite or a pixel or more outside reads 0 and has slope 0.
+A point that is NaN, infinite, or a pixel or more outside samples 0 with gradient 0.
 
 Source: Dai et al., Deformable Convolutional Networks (2017), equations 3 and 4; Zhu et al., Deformable ConvNets v2
 (2019), equation 1; Zhu et al., Deformable DETR (2021), equation 3.
@@ -21,7 +21,7 @@ from attnviz.ops.geometry import Levels, Window, computing_dtype
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """Where B images are read by P points each, and how much.
+    """Positions and weights of P sampling points in each of B images.
 
     Attributes:
         index: The four pixels around each point, (4, B, P), 0 where there is none.
@@ -30,7 +30,7 @@ class Points:
         down: How far the point lies below the upper pixels, (B, P), in [0, 1).
         right: How far it lies right of the left ones.
         modulation: What multiplies the sample, (B, P).
-        reads: Whether the sample is not 0 by definition; a point at exactly -1 has a slope but no value.
+        reads: Whether the sample is not 0 by definition; a point at exactly -1 has a gradient but no value.
     """
 
     index: Tensor

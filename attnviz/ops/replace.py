@@ -17,7 +17,7 @@ def _convolve(module: nn.Module, x: Tensor, offset: Tensor, mask: Tensor | None)
 
 
 class _DeformConv2d(DeformConv2d):
-    """In place of torchvision's module or mmcv's plain one: offsets come from the caller."""
+    """Replaces the modules of torchvision and mmcv whose offsets are arguments."""
 
     def extra_repr(self) -> str:
         m: Any = self
@@ -25,7 +25,7 @@ class _DeformConv2d(DeformConv2d):
 
 
 class _DeformConv2dPack(_DeformConv2d):
-    """In place of mmcv's module that predicts its own offsets, v1."""
+    """Replaces mmcv's module that predicts offsets (v1)."""
 
     def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]  # noqa: A002 - mmcv's signature
         predict: Any = self.conv_offset
@@ -33,7 +33,7 @@ class _DeformConv2dPack(_DeformConv2d):
 
 
 class _ModulatedDeformConv2dPack(_DeformConv2d):
-    """In place of mmcv's module that predicts its own offsets and masks, v2."""
+    """Replaces mmcv's module that predicts offsets and masks (v2)."""
 
     def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]  # noqa: A002 - mmcv's signature
         predict: Any = self.conv_offset
@@ -69,7 +69,7 @@ class Replaced:
     """What :func:`replace_deform_conv` did; a context manager, or call :meth:`undo`.
 
     Attributes:
-        names: The modules that now are ours, by their dotted names.
+        names: Dotted names of the replaced modules.
     """
 
     def __init__(self, names: tuple[str, ...], undo: list[Callable[[], None]]) -> None:
@@ -77,7 +77,7 @@ class Replaced:
         self._undo = undo
 
     def undo(self) -> None:
-        """Give every module its own class back; a second call does nothing."""
+        """Restore the class of every module; a second call has no effect."""
         while self._undo:
             self._undo.pop()()
 
@@ -96,9 +96,9 @@ class Replaced:
 def replace_deform_conv(model: nn.Module) -> Replaced:
     """Let a model's deformable convolutions run on this sampler, with equal outputs.
 
-    Modules of torchvision and of mmcv (v1, v2, and those that predict their own offsets) change their class and nothing
+    Modules of torchvision and of mmcv (v1, v2, and those that predict offsets) change their class and nothing
     else: parameters, names, hooks, training flags and identity stay, so that optimisers and checkpoints do not notice.
-    A subclass with a ``forward`` of its own is left alone.
+    A subclass with its own ``forward`` is not changed.
 
     Args:
         model: Any module; it is changed in place.
@@ -121,9 +121,9 @@ def replace_deform_conv(model: nn.Module) -> Replaced:
         return back
 
     for name, module in model.named_modules():
-        ours = _replacement(module)
-        if ours is not None:
+        replacement = _replacement(module)
+        if replacement is not None:
             undo.append(give_back(module, type(module)))
-            module.__class__ = ours
+            module.__class__ = replacement
             names.append(name)
     return Replaced(tuple(names), undo)

@@ -6,7 +6,7 @@ from networks import small_vit
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnviz.attribution import METHODS, Logits, attention_slopes, attribute
+from attnviz.attribution import METHODS, Logits, attention_gradients, attribute
 from attnviz.core.model_state import borrowed
 from attnviz.edits.intervention import intervene
 from attnviz.errors import AttributionError
@@ -26,7 +26,7 @@ def x() -> Tensor:
 def slopes_of(model: nn.Module, x: Tensor, target: int) -> tuple[list, list[Tensor]]:
     sites = find_attention(model, x)
     with borrowed(model):
-        return attention_slopes(Logits(model, target), x, torch.full((len(x),), target), sites)
+        return attention_gradients(Logits(model, target), x, torch.full((len(x),), target), sites)
 
 
 def test_slopes_are_those_of_the_attention_that_the_model_uses(vit: nn.Module, x: Tensor) -> None:

@@ -126,7 +126,7 @@ def test_an_interruption_leaves_what_is_needed_to_go_on(sparsity, monkeypatch) -
         patch.setattr(module, "_intervene", stop)
         assert sparsity("-q", "--causal").exit_code == 130
     assert [path.suffix for path in Path("out").iterdir()] == [".resume"]
-    monkeypatch.setattr(module, "_look", None)  # what was looked at is not looked at again
+    monkeypatch.setattr(module, "_measure", None)  # finished batches are not measured again
     result = sparsity("-q", "--causal")
     assert result.exit_code == 0, result.output
     assert [path.name for path in Path("out").iterdir()] == ["sparsity.json"]

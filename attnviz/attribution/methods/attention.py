@@ -1,4 +1,4 @@
-"""What the attention itself says for a class: maps ``g`` weighted by the slopes of the logit there."""
+"""Attribution by attention: maps ``g`` weighted by the gradients of the logit."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ ROLLED = "attention of all layers together"
     quick=True,
 )
 def gradient_rollout(logits: Logits, x: Tensor, *, query: int = 0) -> PreparedAttribution:
-    r"""Gradient-weighted rollout: how much of what speaks for the class reaches a token, through all layers.
+    r"""Gradient-weighted rollout: how much evidence for the class reaches a token through all layers.
 
     .. math:: R_l = R_{l-1} + \bar A_l R_{l-1}, \quad \bar A_l = \tfrac{1}{h} \sum_h (G_l \odot A_l)^+, \quad R_0 = I
 
-    ``A`` is a layer's attention, :math:`G = \partial s / \partial A`; the token's own shortcut is left out of the map.
+    ``A`` is a layer's attention, :math:`G = \partial s / \partial A`; the shortcut of the token is left out of the map.
 
     Args:
         logits: The model.
@@ -43,12 +43,12 @@ def gradient_rollout(logits: Logits, x: Tensor, *, query: int = 0) -> PreparedAt
     Source: Chefer et al., ICCV 2021, equations 5 and 6.
     """
 
-    def explain(records: Sequence[Record], slopes: Sequence[Tensor]) -> Tensor:
+    def explain(records: Sequence[Record], gradients: Sequence[Tensor]) -> Tensor:
         tokens = same_tokens(records)
-        prepared = torch.eye(records[0].g.shape[-1], dtype=slopes[0].dtype, device=slopes[0].device)
-        relevance = prepared.expand(len(slopes[0]), -1, -1)
-        for record, slope in zip(records, slopes, strict=True):
-            relevance = relevance + (record.g.detach() * slope).clamp_min(0).mean(dim=1) @ relevance
+        prepared = torch.eye(records[0].g.shape[-1], dtype=gradients[0].dtype, device=gradients[0].device)
+        relevance = prepared.expand(len(gradients[0]), -1, -1)
+        for record, gradient in zip(records, gradients, strict=True):
+            relevance = relevance + (record.g.detach() * gradient).clamp_min(0).mean(dim=1) @ relevance
         relevance = relevance - prepared
         row = relevance[:, query] if tokens.prefix else relevance.mean(dim=1)
         return tokens.to_grid(row[:, None], empty=0.0)[:, 0]
@@ -64,29 +64,31 @@ def gradient_rollout(logits: Logits, x: Tensor, *, query: int = 0) -> PreparedAt
     quick=True,
 )
 def legrad(logits: Logits, x: Tensor) -> PreparedAttribution:
-    r"""LeGrad: how the logit would rise with the attention that a place receives, over all layers.
+    r"""LeGrad: how the logit increases with the attention to a position, over all layers.
 
     .. math:: M = \frac{1}{L} \sum_l \frac{1}{h Q} \sum_{h, q} (G_l)^+_{h q \cdot}
 
-    Here ``s`` is the model's own logit for every layer; in the paper each layer has its own, from its tokens.
+    Here ``s`` is the logit of the model for every layer; in the paper each layer has one, from its tokens.
 
     Args:
         logits: The model.
         x: Images.
 
     Raises:
-        AttributionError: the model has no pairwise attention whose keys stand on the image plane.
+        AttributionError: the model has no pairwise attention whose keys have positions.
 
     Source: Bousselham et al., ICCV 2025 (arXiv 2404.03214), section 3.2.
     """
 
-    def explain(records: Sequence[Record], slopes: Sequence[Tensor]) -> Tensor:
+    def explain(records: Sequence[Record], gradients: Sequence[Tensor]) -> Tensor:
         planes = []
-        for record, slope in zip(records, slopes, strict=True):
+        for record, gradient in zip(records, gradients, strict=True):
             layout = record.site.layout
             if layout is None or layout.keys is None:
-                raise CaptureError(f"{record.site.name}: the keys of this attention stand on no known image plane")
-            planes.append(layout.keys.to_grid(layout.split(slope.clamp_min(0)).mean((2, 3)), empty=0.0).mean(1))
+                raise CaptureError(
+                    f"{record.site.name}: the keys of this attention have no known positions on the image plane"
+                )
+            planes.append(layout.keys.to_grid(layout.split(gradient.clamp_min(0)).mean((2, 3)), empty=0.0).mean(1))
         size = max(tuple(plane.shape[1:]) for plane in planes)
         resized = [
             torch.nn.functional.interpolate(plane[:, None], size, mode="bilinear", align_corners=False)
@@ -97,10 +99,10 @@ def legrad(logits: Logits, x: Tensor) -> PreparedAttribution:
     return _prepare(logits, x, explain)
 
 
-def attention_slopes(
+def attention_gradients(
     logits: Logits, x: Tensor, targets: Tensor, sites: Sequence[Site]
 ) -> tuple[list[Record], list[Tensor]]:
-    r"""The records of one forward pass and, for each, the slopes of the class's logit.
+    r"""Return the records of one forward pass and, for each, the gradients of the logit.
 
     .. math:: G = \partial s / \partial g
 
@@ -111,20 +113,20 @@ def attention_slopes(
         sites: From ``find_attention``.
 
     Returns:
-        Records, and a slope of the shape of each ``g``.
+        Records, and a gradient with the shape of each ``g``.
 
     Raises:
         CaptureError: a site that the logits do not depend on.
     """
-    images = x.detach().clone().requires_grad_()  # so that every g has a history, and with it a slope
+    images = x.detach().clone().requires_grad_()  # so that every g has a gradient
     with torch.enable_grad(), capture(logits.module, sites) as captured:
         score = logits(images).gather(1, targets[:, None]).sum()
     records = captured.records
-    slopes = torch.autograd.grad(score, [record.g for record in records], allow_unused=True) if records else ()
-    for record, slope in zip(records, slopes, strict=True):
-        if slope is None:
+    gradients = torch.autograd.grad(score, [record.g for record in records], allow_unused=True) if records else ()
+    for record, gradient in zip(records, gradients, strict=True):
+        if gradient is None:
             raise CaptureError(f"{record.site.name}: the logits do not depend on this attention")
-    return records, [slope for slope in slopes if slope is not None]
+    return records, [gradient for gradient in gradients if gradient is not None]
 
 
 def _prepare(
@@ -138,7 +140,7 @@ def _prepare(
 
     def explained(images: Tensor, targets: Tensor) -> Tensor:
         try:
-            return explain(*attention_slopes(logits, images, targets, sites))
+            return explain(*attention_gradients(logits, images, targets, sites))
         except CaptureError as error:
             raise AttributionError(str(error)) from error
 

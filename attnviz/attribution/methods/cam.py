@@ -1,4 +1,4 @@
-r"""Class activation maps by gradients: which places of a layer's features speak for a class.
+r"""Class activation maps by gradients: which positions of the features of a layer are evidence for a class.
 
 In all formulas ``A`` are the features of the layer, ``(C, h, w)``, ``s`` is the logit of the target, and
 :math:`G = \partial s / \partial A`.
@@ -20,11 +20,11 @@ from attnviz.errors import AttributionError
 def _prepare(
     logits: Logits, x: Tensor, layer: str | Layer | None, formula: Callable[[Tensor, Tensor], Tensor], *, relu: bool
 ) -> PreparedAttribution:
-    from attnviz.attribution.captum_wrappers import of_slopes
+    from attnviz.attribution.captum_wrappers import of_gradients
 
     found = find_layer(logits, x, layer)
     return PreparedAttribution(
-        attribution=of_slopes(logits, found, lambda a, g: formula(a, g).clamp_min(0) if relu else formula(a, g)),
+        attribution=of_gradients(logits, found, lambda a, g: formula(a, g).clamp_min(0) if relu else formula(a, g)),
         reduce=lambda values: values[:, 0],
         source=found.path,
         images_at_once=passes_at_once(x),
@@ -43,7 +43,7 @@ def _prepare(
     quick=True,
 )
 def gradcam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bool = True) -> PreparedAttribution:
-    r"""Grad-CAM: a layer's features, each channel weighted by its mean slope.
+    r"""Grad-CAM: features of a layer, with each channel weighted by its mean gradient.
 
     .. math:: L = \mathrm{ReLU}(\sum_k \alpha_k A^k), \quad \alpha_k = \frac{1}{hw} \sum_{ij} G^k_{ij}
 
@@ -52,10 +52,10 @@ def gradcam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu
         x: Images.
         layer: Dotted path of the layer, or a layer that was found before; by default found by
             :func:`~attnviz.attribution.layers.find_layer`.
-        relu: Keep only what speaks for the class, as in the paper; ``False`` keeps the sign.
+        relu: Keep only positive values, as in the paper; ``False`` keeps the sign.
 
     Returns:
-        A map of zeros means that no place speaks for the class.
+        A map of zeros means that no position is evidence for the class.
 
     Raises:
         AttributionError: the model has no features with positions to explain.
@@ -67,7 +67,7 @@ def gradcam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu
 
 
 def gradcam_formula(a: Tensor, g: Tensor) -> Tensor:
-    """Grad-CAM before the ReLU, ``(n, h, w)``, from features and slopes ``(n, C, h, w)``."""
+    """Grad-CAM before the ReLU, ``(n, h, w)``, from features and gradients ``(n, C, h, w)``."""
     return _weighted(a, g.mean(dim=(2, 3)))
 
 
@@ -81,14 +81,14 @@ def gradcam_formula(a: Tensor, g: Tensor) -> Tensor:
 def gradcam_plus_plus(
     logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bool = True
 ) -> PreparedAttribution:
-    r"""Grad-CAM++: positive slopes only, each place weighted so that small objects count as much as large ones.
+    r"""Grad-CAM++: positive gradients, with positions weighted so that small objects count as much as large ones.
 
     .. math:: L = \mathrm{ReLU}(\sum_k w_k A^k), \quad w_k = \sum_{ij} \alpha^k_{ij} \mathrm{ReLU}(G^k_{ij}), \quad
         \alpha^k_{ij} = \frac{(G^k_{ij})^2}{2 (G^k_{ij})^2 + \sum_{ab} A^k_{ab} (G^k_{ij})^3}
             = \frac{1}{2 + G^k_{ij} \sum_{ab} A^k_{ab}}
 
-    ``alpha`` is 0 where the slope is 0, and where the denominator is. Higher derivatives are those of ``exp(s)``, whose
-    factor ``exp(s)`` is left out, as everywhere. The logit's scale therefore changes the pattern a little.
+    ``alpha`` is 0 where the gradient is 0, and where the denominator is. Higher derivatives are those of ``exp(s)``,
+    whose factor ``exp(s)`` is left out, as everywhere. The logit's scale therefore changes the pattern a little.
 
     Args:
         logits: The model.
@@ -100,13 +100,13 @@ def gradcam_plus_plus(
         AttributionError: the model has no features with positions to explain.
 
     Source: Chattopadhyay et al., WACV 2018, equations 5, 19 and 21. pytorch-grad-cam adds 1e-6 to the denominator,
-    which matters where slopes are about 1e-3 or smaller.
+    which matters where gradients are about 1e-3 or smaller.
     """
     return _prepare(logits, x, layer, gradcam_plus_plus_formula, relu=relu)
 
 
 def gradcam_plus_plus_formula(a: Tensor, g: Tensor) -> Tensor:
-    """Grad-CAM++ before the ReLU, ``(n, h, w)``, from features and slopes ``(n, C, h, w)``."""
+    """Grad-CAM++ before the ReLU, ``(n, h, w)``, from features and gradients ``(n, C, h, w)``."""
     bottom = 2 + g * a.sum(dim=(2, 3), keepdim=True)
     alpha = torch.where((g == 0) | (bottom == 0), 0, 1 / bottom)
     return _weighted(a, (alpha * g.clamp_min(0)).sum(dim=(2, 3)))
@@ -122,7 +122,7 @@ def gradcam_plus_plus_formula(a: Tensor, g: Tensor) -> Tensor:
     quick=True,
 )
 def hirescam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bool = True) -> PreparedAttribution:
-    r"""HiResCAM: features times slopes at each place, so that a place is shown only where the model used it.
+    r"""HiResCAM: features times gradients at each position, so that only used positions are shown.
 
     .. math:: L = \mathrm{ReLU}(\sum_k G^k \odot A^k)
 
@@ -135,8 +135,8 @@ def hirescam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, rel
     Raises:
         AttributionError: the model has no features with positions to explain.
 
-    Source: Draelos and Carin, 2020 (arXiv 2011.08891), equation 4. Equal to Grad-CAM where slopes are the same at all
-    places, as before global average pooling.
+    Source: Draelos and Carin, 2020 (arXiv 2011.08891), equation 4. Equal to Grad-CAM if gradients are the same at all
+    positions, as before global average pooling.
     """
     return _prepare(logits, x, layer, lambda a, g: (a * g).sum(dim=1), relu=relu)
 
@@ -149,7 +149,7 @@ def hirescam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, rel
     quick=True,
 )
 def xgradcam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bool = True) -> PreparedAttribution:
-    r"""XGrad-CAM: a layer's features, each channel weighted by its slopes where the channel is active.
+    r"""XGrad-CAM: features of a layer, with each channel weighted by its gradients at active positions.
 
     .. math:: L = \mathrm{ReLU}(\sum_k w_k A^k), \quad w_k = \sum_{ij} \frac{A^k_{ij}}{\sum_{ab} A^k_{ab}} G^k_{ij}
 
@@ -170,7 +170,7 @@ def xgradcam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, rel
 
 
 def xgradcam_formula(a: Tensor, g: Tensor) -> Tensor:
-    """XGrad-CAM before the ReLU, ``(n, h, w)``, from features and slopes ``(n, C, h, w)``."""
+    """XGrad-CAM before the ReLU, ``(n, h, w)``, from features and gradients ``(n, C, h, w)``."""
     total = a.sum(dim=(2, 3))
     return _weighted(a, torch.where(total == 0, 0, (a * g).sum(dim=(2, 3)) / total))
 
@@ -185,7 +185,7 @@ def xgradcam_formula(a: Tensor, g: Tensor) -> Tensor:
     quick=True,
 )
 def layercam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None) -> PreparedAttribution:
-    r"""Layer-CAM: features times positive slopes at each place; also fit for layers that are not the last.
+    r"""Layer-CAM: features times positive gradients at each position; also for earlier layers.
 
     .. math:: L = \mathrm{ReLU}(\sum_k \mathrm{ReLU}(G^k) \odot A^k)
 
@@ -215,13 +215,13 @@ def cam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bo
     .. math:: L = \sum_k w_k A^k, \quad s = b + \sum_k w_k \frac{1}{hw} \sum_{ij} A^k_{ij}
 
     It is defined only where the logits are a linear function of the features' means. That is tested and not assumed:
-    the slopes must be the same at every place, and the same for features of half the size.
+    the gradients must be the same at every position, and the same for features of half the size.
 
     Args:
         logits: The model.
         x: Images.
         layer: As for :func:`gradcam`.
-        relu: Keep only what speaks for the class; the paper does not.
+        relu: Keep only positive values, unlike the paper.
 
     Raises:
         AttributionError: the logits are no such function of the layer, or it has no positions.
@@ -229,12 +229,12 @@ def cam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bo
     Source: Zhou et al., CVPR 2016, equation 2.
     """
     from attnviz.attribution.captum_wrappers import LayerAttribution
-    from attnviz.attribution.layer_activations import features_and_slopes
+    from attnviz.attribution.layer_activations import features_and_gradients
 
     found = find_layer(logits, x, layer)
 
     def explain(images: Tensor, targets: Tensor) -> Tensor:
-        a, g, halved = features_and_slopes(logits, found, images, targets, scales=(1.0, 0.5))
+        a, g, halved = features_and_gradients(logits, found, images, targets, scales=(1.0, 0.5))
         mean = g.mean(dim=(2, 3), keepdim=True)
         allowed = 1e-3 * mean.abs().amax()
         if bool(((g - mean).abs() > allowed).any()) or bool(((g - halved).abs() > allowed).any()):
@@ -264,19 +264,19 @@ def cam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bo
 def eigencam(
     logits: Logits, x: Tensor, *, layer: str | Layer | None = None, centred: bool = False
 ) -> PreparedAttribution:
-    r"""Eigen-CAM: what most of a layer's features have in common; it knows no class.
+    r"""Eigen-CAM: the first principal component of the features of a layer; it does not depend on a class.
 
     .. math:: L = \mathrm{ReLU}(A^\top v), \quad A = U \Sigma V^\top
 
-    ``A`` is taken as a matrix of places by channels and ``v`` is its first right singular vector. Its sign, which the
+    ``A`` is a matrix of positions by channels and ``v`` is its first right singular vector. Its sign, which the
     decomposition leaves open, is the one with which the map's sum is not negative. Every target has the same map.
 
     Args:
         logits: The model.
         x: Images.
         layer: As for :func:`gradcam`.
-        centred: Subtract each channel's mean over the places first, as pytorch-grad-cam does and the paper does not;
-            the sign is then that of the strongest place.
+        centred: Subtract the mean of each channel first, as pytorch-grad-cam does and the paper does not; the sign is
+            then that of the strongest position.
 
     Raises:
         AttributionError: the model has no features with positions to explain.

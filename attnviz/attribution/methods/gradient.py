@@ -22,7 +22,7 @@ def _strongest_channel(values: Tensor) -> Tensor:
     "saliency",
     title="Saliency",
     means="Where the smallest change of a pixel changes the score of the target most: absolute gradient.",
-    not_means="Which pixels the prediction rests on. It is a local slope, noisy, and often follows edges.",
+    not_means="Which pixels the prediction rests on. It is a local gradient, noisy, and often follows edges.",
     quick=True,
 )
 def saliency(logits: Logits, x: Tensor) -> PreparedAttribution:
@@ -30,7 +30,7 @@ def saliency(logits: Logits, x: Tensor) -> PreparedAttribution:
 
     .. math:: M_{ij} = \max_c | \partial s / \partial x_{cij} |
 
-    The sign is dropped: it says whether brighter or darker speaks for the class, and colours disagree.
+    The sign is dropped: it depends on the direction of the change, which differs between colours.
 
     Source: Simonyan et al., ICLR workshop 2014, section 3.1.
     """
@@ -51,7 +51,7 @@ def saliency(logits: Logits, x: Tensor) -> PreparedAttribution:
         "How much each pixel adds to the score of the target on a straight path from a baseline to the image; "
         "negative values count against the target."
     ),
-    not_means="Independent of the baseline: pixels that equal the baseline get nothing, however much they matter.",
+    not_means="Independent of the baseline: pixels that equal the baseline get 0, however much they matter.",
 )
 def integrated_gradients(
     logits: Logits, x: Tensor, *, steps: int = 16, baseline: float | Tensor = 0.0, batch_size: int | None = None
@@ -60,8 +60,8 @@ def integrated_gradients(
 
     .. math:: M_{ij} = \sum_c (x - x')_{cij} \int_0^1 \partial s(x' + \alpha (x - x')) / \partial x_{cij} \, d\alpha
 
-    The sign is kept: negative values speak against the class. Over all pixels the map sums to ``s(x) - s(x')``, but for
-    the error of the quadrature, which :func:`completeness_gap` gives.
+    The sign is kept: negative values are evidence against the class. Over all pixels the map sums to ``s(x) - s(x')``,
+    but for the error of the quadrature, which :func:`completeness_gap` gives.
 
     Args:
         logits: The model.
@@ -97,7 +97,7 @@ def integrated_gradients(
 def smoothgrad(
     logits: Logits, x: Tensor, *, samples: int = 12, noise: float = 0.15, batch_size: int | None = None
 ) -> PreparedAttribution:
-    r"""SmoothGrad: saliency of the mean gradient around the image, which drops what is only noise.
+    r"""SmoothGrad: saliency of the mean gradient around the image, which reduces noise.
 
     .. math:: M_{ij} = \max_c | \frac{1}{n} \sum_{k=1}^n \partial s(x + \epsilon_k) / \partial x_{cij} |, \quad
         \epsilon_k \sim \mathcal{N}(0, \sigma^2)

@@ -1,4 +1,4 @@
-"""Maps by hiding: what the model answers when parts of the image, or channels of a layer, are gone."""
+"""Attribution by masking parts of the image or channels of a layer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnviz.attribution.layer_activations import answers_to, features
+from attnviz.attribution.layer_activations import features, outputs_to
 from attnviz.attribution.layers import Layer, find_layer
 from attnviz.attribution.registry import PreparedAttribution, check_count, method, passes_at_once
 from attnviz.attribution.targets import Logits
@@ -28,14 +28,14 @@ _LAYER_VALUES = 1 << 24
 def scorecam(
     logits: Logits, x: Tensor, *, layer: str | Layer | None = None, batch_size: int | None = None
 ) -> PreparedAttribution:
-    r"""Score-CAM: a layer's features, each channel weighted by the answer to the image seen through it alone.
+    r"""Score-CAM: features of a layer, with each channel weighted by the score of the image masked by it.
 
     .. math:: L = \mathrm{ReLU}(\sum_k \alpha_k A^k), \quad
         \alpha_k = \frac{\exp s(x \odot M^k)}{\sum_j \exp s(x \odot M^j)}, \quad
         M^k = \frac{U(A^k) - \min U(A^k)}{\max U(A^k) - \min U(A^k)}
 
-    ``U`` brings a channel to the size of the image bilinearly. A channel that is the same everywhere masks everything:
-    all of these share one answer, that to an image of zeros.
+    ``U`` resizes a channel to the image bilinearly. A constant channel masks the whole image: its weight is the score
+    of an image of zeros.
 
     Args:
         logits: The model.
@@ -47,7 +47,7 @@ def scorecam(
         AttributionError: the model has no features with positions to explain.
 
     Source: Wang et al., CVPR workshops 2020, algorithm 1. torchcam scales a channel before it is enlarged, and
-    pytorch-grad-cam enlarges with aligned corners; at the image's own resolution all three are equal.
+    pytorch-grad-cam resizes with aligned corners; at the resolution of the image all three are equal.
     """
     from attnviz.attribution.captum_wrappers import LayerAttribution
 
@@ -128,7 +128,7 @@ def ablationcam(
         for image, target in zip(images.split(1), targets.tolist(), strict=True):
             a, plain = features(logits, found, image)
             at_once = batch_size or max(1, min(a.shape[1], _LAYER_VALUES // a[0].numel()))
-            without = answers_to(logits, found, image, plain, _without_channels(found), a.shape[1], at_once)[:, target]
+            without = outputs_to(logits, found, image, plain, _without_channels(found), a.shape[1], at_once)[:, target]
             score = plain[0, target]
             drops = torch.where(score == 0, 0, (score - without) / score)
             values = torch.einsum("c,nchw->nhw", drops.to(a.dtype), a)
@@ -187,7 +187,7 @@ def rise(
         batch_size: Masked images that run together.
 
     Returns:
-        Values are probabilities: about the mean answer to a masked image, higher where the class needs the place.
+        Values are probabilities: about the mean for a masked image, higher at positions that the class needs.
 
     Raises:
         AttributionError: fewer than 1 sample or cell, or a share that is not between 0 and 1.
@@ -219,7 +219,7 @@ def rise(
 
 
 def random_masks(count: int, cells: int, keep: float, like: Tensor) -> Tensor:
-    """Smooth random masks for images like ``like``, ``(count, H, W)`` in [0, 1], from PyTorch's own generator."""
+    """Smooth random masks for images like ``like``, ``(count, H, W)`` in [0, 1], from PyTorch's default generator."""
     height, width = like.shape[2:]
     cell = (math.ceil(height / cells), math.ceil(width / cells))
     grid = (torch.rand(count, 1, cells + 1, cells + 1) < keep).to(like)

@@ -45,7 +45,8 @@ def occlusion(
     Raises:
         AttributionError: a window or a stride that does not fit the image.
 
-    Source: Zeiler and Fergus, ECCV 2014, section 4.2; differences instead of answers, as Captum's ``Occlusion``.
+    Source: Zeiler and Fergus, ECCV 2014, section 4.2; differences instead of probabilities, as in Captum's
+    ``Occlusion``.
     """
     from captum.attr import Occlusion
 
@@ -78,13 +79,13 @@ def occlusion(
 def feature_ablation(
     logits: Logits, x: Tensor, *, segments: int = 50, baseline: float = 0.0, batch_size: int | None = None
 ) -> PreparedAttribution:
-    r"""Feature ablation: how much the logit drops when a superpixel is blanked.
+    r"""Feature ablation: how much the logit drops if a superpixel is replaced by the baseline.
 
     Args:
         logits: The model.
         x: Images.
         segments: About how many superpixels an image is cut into, see :func:`superpixels`.
-        baseline: Colour of what is blanked, after preprocessing.
+        baseline: Colour of replaced pixels, after preprocessing.
         batch_size: Changed images that run together.
 
     Source: Captum's ``FeatureAblation``, with superpixels for features.
@@ -116,14 +117,14 @@ def lime(
         x: Images.
         samples: Images that the linear model is fitted to.
         segments: About how many superpixels an image is cut into.
-        baseline: Colour of what is switched off, after preprocessing.
+        baseline: Colour of replaced pixels, after preprocessing.
         batch_size: Changed images that run together.
 
     Returns:
         The weight of each pixel's superpixel.
 
     Source: Ribeiro et al., KDD 2016, section 3.4; Captum's ``Lime``, fitted by ridge regression as the authors' code
-    does for images. Captum's own default, a Lasso with a fixed penalty, gives zeros where logits are small.
+    does for images. Captum's default, a Lasso with a fixed penalty, gives zeros for small logits.
     """
     from captum.attr import Lime
 
@@ -156,7 +157,7 @@ def kernel_shap(
         x: Images.
         samples: Images that the fit rests on; fewer than twice the segments give a poor estimate.
         segments: About how many superpixels an image is cut into.
-        baseline: Colour of what is switched off, after preprocessing.
+        baseline: Colour of replaced pixels, after preprocessing.
         batch_size: Changed images that run together.
 
     Source: Lundberg and Lee, NeurIPS 2017, theorem 2; Captum's ``KernelShap``.
@@ -196,11 +197,11 @@ def _by_segments(
 
 
 COMPACTNESS = 0.5
-"""How much a step of a whole segment counts beside the standard deviation of a colour."""
+"""Weight of a distance of one segment relative to one standard deviation of a colour."""
 
 
 def superpixels(images: Tensor, segments: int = 50) -> Tensor:
-    """Cut images into superpixels: k-means of colour and place, started on a grid.
+    """Segment images into superpixels: k-means of colour and position, initialised on a grid.
 
     Args:
         images: ``(n, C, H, W)``.
@@ -209,7 +210,7 @@ def superpixels(images: Tensor, segments: int = 50) -> Tensor:
     Returns:
         ``(n, H, W)`` int64: labels from 0 without gaps.
 
-    Source: after Achanta et al., PAMI 34 (2012) (SLIC), without its last step: a segment may be in two pieces.
+    Source: after Achanta et al., PAMI 34 (2012) (SLIC), without its last step: a segment can have several parts.
     """
     return torch.stack([_superpixels(image, segments) for image in images.detach()]).to(images.device)
 
@@ -223,8 +224,8 @@ def _superpixels(image: Tensor, segments: int) -> Tensor:
     colours = image.cpu().double().flatten(1).T.numpy()
     spread = colours.std() or 1.0
     ys, xs = np.mgrid[:height, :width]
-    places = np.stack([ys.ravel(), xs.ravel()], axis=1) * COMPACTNESS / step * 2
-    points = np.concatenate([colours / spread, places], axis=1).astype(np.float32)
+    positions = np.stack([ys.ravel(), xs.ravel()], axis=1) * COMPACTNESS / step * 2
+    points = np.concatenate([colours / spread, positions], axis=1).astype(np.float32)
     centres_y = ((np.arange(rows) + 0.5) * height / rows).astype(int)
     centres_x = ((np.arange(columns) + 0.5) * width / columns).astype(int)
     start = points[(centres_y[:, None] * width + centres_x[None]).ravel()]

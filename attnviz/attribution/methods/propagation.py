@@ -1,4 +1,4 @@
-"""Maps that carry the answer back through the network by a rule of their own, or along paths of references."""
+"""Attribution by modified backward rules, or along paths from references."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def strongest_channel(values: Tensor) -> Tensor:
     "input_x_gradient",
     title="Input × gradient",
     means="The gradient times the pixel: a first-order estimate of the contribution of each pixel to the score.",
-    not_means="The contribution of pixels at the mean colour: they get nothing.",
+    not_means="The contribution of pixels at the mean colour: their value is 0.",
     quick=True,
 )
 def input_x_gradient(logits: Logits, x: Tensor) -> PreparedAttribution:
@@ -49,7 +49,7 @@ def input_x_gradient(logits: Logits, x: Tensor) -> PreparedAttribution:
     "vargrad",
     title="VarGrad",
     means="Variance of the gradient between noisy copies of the image.",
-    not_means="Direction: a high value says that the gradient is unstable there, for or against the class.",
+    not_means="Direction: a high value means that the gradient is unstable there, for or against the class.",
 )
 def vargrad(
     logits: Logits, x: Tensor, *, samples: int = 12, noise: float = 0.15, batch_size: int | None = None
@@ -104,7 +104,7 @@ def gradient_shap(
     .. math:: M_{ij} = \sum_c \mathbb{E}_{\alpha, \epsilon, x'} \left[ (x + \epsilon - x')_{cij} \,
         \partial s(x' + \alpha (x + \epsilon - x')) / \partial x_{cij} \right]
 
-    References ``x'`` are two: the blank image, and the image's own mean colour everywhere. ``alpha`` is uniform.
+    The two references ``x'`` are the blank image and the mean colour of the image. ``alpha`` is uniform.
 
     Args:
         logits: The model.
@@ -141,7 +141,7 @@ def gradient_shap(
     quick=True,
 )
 def guided_backprop(logits: Logits, x: Tensor) -> PreparedAttribution:
-    r"""Guided Backpropagation: the gradient, where at each ReLU only positive slopes of open units go on.
+    r"""Guided Backpropagation: the gradient, where each ReLU passes only positive gradients of active units.
 
     .. math:: R^{l} = [f^{l} > 0] \, [R^{l+1} > 0] \, R^{l+1}
 
@@ -167,7 +167,7 @@ def guided_backprop(logits: Logits, x: Tensor) -> PreparedAttribution:
     quick=True,
 )
 def deconvolution(logits: Logits, x: Tensor) -> PreparedAttribution:
-    r"""Deconvnet: the gradient, where at each ReLU only positive slopes go on, open or not.
+    r"""Deconvnet: the gradient, where each ReLU passes only positive gradients.
 
     .. math:: R^{l} = [R^{l+1} > 0] \, R^{l+1}
 
@@ -203,11 +203,11 @@ def guided_gradcam(logits: Logits, x: Tensor, *, layer: str | Layer | None = Non
 
     Source: Selvaraju et al., ICCV 2017, section 3.2; upsampled bilinearly (Captum's default is nearest).
     """
-    from attnviz.attribution.captum_wrappers import LayerAttribution, RectifiedGradient, of_slopes
+    from attnviz.attribution.captum_wrappers import LayerAttribution, RectifiedGradient, of_gradients
 
     found = find_layer(logits, x, layer)
     guided = RectifiedGradient(logits, forward_mask=True)
-    coarse = of_slopes(logits, found, lambda a, g: gradcam_formula(a, g).clamp_min(0))
+    coarse = of_gradients(logits, found, lambda a, g: gradcam_formula(a, g).clamp_min(0))
 
     def explain(images: Tensor, targets: Tensor) -> Tensor:
         fine = guided.attribute(images, targets)
@@ -284,13 +284,13 @@ def deeplift(logits: Logits, x: Tensor, *, baseline: float | Tensor = 0.0) -> Pr
     quick=True,
 )
 def lrp(logits: Logits, x: Tensor, *, epsilon: float = 1e-6) -> PreparedAttribution:
-    r"""Layer-wise relevance propagation: the logit handed back layer by layer, to each unit by its contribution.
+    r"""Layer-wise relevance propagation: the logit is distributed layer by layer in proportion to contributions.
 
     .. math:: R_i = \sum_j \frac{(a_i w_{ij})^+}{\sum_{i'} (a_{i'} w_{i'j})^+} R_j \text{ in convolutions}, \quad
         R_i = \sum_j \frac{a_i w_{ij}}{z_j + \epsilon} R_j \text{ elsewhere}
 
     The first convolution, whose inputs have two signs, and all that is no convolution take the epsilon rule; with it
-    alone the map would be input times gradient. A sum of branches hands to each its share. The values sum to the logit,
+    alone the map would be input times gradient. A sum is distributed over its branches. The values sum to the logit,
     but for what biases take.
 
     Args:
@@ -303,7 +303,8 @@ def lrp(logits: Logits, x: Tensor, *, epsilon: float = 1e-6) -> PreparedAttribut
             follows them.
 
     Source: Bach et al., PLoS ONE 10 (2015), equations 58 and 60; the composite of Montavon et al., 2019, section 10.3,
-    and their form as a gradient. Captum's ``LRP`` follows chains of modules alone, and changes the model's weights.
+    and their form as a gradient. Captum's ``LRP`` supports only chains of modules, and changes the weights of the
+    model.
     """
     from attnviz.attribution.relevance import Relevance
 

@@ -126,6 +126,7 @@ def _layouts(graph: Graph, found: list[tuple[Node, Finding]]) -> list[Layout | N
 def _site(graph: Graph, node: Node, finding: Finding, ordinal: int, same: list[Node]) -> Site:
     """The site of a node; ``same`` are the nodes of this operation in all calls of the module."""
     calls = len(same)
+    # A later call of the module can take another path, for example with cached keys.
     after = node.starts_after if all(other.starts_after == node.starts_after for other in same) else None
     return Site(
         module=node.module,

@@ -103,7 +103,8 @@ def channel_axis(node: Node) -> int | None:
             return ndim - 1
         if node.name == "input":
             return 1 if ndim in {4, 5} else None
-        if node.name in {"permute", "transpose", "movedim", "swapaxes", "flatten"}:  # CSATv2 gates a permuted value
+        # FocalNet and CSATv2 gate permuted values.
+        if node.name in {"permute", "transpose", "movedim", "swapaxes", "flatten"}:
             before = channel_axis(node.parents[0])
             return None if before is None else axis_moved(node, before)
         same = [p for p in node.parents if p.depends and len(p.shape) == ndim]

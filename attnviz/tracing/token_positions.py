@@ -103,7 +103,7 @@ class PositionTracker:
         dim = int(node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0))
         codes = [part.code for part in known]
         if node.name != "stack" and overlap([part for part in known if part.plane], dim):
-            return None  # tokens of several scales: a grid has one token per position
+            return None  # tokens of several scales (Mask2Former): a grid has one token per position
         joins_tokens = dim not in {-1, len(node.shape) - 1} and all(code.stride(-1) == 0 for code in codes)
         codes = [code[..., :1] for code in codes] if joins_tokens else codes  # stored once for all channels
         joined = torch.stack(codes, dim) if node.name == "stack" else torch.cat(codes, dim)

@@ -70,6 +70,7 @@ def recognise_linear(graph: Graph, node: Node) -> Finding | None:
         inner = node.parents[0 if last else 1]
         while inner.name in _UNCHANGED and inner.parents:
             inner = inner.parents[0]
+        # A capture has the operands of earlier operations only within one call of a module.
         if inner.name != "matmul" or inner.module != node.module or len(inner.parents) != 2:
             continue
         left, right = inner.parents
@@ -77,7 +78,7 @@ def recognise_linear(graph: Graph, node: Node) -> Finding | None:
         shapes = {len(p.shape) for p in (*node.parents, left, right)}
         if not (left.depends and right.depends and summed) or len(shapes) > 1 or softmax_of(left) or softmax_of(right):
             continue
-        # A sum over channels or neighbours is an ordinary product of a map and values.
+        # Only a product that is summed over positions implies a map of queries and keys.
         if all(part.of is Meaning.POSITIONS for part in summed):
             query, key, value = (node.parents[1], right, left) if last else (node.parents[0], left, right)
             heads = query.shape[0] // graph.images if len(query.shape) == 3 and graph.images else None

@@ -283,5 +283,6 @@ def is_predicted(node: Node) -> bool:
         visited.add(id(current))
         if current.name in LEARNED:
             return True
+        # expand_as(other) and type_as(other) use only the shape or type of other.
         stack.extend(current.parents[:1] if current.name in TRANSPARENT else current.parents)
     return False

@@ -1,8 +1,8 @@
-"""What attributions and metrics cost beside pytorch-grad-cam, torchcam and Quantus: side by side, at equal results.
+"""Cost of attribution methods and metrics compared with pytorch-grad-cam, torchcam and Quantus, for equal results.
 
-Each candidate in turn, in one process; the fastest run of each counts, which is the least disturbed. Beside each method
-stands what it cannot do without: the bare forward and backward passes, batched and in the faster memory format. The
-mean correlation of our maps with the peer's is printed, so that equal results can be seen.
+The candidates alternate in one process; the fastest run of each counts, because it is the least disturbed. Each method
+is compared with the passes that it needs: the forward and backward passes, batched and in the faster memory format. The
+mean correlation of our maps with those of the other library is printed, to verify that the results are equal.
 
     python benchmarks/attribution.py [--rounds 3] [--model resnet18] [--images 1] [--only gradcam …] [--threads N]
 """
@@ -38,12 +38,12 @@ TORCHCAM = {
 }  # fmt: skip
 BARE = {"bare, channels last": torch.channels_last, "bare": torch.contiguous_format}
 _FLIPPED_PX, _FLIPS = 192, 24
-_REST_SECONDS = 0.1  # until the threads of another library no longer spin
+_REST_SECONDS = 0.1  # until the threads of another library stop spinning
 METHODS = ("cam", *GRADIENT, "eigencam", "ablationcam", "scorecam")
 
 
 def main() -> None:
-    """Print one line per method, and one for a metric."""
+    """Print one line per method and one for a metric."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", default="resnet18")
@@ -55,7 +55,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
     model = torchvision.models.get_model(options.model, weights=None).eval()
-    model.fc.weight.data *= 30  # slopes as large as those of a trained network
+    model.fc.weight.data *= 30  # gradients as large as those of a trained network
     x = torch.randn(options.images, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     print(
         f"{options.model}, {options.images} × 224 px, {options.threads} threads, fastest of {options.rounds}; "
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def candidates(method: str, model: nn.Module, x: Tensor) -> dict[str, Callable[[], Any]]:
-    """Ours, what it needs, and the peers that have the method."""
+    """Our method, the passes that it needs, and the other libraries that have it."""
     if method == "deletion":
         return metric_candidates(model, x)
     with borrowed(model):
@@ -90,7 +90,7 @@ def candidates(method: str, model: nn.Module, x: Tensor) -> dict[str, Callable[[
 
 
 def bare(method: str, model: nn.Module, x: Tensor, target: int, layout: torch.memory_format) -> Callable[[], Any]:
-    """The passes that a method cannot do without: frozen parameters, batches of 8."""
+    """The passes that a method needs: frozen parameters, batches of 8."""
 
     def gradient() -> Any:
         with borrowed(model):
@@ -135,7 +135,7 @@ def grad_cam(name: str, model: nn.Module, x: Tensor, target: int) -> Any:
 
 
 def torch_cam(name: str, model: nn.Module, x: Tensor, target: int) -> Any:
-    """The map of torchcam, enlarged as ours is."""
+    """The map of torchcam, enlarged in the same way as ours."""
     import torchcam.methods
 
     with getattr(torchcam.methods, name)(model, "layer4") as cam:
@@ -149,10 +149,9 @@ def torch_cam(name: str, model: nn.Module, x: Tensor, target: int) -> Any:
 
 
 def metric_candidates(model: nn.Module, x: Tensor) -> dict[str, Callable[[], Any]]:
-    """The deletion curve of 4 images of 192 px in 24 steps, beside Quantus' pixel flipping with as many.
+    """The deletion curve of 4 images of 192 px in 24 steps, and Quantus' pixel flipping in as many.
 
-    Quantus flips values, three for each pixel, and takes only numbers of them that divide the number of pixels: there
-    is none for 224 px.
+    Quantus flips values, three per pixel, in a number of steps that divides the number of pixels: none for 224 px.
     """
     import quantus
 
@@ -189,7 +188,7 @@ def metric_candidates(model: nn.Module, x: Tensor) -> dict[str, Callable[[], Any
 
 
 def fastest(runs: dict[str, Callable[[], Any]], rounds: int) -> tuple[dict[str, float], dict[str, Any]]:
-    """Seconds of each candidate's fastest run, taken in turn, and what it gave."""
+    """Seconds of the fastest run of each candidate, alternating, and its result."""
     times = dict.fromkeys(runs, float("inf"))
     results: dict[str, Any] = {}
     for _ in range(rounds):
@@ -202,14 +201,14 @@ def fastest(runs: dict[str, Callable[[], Any]], rounds: int) -> tuple[dict[str, 
 
 
 def line(method: str, times: dict[str, float], results: dict[str, Any]) -> str:
-    """Ours, what it needs, and each peer as a multiple of ours with the correlation of the two results."""
+    """Our time, that of the passes, and that of each library relative to ours, with the correlation of the results."""
     ours, bare_one = times["ours"], min(times[name] for name in BARE)
     text = f"{method:14}{ours:9.4f}{bare_one:9.4f}{ours / bare_one:11.2f}"
     for peer in ("grad-cam", "torchcam", "quantus"):
         if peer not in times:
             text += f"{'–':>18}"
             continue
-        pairs = zip(results["ours"], results[peer], strict=True)  # of each image: peers scale each map by itself
+        pairs = zip(results["ours"], results[peer], strict=True)  # per image: others scale each map separately
         r = np.mean([np.corrcoef(one.ravel(), other.ravel())[0, 1] for one, other in pairs])
         text += f"{times[peer] / ours:8.2f} × r {r:5.3f}"
     return text

@@ -1,20 +1,20 @@
-"""What a batch report costs: beside the bare passes that it needs, in memory, as images grow, and on Ray.
+"""Cost of a batch report: relative to the passes that it needs, in memory, for more images, and on Ray.
 
     python benchmarks/batch.py [--parts speed,memory,ray] [--model cbam] [--methods gradcam,layercam,saliency]
         [--turns 5] [--images 1000] [--ray-images 1000] [--threads N] [--workers 2]
 
-**speed**: images a second of the local engine, from files to Parquet, as a share of the bound: the same batches of the
-same images, already decoded and normalised, through the bare model as often, forward and backward, as attention and the
-chosen methods need. Both sides run in turn on one shard; the median over turns of the ratio within a turn is what
-counts. The bound's parameters are frozen and its images are channels-last, which is fastest.
+**speed**: images per second of the local engine, from files to Parquet, relative to the bound: the same batches of the
+same images, already decoded and normalised, in the forward and backward passes of the plain model that attention and
+the methods need. Both sides alternate on one shard; the result is the median over turns of the ratio within a turn.
+The parameters of the bound are frozen and its images are channels-last, which is fastest.
 
-**memory**: peak memory of a process (``ru_maxrss``) that looks at ``--images`` beside one that looks at 100; of the run
-alone, and with its page. And whether time grows linearly: seconds an image in the last quarter beside the first.
+**memory**: peak memory of a process (``ru_maxrss``) for ``--images`` relative to 100 images; for the run
+without its page, and with it. Also whether time grows linearly: seconds per image in the last and the first quarter.
 
-**ray**: the whole command with ``--engine ray`` on this machine alone beside the local engine, each in a new process,
-start of Ray included.
+**ray**: the whole command with ``--engine ray`` on the local machine relative to the local engine, each in a new
+process, including the start of Ray.
 
-Images are moved, mirrored and darkened copies of the sample photographs, made for the occasion.
+Images are shifted, mirrored and darkened copies of the sample photographs.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FEW = 100
 
 
 def main() -> None:
-    """Run the parts that are asked for."""
+    """Run the selected parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", default="speed,memory,ray")
     parser.add_argument("--model", default="cbam")
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def photographs(folder: Path, count: int) -> Path:
-    """A folder of so many different JPEG files."""
+    """A folder with ``count`` different JPEG files."""
     target = folder / f"photos-{count}"
     target.mkdir(exist_ok=True)
     samples = [Image.open(path).convert("RGB") for path in sorted((HOUSE / "sample_data").glob("*.[jp][pn]g"))]
@@ -79,7 +79,7 @@ def photographs(folder: Path, count: int) -> Path:
 
 
 def speed(options: argparse.Namespace, folder: Path) -> None:
-    """The local engine beside the bound, shard by shard in turn."""
+    """The local engine relative to the bound, alternating shard by shard."""
     import torch
 
     from attnviz.attribution.registry import passes_at_once
@@ -115,7 +115,7 @@ def speed(options: argparse.Namespace, folder: Path) -> None:
         for name, side in (("bound", bound), ("ours", ours)):
             start = time.perf_counter()
             side()
-            if turn:  # the first warms up
+            if turn:  # the first turn is a warm-up
                 sides[name].append(time.perf_counter() - start)
     shares = sorted(a / b for a, b in zip(sides["bound"], sides["ours"], strict=True))
     rates = {name: options.shard / statistics.median(seconds) for name, seconds in sides.items()}
@@ -125,7 +125,7 @@ def speed(options: argparse.Namespace, folder: Path) -> None:
 
 
 def bare(model: object, methods: Sequence[str], options: dict, at_once: int) -> list[Callable[[object], None]]:
-    """The passes that attention and methods need, without anything else."""
+    """The passes that attention and methods need."""
     import torch
 
     for parameter in model.parameters():
@@ -184,7 +184,7 @@ def bare(model: object, methods: Sequence[str], options: dict, at_once: int) -> 
 
 
 def process(options: argparse.Namespace, photos: Path, out: Path, engine: str) -> dict[str, float]:
-    """A whole report in a process of its own: its seconds and its peak memory."""
+    """Seconds and peak memory of a whole report in its own process."""
     words = [
         sys.executable, __file__, "--child", json.dumps([str(photos), str(out), engine]), "--model", options.model,
         "--weights", options.weights, "--methods", options.methods, "--batch", str(options.batch),
@@ -197,7 +197,7 @@ def process(options: argparse.Namespace, photos: Path, out: Path, engine: str) -
 
 
 def child(options: argparse.Namespace) -> None:
-    """What :func:`process` starts."""
+    """The entry point of the process that :func:`process` starts."""
     import resource
 
     import torch
@@ -231,7 +231,7 @@ def child(options: argparse.Namespace) -> None:
 
 
 def memory(options: argparse.Namespace, folder: Path) -> None:
-    """Peak memory of many images beside few, and seconds an image at the end beside the beginning."""
+    """Peak memory for many images relative to few, and seconds per image at the end relative to the beginning."""
     from importlib.util import find_spec
 
     engine = "page" if find_spec("attnviz.report.dataset") else "local"
@@ -240,24 +240,22 @@ def memory(options: argparse.Namespace, folder: Path) -> None:
         photos = photographs(folder, count)
         found[count] = process(options, photos, folder / f"memory-{count}", engine)
     few, many = found[FEW], found[options.images]
-    print(f"memory: {options.model}, {options.methods}, {options.images} images beside {FEW}")
+    print(f"memory: {options.model}, {options.methods}, {options.images} images relative to {FEW}")
     for name, title in (("run_kib", "the run"), ("whole_kib", "with its page")):
         ratio = many[name] / few[name]
-        print(f"  {title}: {many[name] / 1024:.0f} MiB beside {few[name] / 1024:.0f} MiB, ratio {ratio:.3f}")
+        print(f"  {title}: {many[name] / 1024:.0f} MiB and {few[name] / 1024:.0f} MiB, ratio {ratio:.3f}")
     log = (folder / f"memory-{options.images}" / "log.jsonl").read_text().splitlines()
     shards = [json.loads(line) for line in log if '"event": "shard"' in line]
     each = [one["seconds"] / one["images"] for one in sorted(shards, key=lambda one: one["shard"])]
     quarter = max(1, len(each) // 4)
     first, last = statistics.mean(each[:quarter]), statistics.mean(each[-quarter:])
-    print(
-        f"  seconds an image: {last:.4f} in the last quarter beside {first:.4f} in the first, ratio {last / first:.3f}"
-    )
+    print(f"  seconds per image: {last:.4f} in the last quarter and {first:.4f} in the first, ratio {last / first:.3f}")
     few_s, many_s = few["seconds"] / FEW, many["seconds"] / options.images
-    print(f"  with start and page: {many_s:.4f} s an image of {options.images} beside {few_s:.4f} of {FEW}", flush=True)
+    print(f"  with start and page: {many_s:.4f} s per image of {options.images} and {few_s:.4f} of {FEW}", flush=True)
 
 
 def ray(options: argparse.Namespace, folder: Path) -> None:
-    """The engine on Ray beside the local one."""
+    """The Ray engine relative to the local one."""
     photos = photographs(folder, options.ray_images)
     found = {name: process(options, photos, folder / f"engine-{name}", name) for name in ("local", "ray")}
     one, other = (found[name]["seconds"] for name in ("local", "ray"))
@@ -265,9 +263,9 @@ def ray(options: argparse.Namespace, folder: Path) -> None:
         (folder / "engine-ray" / path.relative_to(folder / "engine-local")).read_bytes() == path.read_bytes()
         for path in itertools.islice((folder / "engine-local").rglob("*.parquet"), 10_000)
     )
-    print(f"ray: {options.model}, {options.methods}, {options.ray_images} images, this machine alone")
+    print(f"ray: {options.model}, {options.methods}, {options.ray_images} images, on the local machine")
     print(
-        f"  {other:.1f} s beside {one:.1f} s of the local engine, ratio {other / one:.3f}; same files: {same}",
+        f"  {other:.1f} s, local engine {one:.1f} s, ratio {other / one:.3f}; same files: {same}",
         flush=True,
     )
 

@@ -1,29 +1,29 @@
-"""What a capture costs: time against the plain forward pass and against peers, and memory.
+"""Cost of a capture: time relative to the plain forward pass and to other libraries, and memory.
 
     python benchmarks/capture.py                    # every model
     python benchmarks/capture.py --models 'hf:*' --repeats 5
-    python benchmarks/capture.py --memory           # peak memory of each way to keep, ViT-B/16 at 1024 pixels
+    python benchmarks/capture.py --memory           # peak memory of each ``keep``, ViT-B/16 at 1024 pixels
     python benchmarks/capture.py --json build/capture.json
 
-**Time.** Side by side in one process, the candidates of a model in turn, one image, no gradients, sites known before
-and full maps kept. A ratio is the median over turns of a candidate's time over the plain forward's time in the same
-turn, so that what slows the machine down for a while slows both.
+**Time.** The candidates of a model alternate in one process, with one image, without gradients, for known sites and
+full maps. A ratio is the median over turns of a candidate's time divided by the time of the plain forward pass in the
+same turn, so that a temporary slowdown of the machine affects both.
 
-- *attnviz*: a capture for each image, with what it takes to begin and to end it;
-- *open*: a capture that is open already, as the peers are set up before too: the one to compare them with.
+- *attnviz*: a capture per image, including its start and end;
+- *open*: a capture that is already open; compare this one with the other libraries, which are set up beforehand too.
 
-Peers do what they can, and all give the model's output beside the maps:
+The other libraries support some of the models, and all return the model's output and the maps:
 
-- *timm*: ``AttentionExtract``, by graph or by hooks, whichever works and is quicker. It finds softmax maps by the names
-  of modules, after fused attention was switched off. Its graph is asked for the output too, without which it leaves
-  out all that comes after the last map;
-- *eager*: transformers' ``output_attentions=True``, for which it needs the eager attention implementation;
-- *torchlens*: ``trace``, which keeps every activation. It wraps PyTorch's functions when it is first used, so that it
-  comes last, twice only, and is taken off again before the next model.
+- *timm*: ``AttentionExtract``, by graph or by hooks, whichever works and is faster. It finds softmax maps by the names
+  of modules, with fused attention disabled. Its graph must include the output, or it omits all operations after the
+  last map;
+- *eager*: transformers' ``output_attentions=True``, which needs the eager attention implementation;
+- *torchlens*: ``trace``, which keeps every activation. It wraps PyTorch's functions when it is first used; therefore it
+  is last, runs only twice, and is unwrapped before the next model.
 
-All models have random weights of the shapes that they are published with.
+All models have random weights of their published shapes.
 
-**Memory.** Each way to keep runs in a process of its own; its peak resident size is compared with that of the plain
+**Memory.** Each ``keep`` runs in its own process; its peak resident size is compared with that of the plain
 forward pass. The search for sites runs in it too, as it does for a user.
 """
 
@@ -72,13 +72,13 @@ KEEPS = ("plain", "summary", "rows")
 
 @dataclass
 class Row:
-    """What was measured of one model.
+    """Results of one model.
 
     Attributes:
         name: ``timm:…`` or ``hf:…``.
-        sites: How many there are.
+        sites: Number of sites.
         plain_ms: Median of the plain forward pass.
-        ratios: For each candidate that can do the model, its time over the plain forward pass.
+        ratios: For each candidate that supports the model, its time relative to the plain forward pass.
     """
 
     name: str
@@ -88,14 +88,14 @@ class Row:
 
 
 def main() -> None:
-    """Print one line per model, then the medians and what was not reached."""
+    """Print one line per model, then the medians and the missed limits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=15, help="turns per model (default: %(default)s)")
     parser.add_argument("--models", nargs="*", default=["*"], help="shell patterns of names, such as 'timm:vit*'")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--memory", action="store_true", help="measure memory and not time")
+    parser.add_argument("--memory", action="store_true", help="measure memory instead of time")
     parser.add_argument("--side", type=int, default=1024, help="pixels, for --memory (default: %(default)s)")
-    parser.add_argument("--json", type=Path, help="also write the numbers here")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     parser.add_argument("--peak-of", choices=KEEPS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -115,7 +115,7 @@ def main() -> None:
 
 
 def speed(names: Iterable[str], repeats: int) -> list[Row]:
-    """Measure every model, and print the table as it grows."""
+    """Measure every model, and print each row when it is ready."""
     missing = [
         package for package in ("timm", "transformers", "torchlens") if importlib.util.find_spec(package) is None
     ]
@@ -136,12 +136,12 @@ def speed(names: Iterable[str], repeats: int) -> list[Row]:
     slower = [
         f"{row.name} ({peer})" for row in rows for peer in PEERS if row.ratios.get(peer, 1e9) < row.ratios["open"]
     ]
-    print(f"a peer is faster on: {', '.join(slower) or 'none'}")
+    print(f"another library is faster on: {', '.join(slower) or 'none'}")
     return rows
 
 
 def measure(name: str, repeats: int) -> Row:
-    """The candidates that can do a model, in turn."""
+    """The candidates that support a model, alternating."""
     library, _, model_name = name.partition(":")
     model, x = (timm_model if library == "timm" else hugging_model)(model_name)
     own = copy.deepcopy(model)
@@ -153,7 +153,7 @@ def measure(name: str, repeats: int) -> Row:
             "attnviz": lambda: captured(model, sites, x),
             "open": lambda: taken(own, seen, x),
         }
-        with contextlib.suppress(Exception):  # the peer cannot do this model
+        with contextlib.suppress(Exception):  # the library does not support this model
             if library == "timm":
                 candidates["timm"] = timm_extract(model_name, x)
             else:
@@ -167,7 +167,7 @@ def measure(name: str, repeats: int) -> Row:
 
 
 def in_turn(candidates: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each candidate in each turn, after one run of each that does not count."""
+    """Seconds of each candidate in each turn, after one warm-up run of each."""
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for run in candidates.values():
         run()
@@ -180,7 +180,7 @@ def in_turn(candidates: dict[str, Callable[[], object]], repeats: int) -> dict[s
 
 
 def timm_model(name: str) -> tuple[nn.Module, Tensor]:
-    """The model and one image of noise."""
+    """The model and an image of noise."""
     import timm
 
     torch.manual_seed(0)
@@ -189,7 +189,7 @@ def timm_model(name: str) -> tuple[nn.Module, Tensor]:
 
 
 def hugging_model(name: str, implementation: str = "sdpa") -> tuple[nn.Module, Tensor]:
-    """The model and one image of noise."""
+    """The model and an image of noise."""
     import transformers
 
     class_name, options = HUGGING[name]
@@ -207,7 +207,7 @@ def captured(model: nn.Module, sites: Any, x: Tensor) -> object:
 
 
 def taken(model: nn.Module, seen: Captured, x: Tensor) -> object:
-    """The records of one forward call of a capture that is open already."""
+    """The records of one forward call of an open capture."""
     model(x)
     records = seen.records[:]
     seen.records.clear()
@@ -215,7 +215,7 @@ def taken(model: nn.Module, seen: Captured, x: Tensor) -> object:
 
 
 def timm_extract(name: str, x: Tensor) -> Callable[[], object]:
-    """The extractor of timm, on the model without fused attention; an error where it finds nothing."""
+    """Return timm's extractor for the model without fused attention; an error if it finds nothing."""
     from timm.layers import set_fused_attn
     from timm.models._features_fx import get_graph_node_names
     from timm.utils.attention_extract import AttentionExtract
@@ -241,7 +241,7 @@ def timm_extract(name: str, x: Tensor) -> Callable[[], object]:
 
 
 def eager(name: str, x: Tensor) -> Callable[[], object]:
-    """The maps of transformers itself; an error where it returns none."""
+    """The maps of transformers; an error if there are none."""
     model, _ = hugging_model(name, "eager")
     if not model(x, output_attentions=True).attentions:
         raise LookupError(f"transformers returns no map of {name}")
@@ -249,7 +249,7 @@ def eager(name: str, x: Tensor) -> Callable[[], object]:
 
 
 def lens(model: nn.Module, x: Tensor) -> list[float]:
-    """Seconds of torchlens, after a run that does not count."""
+    """Seconds of torchlens, after one warm-up run."""
     import torchlens
     from torchlens.backends.torch.wrappers import unwrap_torch
 
@@ -260,7 +260,7 @@ def lens(model: nn.Module, x: Tensor) -> list[float]:
 
 
 def memory(side: int, threads: int) -> dict[str, float]:
-    """Peak memory of each way to keep, each in a process of its own."""
+    """Peak memory of each ``keep``, each in its own process."""
     print(f"ViT-B/16 at {side} pixels, one image, peak resident MiB")
     peaks: dict[str, float] = {}
     for keep in KEEPS:

@@ -1,8 +1,8 @@
-"""How quick the command line is, beside what nobody can avoid: importing the libraries that it stands on.
+"""Time of the command line relative to importing the libraries that it needs.
 
 Two ratios are printed, each with its limit: ``attnviz --help`` against ``import click``, and the whole ``attnviz
-explain`` of a photograph against ``import torch, captum.attr, cv2, seaborn``. Both sides run in turn, in new processes,
-and the fastest of each counts, which is the least disturbed by other work on the machine.
+explain`` of a photograph against ``import torch, captum.attr, cv2, seaborn``. Both sides alternate, in new processes,
+and the fastest run of each counts, because it is the least disturbed by other work on the machine.
 
     python benchmarks/explain.py [--rounds 3] [--model cbam] [--weights default] [--json]
 """
@@ -33,7 +33,7 @@ class Side:
         self.output = ""
 
     def run(self) -> None:
-        """Run it once more."""
+        """Run it once."""
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         result = subprocess.run(self.words, cwd=HOUSE, check=True, capture_output=True, text=True)
         wall = time.perf_counter() - start
@@ -45,7 +45,7 @@ class Side:
 
 
 def compare(ours: Side, theirs: Side, rounds: int) -> dict[str, object]:
-    """Both sides in turn, and the ratio of their fastest runs."""
+    """Run both sides alternately and return the ratio of their fastest runs."""
     for _ in range(rounds):
         theirs.run()
         ours.run()

@@ -1,8 +1,9 @@
-"""How quick the page of a run stays as images grow: each action at many images against the same at few.
+"""Time of the page of a run as the number of images grows: each action at many images relative to few.
 
-A run of made-up answers, maps and measures is written for each size, then its page. In headless Chromium each action is
-timed from its event until all is there that it needs and two more frames are painted, so that a frame or two, 16.7 ms
-each, are in every number; the median over turns counts. Memory is the peak of a process that writes the page alone.
+A run with synthetic predictions, maps and measures is written for each size, then its page. In headless Chromium each
+action is timed from its event until everything that it needs has loaded and two more frames are painted, so that every
+number includes one or two frames of 16.7 ms; the result is the median over turns. Memory is the peak of a process that
+only writes the page.
 
     python benchmarks/gallery.py [--images 100 10000] [--turns 15] [--shard 64]
 """
@@ -59,7 +60,7 @@ TIMED = """async (act) => {
 
 
 def main() -> None:
-    """Print a line for each size, and the ratios to the smallest."""
+    """Print a line per size, and the ratios to the smallest."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="+", default=[100, 10_000])
     parser.add_argument("--turns", type=int, default=15)
@@ -78,7 +79,7 @@ def main() -> None:
 
 
 def measure(folder: Path, images: int, turns: int, shard: int) -> dict[str, float]:
-    """Every number of one size."""
+    """All numbers of one size."""
     sys.path.insert(0, str(TESTS))
     from runs import make_run
 
@@ -91,7 +92,7 @@ def measure(folder: Path, images: int, turns: int, shard: int) -> dict[str, floa
 
 
 def browse(address: str, turns: int) -> dict[str, float]:
-    """Milliseconds of each action, and how large the page is."""
+    """Milliseconds of each action, and the size of the page."""
     from chromium import CHROMIUM, FLAGS, sync_api
 
     with sync_api.sync_playwright() as playwright:

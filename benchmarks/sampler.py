@@ -1,11 +1,11 @@
-"""The sampler beside its peers: one run, turn by turn, medians, and only on an idle machine.
+"""The sampler compared with other libraries: one run, alternating, medians, only on an idle machine.
 
     python benchmarks/sampler.py                 # 2 threads; waits for an idle machine, refuses a busy one
-    python benchmarks/sampler.py --anyway        # on a busy machine too; every table says so
+    python benchmarks/sampler.py --anyway        # also on a busy machine; every table says so
 
 Deformable convolution: float32, offsets of 1 pixel (standard deviation), 3x3, padding 1, with mask, no bias. Forward is
-without gradients; backward is ``torch.autograd.grad`` of all inputs, forward excluded. Peers that are not installed are
-named and left out.
+without gradients; backward is ``torch.autograd.grad`` of all inputs, forward excluded. Libraries that are not installed
+are listed and left out.
 """
 
 import argparse
@@ -38,14 +38,14 @@ GOALS = {
 ATTENTION_GOALS = {5440: ((25, 4), (14, 4.5)), 300: ((5, 2.3), (5, 2.3))}
 GROUPED = [(1, 64, 4, 56), (1, 256, 16, 14), (4, 64, 4, 56), (1, 192, 12, 28)]
 GROUPED_GOALS = ((4, 1.5), (4, 2.5))
-SLOW_S = 0.15  # a contender that takes longer joins fewer rounds
+SLOW_S = 0.15  # contenders that take longer run in fewer rounds
 Call = Callable[[], object]
 Cells = Callable[[dict[str, float]], list[str]]
 Line = tuple[str, dict[str, Call], Cells]
 
 
 def foreign_cpus(seconds: float, work: Call | None = None) -> float:
-    """Processors that others keep busy, over some time or while ``work`` runs: /proc/stat less our own time."""
+    """Number of processors used by other processes, for some time or while ``work`` runs: /proc/stat minus ours."""
     tick = os.sysconf("SC_CLK_TCK")
 
     def busy() -> float:
@@ -61,7 +61,7 @@ def foreign_cpus(seconds: float, work: Call | None = None) -> float:
 
 
 def wait_for_idle(limit_s: float) -> bool:
-    """Whether the machine is idle before the time is over: others use less than a tenth of a processor for 2 s."""
+    """Whether the machine becomes idle in time: other processes use less than a tenth of a processor for 2 s."""
     end = time.monotonic() + limit_s
     while True:
         if foreign_cpus(2) < 0.1:
@@ -72,7 +72,7 @@ def wait_for_idle(limit_s: float) -> bool:
 
 
 def medians(calls: dict[str, Call], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each, taking turns."""
+    """Median milliseconds of each, alternating."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     first = {}
     for name, call in calls.items():
@@ -91,7 +91,7 @@ def medians(calls: dict[str, Call], rounds: int) -> dict[str, float]:
 
 
 def grid_sample_conv(x: Tensor, offset: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
-    """The five lines that need no compiler: one grid_sample per tap, then a matrix product."""
+    """Without compiled code: one grid_sample per tap, then a matrix product."""
     n, c, h, w = x.shape
     y0, x0 = torch.meshgrid(torch.arange(h) - 1.0, torch.arange(w) - 1.0, indexing="ij")
     columns = []
@@ -116,14 +116,14 @@ def onnx_conv(x: Tensor, offset: Tensor, weight: Tensor, mask: Tensor) -> Call:
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 19)], ir_version=10)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.add_session_config_entry("session.force_spinning_stop", "1")  # its threads would slow who comes next
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # spinning threads slow down the next one
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     feed = {n: t.detach().numpy() for n, t in zip(names, tensors, strict=True)}
     return lambda: session.run(None, feed)
 
 
 def backward(out: Tensor, leaves: list[Tensor]) -> Call:
-    """A backward pass through an output that was computed before."""
+    """A backward pass through a precomputed output."""
     grad = torch.randn_like(out)
     return lambda: torch.autograd.grad(out, leaves, grad, retain_graph=True)
 
@@ -135,7 +135,7 @@ def optional(
     missing: dict[str, str],
     inputs: Sequence[Tensor] = (),
 ) -> None:
-    """Adds a peer, or the reason why it is not there."""
+    """Add a library, or the reason why it is missing."""
     try:
         calls[name] = build()
         calls[name](*inputs)
@@ -220,7 +220,7 @@ def attention(queries: int, missing: dict[str, str]) -> tuple[dict[str, Call], d
 
 
 def grouped(shape: tuple[int, int, int, int], missing: dict[str, str]) -> tuple[dict[str, Call], dict[str, Call]]:
-    """DCNv3 and v4's form; the peers get the same points in their own layouts."""
+    """The form of DCNv3 and v4; the others get the same points in their own layouts."""
     n, c, groups, h = shape
     torch.manual_seed(0)
     x, offset, mask = torch.randn(n, c, h, h), torch.randn(n, groups * 18, h, h), torch.rand(n, groups * 9, h, h)
@@ -249,7 +249,7 @@ def grouped(shape: tuple[int, int, int, int], missing: dict[str, str]) -> tuple[
 
 
 def peak_mib(call: Call) -> float:
-    """What a call adds to the process's resident memory at its highest (Linux)."""
+    """Peak increase of the resident memory of the process during a call (Linux)."""
     call()
     ctypes.CDLL(None).malloc_trim(0)
 
@@ -264,7 +264,7 @@ def peak_mib(call: Call) -> float:
 
 
 def ratio(times: dict[str, float], peer: str, goal: float, *, over: bool = False) -> str:
-    """``21.3x (>= 15)``: how many times faster than a peer; ``over``: how many times its time. A miss is marked."""
+    """``21.3x (>= 15)``: time of a library relative to ours; with ``over``: ours to its. A missed goal is marked."""
     if peer not in times:
         return f"– (>= {goal:g})"
     value = times["attnviz"] / times[peer] if over else times[peer] / times["attnviz"]
@@ -274,7 +274,7 @@ def ratio(times: dict[str, float], peer: str, goal: float, *, over: bool = False
 
 
 class Report:
-    """Prints Markdown tables, each with how busy others kept the machine meanwhile."""
+    """Print Markdown tables, each with the load by other processes."""
 
     def __init__(self, rounds: int) -> None:
         self.rounds = rounds
@@ -287,7 +287,7 @@ class Report:
         head: list[str],
         lines: list[Line],
     ) -> None:
-        """One row per line: a name, contenders, and what to show of their times."""
+        """One row per entry: a name, contenders, and the columns of their times."""
         print(f"\n### {title}\n\n| " + " | ".join([*head, "others' CPUs"]) + " |\n|" + "---|" * (len(head) + 1))
         for name, calls, cells in lines:
             times: dict[str, float] = {}
@@ -367,7 +367,7 @@ class Report:
 
 
 def versions() -> str:
-    """What was compared."""
+    """Versions of the compared libraries."""
     names = ("torch", "torchvision", "onnxruntime", "transformers", "torch-ms-deform-attn")
     found = []
     for name in names:
@@ -379,13 +379,13 @@ def versions() -> str:
 
 
 def main() -> int:
-    """The command line; 1 where the machine is busy."""
+    """The command line; exit code 1 if the machine is busy."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=15, help="turns for each contender (3 for slow ones)")
+    parser.add_argument("--rounds", type=int, default=15, help="rounds per contender (3 for slow ones)")
     parser.add_argument("--wait", type=float, default=60, help="seconds to wait for an idle machine")
-    parser.add_argument("--anyway", action="store_true", help="measure on a busy machine too, and say so")
-    parser.add_argument("--kernel", help="avx512, avx2, portable or reference; the best if left out")
+    parser.add_argument("--anyway", action="store_true", help="also measure on a busy machine, with a note")
+    parser.add_argument("--kernel", help="avx512, avx2, portable or reference (default: the best)")
     options = parser.parse_args()
     idle = wait_for_idle(0 if options.anyway else options.wait)
     if not idle and not options.anyway:

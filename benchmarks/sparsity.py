@@ -1,9 +1,9 @@
-"""What ``attnviz sparsity`` costs: against the bare forward passes that it needs.
+"""Cost of ``attnviz sparsity`` relative to the forward passes that it needs.
 
-Side by side in one process, in turn; the median over turns of the ratio within a turn is what counts. The plain study
-needs one pass over the images; its time holds finding the sites and everything that is counted. The causal study needs
-as many passes as it runs: they are counted while it runs, and the bare model then does as many over the same images.
-Images are random numbers in memory, weights random: neither changes what is computed.
+Both alternate in one process; the result is the median over turns of the ratio within a turn. The plain study
+needs one pass over the images; its time includes the search for sites and all measures. The causal study needs
+as many passes as it runs: they are counted, and the plain model then runs as many over the same images.
+Images are random numbers in memory, weights random: neither changes the amount of computation.
 
     python benchmarks/sparsity.py [--repeats 3] [--images 256] [--batch 16] [--causal] [--models NAME …]
 """
@@ -26,7 +26,7 @@ MODELS = ("cbam", "senet", "timm:seresnet50", "timm:vit_tiny_patch16_224", "timm
 
 
 def main() -> None:
-    """Print one line per model, and the worst ratio."""
+    """Print one line per model, and the largest ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--images", type=int, default=256)
@@ -57,7 +57,7 @@ def main() -> None:
 def measure(
     model: nn.Module, parts: tuple[Tensor, ...], question: StudyConfig, repeats: int
 ) -> tuple[int, float, list[float], list[float]]:
-    """Sites, passes over the images, and seconds of the bare passes and of the study, turn by turn."""
+    """Sites, number of passes, and seconds of the plain passes and of the study in each turn."""
     batches = [lambda part=part: part for part in parts]
     seen = 0
 
@@ -69,7 +69,7 @@ def measure(
     found = study(model, batches, question)  # also warms up
     handle.remove()
     images = sum(map(len, parts))
-    # The two images on which sites are found are the study's own expense, not a pass that the question needs.
+    # The pass that finds sites is a cost of the study, not a pass that it needs.
     passes = (seen - min(2, len(parts[0]))) / images
     bare, asked = [], []
     for _ in range(repeats):

@@ -156,7 +156,7 @@ def _last(run: _Run, modules: dict[str, nn.Module]) -> Layer:
             if later:
                 raise AttributionError(
                     f"the last features with positions are {path}'s {_shape(output)}, but the model goes on to work on "
-                    f"{later}, which has none that can be told; layer={path!r} explains those features all the same"
+                    f"{later}, which has no identifiable positions; layer={path!r} explains those features nevertheless"
                 )
             return run.layer(path)
         if layout is None and not later and _holds_positions(output) and _is_learned(modules[path]):

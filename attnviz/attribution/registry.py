@@ -187,7 +187,7 @@ def attribute(
         method: A name in :data:`METHODS`.
         seed: Random seed, the same for every image, so that results do not depend on the batch. From a generator, one
             number is drawn.
-        progress: Told of every forward pass how many images it holds.
+        progress: Progress callback: number of images in each forward pass.
         options: Options of the method, see ``docs/reference/attribution.md``.
 
     Returns:
@@ -203,7 +203,7 @@ def attribute(
 
 
 def counted(progress: Callable[[str, int, int], object], step: str, at: int, steps: int) -> Callable[[int], None]:
-    """Tell that a step begins, and hand out a ``progress`` for :func:`attribute`.
+    """Report the start of a step, and return a ``progress`` callback for :func:`attribute`.
 
     The callback reports the number of processed images while the step runs.
     """

@@ -70,7 +70,7 @@ class Logits:
     Args:
         module: The model.
         highest: Largest target class.
-        tick: Told of every forward pass how many rows it has: what a progress bar counts.
+        tick: Progress callback: number of rows of each forward pass.
     """
 
     def __init__(self, module: nn.Module, highest: int = 0, tick: Callable[[int], object] | None = None) -> None:

@@ -14,7 +14,7 @@ PACKAGES = ("torch", "captum", "opencv-python", "av", "numpy", "scipy", "scikit-
 
 
 @click.command(short_help="Show versions, devices and live kernels.")
-@click.option("--json", "as_json", is_flag=True, help="Print it for machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--self-test", is_flag=True, help="Also run each kernel against its reference.")
 def command(*, as_json: bool, self_test: bool) -> None:
     """Show versions, devices and live kernels."""

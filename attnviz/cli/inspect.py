@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--image", type=click.Path(path_type=Path), help="Run on this photograph.  [default: noise]")
 @click.option("--verify", is_flag=True, help="Reconstruct y, re-inject g, and inject another g, at every site.")
 @running
-@click.option("--json", "as_json", is_flag=True, help="Print it for machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     model: str, image: Path | None, weights: str, device: str, seed: int, *, verify: bool, as_json: bool
 ) -> None:

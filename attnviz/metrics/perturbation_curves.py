@@ -24,7 +24,7 @@ class ClassProbe:
         vision: A model, or an object with one as ``.module``; it is left as it was found.
         x: Images ``(N, C, H, W)``, preprocessed.
         target: A class for all images, or one for each.
-        progress: Told of every forward pass how many images it holds.
+        progress: Progress callback: number of images in each forward pass.
 
     Attributes:
         x: The images.

@@ -7,7 +7,7 @@ the adjoint. Numbers are in the dtype of the image (float32 or float64), address
 Adding up an image's gradient uses atomics, whose order differs from run to run; everything else is reproducible.
 """
 
-# The language of these kernels: constexpr arguments are upper case, `tl` is untyped, loops unroll over the 4 corners.
+# Triton: constexpr arguments are upper case, `tl` is untyped, loops unroll over the 4 corners.
 # mypy: disable-error-code="no-untyped-def,untyped-decorator,import-untyped"
 import triton
 import triton.language as tl

@@ -240,7 +240,7 @@ def cam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bo
         if bool(((g - mean).abs() > allowed).any()) or bool(((g - halved).abs() > allowed).any()):
             raise AttributionError(
                 f"the logits are no linear function of the means of {found.path}'s features, and CAM is defined for "
-                "that alone; Grad-CAM is its generalisation"
+                "such a head only; Grad-CAM is its generalisation"
             )
         values = _weighted(a, g.sum(dim=(2, 3)))
         return values.clamp_min(0) if relu else values

@@ -115,15 +115,20 @@ class CommaList(_NamesType):
 
 
 def list_given(images: Sequence[str], *, quiet: bool) -> Listing:
-    """The images that a command was given; notes about the list go to standard error.
+    """Return the local images in the arguments of a command, and print notes about the list to standard error.
 
     Raises:
-        ImageError: a path does not exist, or a folder holds no image.
+        UsageError: an image is a URL.
+        ImageError: a path does not exist, or a folder contains no image.
         DataError: a list or table with a mistake.
     """
     from attnviz.media.image_listing import list_images
+    from attnviz.media.remote_files import is_url
 
     listing = list_images(images)
+    remote = next((item.path for item in listing.items if is_url(item.path)), None)
+    if remote is not None:
+        raise click.UsageError(f"wanted local files, got {remote}; attnviz report also takes URLs")
     for note in () if quiet else listing.notes:
         click.secho(f"note: {note}", fg="yellow", err=True)
     return listing

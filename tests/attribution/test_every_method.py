@@ -34,7 +34,7 @@ LAYERED = {
 FITTED = {"lime", "kernel_shap"}  # zero but for rounding
 SIGNED = {"gradcam", "gradcam++", "hirescam", "xgradcam", "cam", "ablationcam"}  # have an option for the sign
 REFUSED = {  # a method that does not apply says so, and is never replaced by another
-    **{(method, "MobileNetV3"): "the rule is defined for ReLU alone, and the model has Hardswish"
+    **{(method, "MobileNetV3"): "the rule is defined only for ReLU, and the model has Hardswish"
        for method in ("guided_backprop", "deconvolution", "guided_gradcam")},
     ("deeplift", "ResNet"): r"layer1\.0\.relu runs 2 times",
     ("deeplift", "MobileNetV3"): "the shares sum to",

@@ -1,9 +1,10 @@
 """A tiny model of our own that the commands load by name, and a way to run them."""
 
+from inspect import signature
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from attnviz.cli.main import cli
 
@@ -16,6 +17,21 @@ def photo() -> str:
     return str(SAMPLES / "rocket.jpg")
 
 
+class _BothStreams(Result):
+    """``output`` with both streams, as from Click 8.2 on."""
+
+    output = property(lambda self: self.stdout + self.stderr)
+
+
+def run_cli(words: tuple[object, ...]) -> Result:
+    """Run ``attnviz`` with standard error captured on its own, which Click 8.1 does only on request."""
+    separate = {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}
+    result = CliRunner(**separate).invoke(cli, [str(word) for word in words], prog_name="attnviz")
+    if separate:
+        result.__class__ = _BothStreams
+    return result
+
+
 @pytest.fixture
 def run(monkeypatch, tmp_path):
     """Run ``attnviz`` in an empty folder; the tiny model can be imported."""
@@ -23,7 +39,7 @@ def run(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
     def invoke(*words: str):
-        return CliRunner().invoke(cli, [str(word) for word in words], prog_name="attnviz")
+        return run_cli(words)
 
     return invoke
 

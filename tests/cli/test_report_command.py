@@ -145,7 +145,7 @@ def test_a_pdf_without_chromium_is_told_before_the_work(report, monkeypatch) -> 
     monkeypatch.setenv("PATH", "")
     result = report("-q", "--export", "pdf")
     assert result.exit_code == 1
-    assert "printed by Chromium, and there is none" in result.output
+    assert "printed by Chromium, which is not installed" in result.output
     assert not Path("out").exists()
 
 

@@ -137,3 +137,14 @@ def test_no_batch_is_of_one_image_where_it_can_be_helped() -> None:
     assert [len(chunk) for chunk in chunked(paths, 3)] == [3, 4]
     assert [len(chunk) for chunk in chunked(paths[:1], 3)] == [1]
     assert [len(chunk) for chunk in chunked(paths[:2], 1)] == [1, 1]
+
+
+def test_a_url_is_refused_since_files_are_read_locally(run) -> None:
+    import fsspec
+
+    with fsspec.open("memory://photos/a.png", "wb") as file:
+        file.write((SAMPLES / "chelsea.png").read_bytes())
+    for command in ("explain", "compare", "sparsity"):
+        result = run(command, "memory://photos/a.png", "--model", TINY)
+        assert result.exit_code == 2
+        assert "wanted local files, got memory://photos/a.png; attnviz report also takes URLs" in result.stderr

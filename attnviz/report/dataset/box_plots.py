@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,7 @@ def _panel(axis: Axes, rows: Sequence[BoxRow]) -> None:
     stats: list[dict[str, Any]] = [dict(zip(names, map(float, one), strict=True)) | {"fliers": []} for one in quantiles]
     line = {"color": "0.25", "linewidth": 0.8}
     artists = axis.bxp(
-        stats, range(len(rows)), widths=0.62, orientation="horizontal", patch_artist=True, showfliers=False,
+        stats, range(len(rows)), widths=0.62, patch_artist=True, showfliers=False, **_horizontal(axis),
         medianprops={"color": "black", "linewidth": 1.4}, whiskerprops=line, capprops=line, boxprops={"linewidth": 0.8},
     )  # fmt: skip
     for box, (_, kind, _) in zip(artists["boxes"], rows, strict=True):
@@ -69,3 +70,8 @@ def _panel(axis: Axes, rows: Sequence[BoxRow]) -> None:
     axis.invert_yaxis()
     axis.tick_params(labelsize=7, length=0)
     sns.despine(ax=axis, left=True)
+
+
+def _horizontal(axis: Axes) -> dict[str, Any]:
+    """Return the argument for horizontal boxes: ``orientation`` since Matplotlib 3.10, ``vert`` before."""
+    return {"orientation": "horizontal"} if "orientation" in signature(axis.bxp).parameters else {"vert": False}

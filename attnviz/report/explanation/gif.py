@@ -73,7 +73,7 @@ def _with_footer(canvas: Array, clip: ClipView, frame: int) -> Array:
     """Draw the frame's time and a bar for each frame, the current one highlighted, below the pictures."""
     height, width = canvas.shape[:2]
     image = Image.fromarray(canvas)
-    drawing, font = ImageDraw.Draw(image), ImageFont.load_default(12)
+    drawing, font = ImageDraw.Draw(image), _font()
     text = f"{clip.seconds[frame]:.2f} s"
     if clip.weights.size:
         text += f"   {clip.weight_name} {clip.weights[frame]:.2f}"
@@ -85,3 +85,10 @@ def _with_footer(canvas: Array, clip: ClipView, frame: int) -> Array:
             drawing.rectangle(box, fill=_CURRENT if index == frame else _OTHER)
     drawing.text((3, height - _FOOTER + 1), text, fill=_TEXT, font=font)
     return np.asarray(image)
+
+
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    try:
+        return ImageFont.load_default(12)
+    except TypeError:  # Pillow 10.0 has one size only
+        return ImageFont.load_default()

@@ -124,9 +124,10 @@ RECTIFIERS = frozenset({"ReluBackward0", "HardtanhBackward0", "ThresholdBackward
 """Names of ReLU and ReLU6 in autograd."""
 
 OTHER_ACTIVATIONS = frozenset(
-    "GeluBackward0 SiluBackward0 HardswishBackward0 EluBackward0 LeakyReluBackward0 MishBackward0 SoftplusBackward0 "
-    "PreluKernelBackward0".split()
+    "GeluBackward0 SiluBackward0 HardswishBackward0 EluBackward0 CeluBackward0 LeakyReluBackward0 MishBackward0 "
+    "SoftplusBackward0 PreluKernelBackward0 RreluWithNoiseBackward0 HardshrinkBackward0 SoftshrinkBackward0".split()
 )
+"""Names of activation functions in autograd for which the rule is not defined."""
 
 
 class RectifiedGradient(GradientAttribution):  # type: ignore[misc]  # captum has no types

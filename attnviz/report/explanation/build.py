@@ -38,7 +38,7 @@ def describe(explanation: ExplanationData) -> Document:
         pixels=explanation.pixels,
         photo=explanation.photo,
         maps=tuple(maps),
-        sites=tuple(_site(record, context) for record in explanation.records),
+        sites=tuple(_site(record, context, explanation.errors.get(record.name)) for record in explanation.records),
         scores=explanation.scores,
         notes=explanation.notes,
         settings=dict(explanation.settings),
@@ -69,7 +69,7 @@ def _map(heatmap: Heatmap) -> MapView:
     return MapView(heatmap.name, heatmap.kind, heatmap.method, heatmap.source, values, *scale)
 
 
-def _site(record: Record, context: RenderContext) -> SiteView:
+def _site(record: Record, context: RenderContext, error: float | None) -> SiteView:
     g, site = record.g.detach().float().cpu(), record.site
     return SiteView(
         name=record.name,
@@ -83,7 +83,7 @@ def _site(record: Record, context: RenderContext) -> SiteView:
         low=float(g.min()),
         mean=float(g.mean()),
         high=float(g.max()),
-        error=record.verify(),
+        error=record.verify() if error is None else error,
         g=g[0].numpy() if g[0].numel() <= STORED_VALUES else None,
         components=render_kind(record, context),
     )

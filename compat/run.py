@@ -41,7 +41,9 @@ def run(name: str, *, full: bool) -> dict[str, object]:
     paths = () if full else QUICK
     log = ROOT / "build" / "compat" / f"{name}.log"
     with log.open("w") as output:
-        subprocess.run([python, "-m", "pytest", "-q", *paths], cwd=ROOT, stdout=output, stderr=output, check=False)
+        # Without doctests: several folders with a conftest.py cannot be collected with them in one call.
+        command = [python, "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider", *paths]
+        subprocess.run(command, cwd=ROOT, stdout=output, stderr=output, check=False)
     last = log.read_text().splitlines()[-1]
     counts = {word: int(count) for count, word in re.findall(r"(\d+) (passed|failed|skipped|error)", last)}
     listed = subprocess.run([python, "-m", "pip", "list", "--format=json"], capture_output=True, text=True, check=True)
@@ -66,7 +68,8 @@ def environment(name: str) -> str:
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         # Pinned packages first: the requirement of cv2 depends on the OpenCV variant that is installed.
-        pinned = [line for line in constraints.read_text().splitlines() if line and not line.startswith("#")]
+        lines = (line.partition("#")[0].strip() for line in constraints.read_text().splitlines())
+        pinned = [line for line in lines if line]
         subprocess.run([python, "-m", "pip", "install", "--quiet", *pinned], check=True)
     subprocess.run(
         [python, "-m", "pip", "install", "--quiet", "--constraint", constraints, "--editable", f"{ROOT}[test]"],

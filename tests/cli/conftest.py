@@ -33,6 +33,11 @@ def run_cli(words: tuple[object, ...]) -> Result:
 
 
 @pytest.fixture
+def invoke_cli():
+    return run_cli
+
+
+@pytest.fixture
 def run(monkeypatch, tmp_path):
     """Run ``attnviz`` in an empty folder; the tiny model can be imported."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))

@@ -1,13 +1,10 @@
-"""``attnviz inspect``: every site with its place and its proofs."""
+"""``attnviz inspect``: every site with its position in the code and its checks."""
 
 import json
 
 import networks
 import pytest
-from click.testing import CliRunner
 from torch import nn
-
-from attnviz.cli.main import cli
 
 
 class Small(nn.Module):
@@ -28,11 +25,8 @@ def small() -> nn.Module:
 
 
 @pytest.fixture
-def run():
-    def call(*arguments: str):
-        return CliRunner().invoke(cli, ["inspect", *arguments])
-
-    return call
+def run(invoke_cli):
+    return lambda *arguments: invoke_cli(("inspect", *arguments))
 
 
 def test_the_sites_are_listed_with_kind_shape_and_line(run):

@@ -10,7 +10,10 @@ GATES_AND_SUMS = {  # bounded, normalising or composed of other operations: no a
     "DivBackward0", "GluBackward0", "HardsigmoidBackward0", "LogSigmoidBackward0", "LogSoftmaxBackward0",
     "SigmoidBackward0", "SoftmaxBackward0", "SubBackward0", "TanhBackward0",
 }  # fmt: skip
-WITH_ARGUMENTS = {"MultiheadAttention": None, "Softmax2d": None, "Threshold": (0.0, 0.0)}
+WITH_ARGUMENTS = {
+    "LogSoftmax": (1,), "MultiheadAttention": None, "Softmax": (1,), "Softmax2d": None, "Softmin": (1,),
+    "Threshold": (0.0, 0.0),
+}  # fmt: skip
 
 
 def activations() -> dict[str, str]:

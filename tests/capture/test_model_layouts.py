@@ -117,6 +117,9 @@ MODELS = {
 }
 
 
+REACH = {"torchvision MaxViT": 1}  # convolutions before the attention spread a change to neighbouring positions
+
+
 @pytest.mark.filterwarnings("ignore")  # deprecation warnings inside the libraries
 @pytest.mark.parametrize("name", MODELS)
 @torch.no_grad()
@@ -134,11 +137,11 @@ def test_layouts_of_third_party_models_are_as_expected(name):
         assert layout.split(record.g).shape == (2, len(positions), layout.heads, *record.g.shape[2:])
         counts = torch.bincount(positions[positions >= 0], minlength=layout.queries.size)
         assert counts.eq(1).all() or name.endswith("TimeSformer")
-    check_positions(model, x, layouts[0], shape[-1])
+    check_positions(model, x, layouts[0], shape[-1], REACH.get(name, 0))
 
 
-def check_positions(model, x, layout, side):
-    """Change the pixels of one grid cell: the value of the key at this position must change most."""
+def check_positions(model, x, layout, side, reach=0):
+    """Change the pixels of one grid cell: the value of the key at this position, or within reach, must change most."""
     frames, rows, columns = layout.keys.grid
     size, centre = side // rows, side // rows // 2
     for position in range(0, layout.keys.size, max(1, layout.keys.size // 5)):
@@ -157,4 +160,6 @@ def check_positions(model, x, layout, side):
             value = captured["pairwise"][0].x
             values.append(value.reshape(2, layout.windows, layout.heads, *value.shape[-2:]))
         change = (values[1] - values[0])[1].abs().sum((1, -1))  # (windows, keys)
-        assert layout.keys.positions.flatten()[change.flatten().argmax()] == position
+        found = int(layout.keys.positions.flatten()[change.flatten().argmax()])
+        (row, column), (found_row, found_column) = divmod(position, columns), divmod(found, columns)
+        assert max(abs(found_row - row), abs(found_column - column)) <= reach

@@ -127,8 +127,9 @@ def run(
         seconds = time.perf_counter() - start
         store.log("end", images=plan.total - before, seconds=round(seconds, 3))
     store.tidy()
+    outcome = Outcome(store, plan, listing, before, plan.total - before, time.perf_counter() - start)
     fill_glossary()
-    return Outcome(store, plan, listing, before, plan.total - before, time.perf_counter() - start)
+    return outcome
 
 
 def fill_glossary() -> None:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from attnviz.models import VisionModel
 
 TOP = 5
-Tables = Mapping[str, pa.Table]
 
 
 class Builder:

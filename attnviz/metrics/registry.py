@@ -74,22 +74,7 @@ def measure(
     pairs: Callable[..., Tensor] | None = None,
     min_side: int = 1,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
-    """Return a decorator that registers a function under its name; see :class:`Measure` for the arguments.
-
-    Args:
-        registry: For example :data:`~attnviz.metrics.sparsity.SPARSITY`.
-        title: Display name.
-        means: What the number means, for reports and the reference.
-        not_means: What it does not mean.
-        higher_is: What a larger value means.
-        low: Smallest possible value.
-        high: Largest possible value.
-        nan_when: When the value is NaN.
-        quick: Whether every explanation and report computes it.
-        takes_sorted: Whether the function also takes sorted maps.
-        pairs: A faster form for many pairs of maps.
-        min_side: Smallest height and width of the maps, in pixels.
-    """
+    """Return a decorator that registers a function under its name; see :class:`Measure` for the arguments."""
 
     def enter(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         name, meaning = function.__name__, Meaning(title, means, not_means)

@@ -161,11 +161,7 @@ def metric_candidates(model: nn.Module, x: Tensor) -> dict[str, Callable[[], Any
     with torch.no_grad():
         best = model(images).argmax(1)
     flipping = quantus.PixelFlipping(
-        features_in_step=x[0].numel() // _FLIPS,
-        perturb_baseline=0.0,
-        abs=False,
-        normalise=False,
-        disable_warnings=True,
+        features_in_step=x[0].numel() // _FLIPS, perturb_baseline=0.0, abs=False, normalise=False, disable_warnings=True
     )
     wide = maps[:, None].expand(-1, 3, -1, -1).numpy()
 

@@ -264,10 +264,7 @@ def ray(options: argparse.Namespace, folder: Path) -> None:
         for path in itertools.islice((folder / "engine-local").rglob("*.parquet"), 10_000)
     )
     print(f"ray: {options.model}, {options.methods}, {options.ray_images} images, on the local machine")
-    print(
-        f"  {other:.1f} s, local engine {one:.1f} s, ratio {other / one:.3f}; same files: {same}",
-        flush=True,
-    )
+    print(f"  {other:.1f} s, local engine {one:.1f} s, ratio {other / one:.3f}; same files: {same}", flush=True)
 
 
 PARTS = {"speed": speed, "memory": memory, "ray": ray}

@@ -281,12 +281,7 @@ class Report:
         self.missing: dict[str, str] = {}
         self.misses = 0
 
-    def table(
-        self,
-        title: str,
-        head: list[str],
-        lines: list[Line],
-    ) -> None:
+    def table(self, title: str, head: list[str], lines: list[Line]) -> None:
         """One row per entry: a name, contenders, and the columns of their times."""
         print(f"\n### {title}\n\n| " + " | ".join([*head, "others' CPUs"]) + " |\n|" + "---|" * (len(head) + 1))
         for name, calls, cells in lines:

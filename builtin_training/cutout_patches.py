@@ -19,11 +19,7 @@ _EDGE = 0.04  # width of the soft edge, as a share of the radius
 
 
 def cut_patches(
-    photographs: Sequence[Source],
-    network: Callable[[Tensor], Tensor],
-    each: int,
-    seed: int,
-    certainty: float = 0.35,
+    photographs: Sequence[Source], network: Callable[[Tensor], Tensor], each: int, seed: int, certainty: float = 0.35
 ) -> tuple[Source, ...]:
     """Return the parts of photographs that a network classifies with the highest probability.
 

@@ -7,14 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from attnviz.training.sources import (
-    ImageFile,
-    Sources,
-    image_files,
-    load_objects,
-    load_photographs,
-    subject_group,
-)
+from attnviz.training.sources import ImageFile, Sources, image_files, load_objects, load_photographs, subject_group
 from builtin_training.qt_resources import read_rcc
 
 STAMPS = Path("/usr/share/tuxpaint/stamps")

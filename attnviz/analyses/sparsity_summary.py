@@ -13,14 +13,7 @@ from attnviz.analyses.accumulators import Between, Tally
 from attnviz.analyses.pruning import ORDERS
 from attnviz.core.intervals import Interval
 from attnviz.core.records import Site
-from attnviz.core.sparsity_results import (
-    CausalFinding,
-    CurveInterval,
-    Heads,
-    Matrix,
-    ModelFinding,
-    SiteFinding,
-)
+from attnviz.core.sparsity_results import CausalFinding, CurveInterval, Heads, Matrix, ModelFinding, SiteFinding
 from attnviz.edits import EDITS
 from attnviz.metrics.attention_sinks import sinks
 from attnviz.metrics.gate_diagnostics import dead, input_share, never_used, saturated

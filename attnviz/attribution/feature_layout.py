@@ -112,7 +112,6 @@ def _grids(count: int, size: Grid) -> list[Grid]:
 def _in_proportion(grid: Grid, size: Grid) -> bool:
     """Whether positions are the image's, made fewer by one stride, give or take one at the border."""
     lowest, highest = zip(
-        *((whole / (part + 1), whole / max(part - 1, 0.5)) for whole, part in zip(size, grid, strict=True)),
-        strict=True,
+        *((whole / (part + 1), whole / max(part - 1, 0.5)) for whole, part in zip(size, grid, strict=True)), strict=True
     )
     return bool(max(lowest) <= min(highest))

@@ -177,12 +177,7 @@ def models_of(found: Mapping[str, Any]) -> tuple[PlannedModel, ...]:
     """Return the properties of the models from a stored plan."""
     models: Sequence[Mapping[str, Any]] = found["models"]
     return tuple(
-        PlannedModel(
-            name=one["name"],
-            methods=tuple(one["methods"]),
-            notes=tuple(one["notes"]),
-            labels=one["labels"],
-        )
+        PlannedModel(name=one["name"], methods=tuple(one["methods"]), notes=tuple(one["notes"]), labels=one["labels"])
         for one in models
     )
 

@@ -35,13 +35,7 @@ class Randomised:
 
 
 def cascade(
-    model: nn.Module,
-    x: Tensor,
-    explain: Explain,
-    *,
-    stages: int = 6,
-    measure: str = "spearman",
-    seed: int = 0,
+    model: nn.Module, x: Tensor, explain: Explain, *, stages: int = 6, measure: str = "spearman", seed: int = 0
 ) -> list[Randomised]:
     """Randomise a copy of the model from its output towards its input, and compare the map at some stages.
 

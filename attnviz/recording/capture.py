@@ -187,10 +187,7 @@ def capture(
 
 @contextmanager
 def observing(
-    model: nn.Module,
-    sites: Iterable[Site] | None,
-    start: Callable[[Sites], Iterable[Site]],
-    observer: SiteObserver,
+    model: nn.Module, sites: Iterable[Site] | None, start: Callable[[Sites], Iterable[Site]], observer: SiteObserver
 ) -> Iterator[None]:
     """Call ``observer`` at the sites of ``model`` inside the ``with`` block.
 

@@ -56,10 +56,7 @@ def _suspects(graph: Graph, claimed: set[tuple[str, str, int]]) -> Iterator[tupl
         if node.name in _ALWAYS and node.parents[0].depends:
             yield node, "an attention operator"
         if _is_linear_attention(node):
-            yield (
-                node,
-                "linear attention: keys are multiplied by values first, so its map is never computed",
-            )
+            yield (node, "linear attention: keys are multiplied by values first, so its map is never computed")
         operands = [p for p in node.parents if p.depends]
         has_weights = any(id(p) in weights for p in operands)
         if node.name == "softmax":

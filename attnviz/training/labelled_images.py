@@ -89,12 +89,7 @@ def find_labelled(folder: Path) -> Labelled:
 
 @torch.no_grad()
 def label_features(
-    data: Labelled,
-    views: int,
-    seed: int,
-    trunk: EfficientNetLite0,
-    stage: int,
-    progress: Callable[[int, int], None],
+    data: Labelled, views: int, seed: int, trunk: EfficientNetLite0, stage: int, progress: Callable[[int, int], None]
 ) -> Features:
     """Compute the trunk features and the targets of random crops.
 

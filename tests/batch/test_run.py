@@ -354,11 +354,7 @@ def test_the_tables_are_read_by_pandas_and_duckdb(photos, tmp_path) -> None:
     answers = duckdb.read_parquet(f"{out}/answers/*.parquet")
     assert answers.project("top[1].label = target_label").fetchall() == [(True,)] * 6
     plan = json.loads((out / "plan.json").read_text())
-    assert (plan["total"], plan["shard_size"], plan["models"][0]["methods"]) == (
-        6,
-        4,
-        ["gradcam", "saliency"],
-    )
+    assert (plan["total"], plan["shard_size"], plan["models"][0]["methods"]) == (6, 4, ["gradcam", "saliency"])
 
 
 def test_a_model_is_left_as_it_was_found(photos) -> None:

@@ -84,11 +84,7 @@ def test_linear_attention_with_the_inner_product_in_another_module_is_reported()
     sites = find_attention(nn.Sequential(Apart()), networks.images())
     assert list(sites) == []
     assert [(u.operation, u.module, u.why) for u in sites.unclaimed] == [
-        (
-            "matmul",
-            "0",
-            "linear attention: keys are multiplied by values first, so its map is never computed",
-        )
+        ("matmul", "0", "linear attention: keys are multiplied by values first, so its map is never computed")
     ]
 
 

@@ -53,7 +53,7 @@ APPLIED_OUTSIDE = frozenset({"SelectiveKernelAttn", "SpatialAttention"})
 
 # Named attention that is none, as no value weighs another: model, class, reason.
 NAMED_ONLY: dict[tuple[str, str], str] = {
-    ("timm:nextvit_small", "ConvAttention"): "a grouped convolution, an activation and a projection: there is no g(x)",
+    ("timm:nextvit_small", "ConvAttention"): "a grouped convolution, an activation and a projection: there is no g(x)"
 }
 
 

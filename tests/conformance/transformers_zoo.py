@@ -121,10 +121,7 @@ BUILDERS: dict[str, Callable[[], nn.Module]] = {
     "pvt_v2": _of("PvtV2ForImageClassification", image_size=64, hidden_sizes=[8, 16, 40, 32], depths=[1, 1, 1, 1]),
     "focalnet": _of("FocalNetForImageClassification", image_size=64, embed_dim=16, depths=[1, 1, 1, 1]),
     "segformer": _of(
-        "SegformerForSemanticSegmentation",
-        hidden_sizes=[8, 16, 40, 32],
-        depths=[1, 1, 1, 1],
-        decoder_hidden_size=32,
+        "SegformerForSemanticSegmentation", hidden_sizes=[8, 16, 40, 32], depths=[1, 1, 1, 1], decoder_hidden_size=32
     ),
     "detr": _detr("DetrForObjectDetection"),
     "deformable_detr": _detr("DeformableDetrForObjectDetection"),

@@ -28,11 +28,7 @@ def click(page, box, x, y):
 
 @pytest.mark.parametrize(
     ("model", "sites", "heads", "side"),
-    [
-        ("timm:vit_tiny_patch16_224", "blocks.11*", 3, 14),
-        ("nonlocal", "blocks.5*", 1, 7),
-        ("pvt", "blocks.5*", 4, 7),
-    ],
+    [("timm:vit_tiny_patch16_224", "blocks.11*", 3, 14), ("nonlocal", "blocks.5*", 1, 7), ("pvt", "blocks.5*", 4, 7)],
 )
 def test_a_site_a_head_and_a_query_can_be_selected(browser, tmp_path, model, sites, heads, side):
     if model.startswith("timm:"):

@@ -87,8 +87,7 @@ def test_the_command_reproduces_the_report(document):
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"image": ""}, {"settings": {"methods": ["saliency"]}}, {"settings": {"model": "cbam", "methods": []}}],
+    "change", [{"image": ""}, {"settings": {"methods": ["saliency"]}}, {"settings": {"model": "cbam", "methods": []}}]
 )
 def test_a_report_that_no_command_reproduces_has_no_command(document, change):
     other = replace(document, **change)

@@ -66,8 +66,7 @@ def test_an_archive_yields_its_uncompressed_files(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "match"),
-    [(b"PK\3\4", "not a Qt resource archive"), (archive({"a": (b"x", 0)})[:30], "damaged Qt")],
+    ("content", "match"), [(b"PK\3\4", "not a Qt resource archive"), (archive({"a": (b"x", 0)})[:30], "damaged Qt")]
 )
 def test_other_files_and_truncated_archives_are_refused(tmp_path, content, match):
     (tmp_path / "a.rcc").write_bytes(content)

@@ -164,13 +164,7 @@ def _without_channels(layer: Layer) -> Callable[[Tensor, int, int], Tensor]:
     not_means="Fine detail: it is as coarse as the masks, and noisy with few of them.",
 )
 def rise(
-    logits: Logits,
-    x: Tensor,
-    *,
-    samples: int = 1000,
-    cells: int = 7,
-    keep: float = 0.5,
-    batch_size: int | None = None,
+    logits: Logits, x: Tensor, *, samples: int = 1000, cells: int = 7, keep: float = 0.5, batch_size: int | None = None
 ) -> PreparedAttribution:
     r"""RISE: the mean of random masks, each weighted by the probability of the class in the image seen through it.
 

@@ -96,9 +96,7 @@ class Views:
     def view(self, backdrop: Backdrop) -> dict[str, Any]:
         """Return picture and name of each version."""
         pictures = (resized(one, _VIEW_PX) for one in self.pixels)
-        return {
-            "items": [{"name": name, "uri": jpeg_uri(one)} for name, one in zip(self.names, pictures, strict=True)],
-        }
+        return {"items": [{"name": name, "uri": jpeg_uri(one)} for name, one in zip(self.names, pictures, strict=True)]}
 
     def static_images(self, backdrop: Backdrop) -> list[StaticImage]:
         """Return all versions."""

@@ -20,10 +20,7 @@ _VIEW_PX, _MESH = 448, 8
 
 
 @kind_renderer(
-    Kind.SAMPLING,
-    title="sampling",
-    means="Where features are sampled.",
-    not_means="How important each of them is.",
+    Kind.SAMPLING, title="sampling", means="Where features are sampled.", not_means="How important each of them is."
 )
 def sampling(record: Record, context: RenderContext) -> Sequence[Component]:
     """Return where a module samples and how often each position is sampled.

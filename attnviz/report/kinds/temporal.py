@@ -10,10 +10,7 @@ from attnviz.report.kinds.base import RenderContext, kind_renderer, to_array
 
 
 @kind_renderer(
-    Kind.TEMPORAL,
-    title="temporal weights",
-    means="The weights of the frames.",
-    not_means="A position in a frame.",
+    Kind.TEMPORAL, title="temporal weights", means="The weights of the frames.", not_means="A position in a frame."
 )
 def temporal(record: Record, context: RenderContext) -> Sequence[Component]:
     """Return the weight of each frame; for attention between frames, the mean weight of each and the matrix."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
 
 from attnviz.batch.store import Store
 from attnviz.core.json_encoding import to_plain
+from attnviz.core.outliers import AGREEMENT, Outlier, strongest
 
-AGREEMENT = "spearman"
+Key: TypeAlias = tuple[str, ...]
+"""Kind, subject, other and name of a measure."""
+
 MOST = 10
+_KEY = ("kind", "subject", "other", "measure")
+_ANSWERS = ["item", "image", "label", "model", "status", "reason", "target_label", "probability", "correct", "sha256"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,25 +28,6 @@ class Failure:
     image: str
     model: str
     reason: str
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Outlier:
-    """An image with unusual results.
-
-    Attributes:
-        strength: Degree; larger is more unusual.
-        item: Number of the image.
-        image: Path of the image.
-        model: Name of the model.
-        what: Description of the unusual value.
-    """
-
-    strength: float
-    item: int
-    image: str = field(compare=False)
-    model: str = field(compare=False)
-    what: str = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +50,7 @@ class ModelSummary:
     labelled: int
     correct: int
     probability: float
-    means: dict[tuple[str, str, str, str], tuple[float, int]]
+    means: dict[Key, tuple[float, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,20 +92,13 @@ class Summary:
         for model, one in zip(plain["models"], self.models, strict=True):
             model["probability"] = to_plain(one.probability)
             model["means"] = [
-                {
-                    "kind": kind,
-                    "subject": subject,
-                    "other": other,
-                    "measure": measure,
-                    "mean": to_plain(mean),
-                    "images": n,
-                }
-                for (kind, subject, other, measure), (mean, n) in one.means.items()
+                dict(zip(_KEY, key, strict=True)) | {"mean": to_plain(mean), "images": n}
+                for key, (mean, n) in one.means.items()
             ]
         return plain
 
 
-def summarise(store: Store, models: list[str], most: int = MOST) -> Summary:
+def summarise(store: Store, models: Sequence[str], most: int = MOST) -> Summary:
     """Return the summary of the finished shards.
 
     Args:
@@ -136,8 +114,8 @@ def summarise(store: Store, models: list[str], most: int = MOST) -> Summary:
     same: dict[str, list[str]] = {}
     wrong: list[Outlier] = []
     images = copies = 0
-    for rows in _answers(store):
-        for row in rows:
+    for table in store.all("answers", _ANSWERS):
+        for row in table.to_pylist():
             model, count = row["model"], counts[row["model"]]
             count[row["status"]] += 1
             first = model == models[0]
@@ -157,17 +135,15 @@ def summarise(store: Store, models: list[str], most: int = MOST) -> Summary:
                 count["correct"] += row["correct"]
                 if not row["correct"]:
                     what = f"{row['label']} is taken for {row['target_label']} with {row['probability']:.0%}"
-                    _keep(wrong, Outlier(row["probability"], row["item"], row["image"], model, what), most)
+                    wrong.append(Outlier(row["probability"], row["item"], row["image"], model, what))
+        wrong = strongest(wrong, most)
     means, disagreements = _measured(store, most)
     return Summary(
         images=images,
         models=tuple(
             ModelSummary(
                 model=name,
-                ok=counts[name]["ok"],
-                failed=counts[name]["failed"],
-                labelled=counts[name]["labelled"],
-                correct=counts[name]["correct"],
+                **{key: counts[name][key] for key in ("ok", "failed", "labelled", "correct")},
                 probability=sums[name] / counts[name]["ok"] if counts[name]["ok"] else math.nan,
                 means=means.get(name, {}),
             )
@@ -177,46 +153,28 @@ def summarise(store: Store, models: list[str], most: int = MOST) -> Summary:
         reasons=dict(reasons.most_common(most)),
         duplicates=tuple(tuple(paths) for paths in same.values() if len(paths) > 1)[:most],
         copies=copies,
-        disagreements=tuple(sorted(disagreements, key=_most_unusual_first)),
-        wrong=tuple(sorted(wrong, key=_most_unusual_first)),
+        disagreements=tuple(disagreements),
+        wrong=tuple(wrong),
     )
 
 
-def _most_unusual_first(one: Outlier) -> tuple[float, int]:
-    return -one.strength, one.item
-
-
-def _keep(heap: list[Outlier], one: Outlier, most: int) -> None:
-    """Add an outlier to the strongest ones; drop the weakest."""
-    heapq.heappush(heap, one)
-    if len(heap) > most:
-        heapq.heappop(heap)
-
-
-def _answers(store: Store) -> Iterator[list[dict[str, Any]]]:
-    names = ["item", "image", "label", "model", "status", "reason", "target_label", "probability", "correct", "sha256"]
-    for table in store.all("answers", names):
-        yield table.to_pylist()
-
-
-def _measured(
-    store: Store, most: int
-) -> tuple[dict[str, dict[tuple[str, str, str, str], tuple[float, int]]], list[Outlier]]:
+def _measured(store: Store, most: int) -> tuple[dict[str, dict[Key, tuple[float, int]]], list[Outlier]]:
     """Return the means of all measures, and the images whose maps agree least on average over pairs."""
     import pyarrow.compute as pc
 
-    keys = ["model", "kind", "subject", "other", "measure"]
-    totals: dict[str, dict[tuple[str, str, str, str], list[float]]] = defaultdict(dict)
-    heap: list[Outlier] = []
-    for table in store.all("measures", ["item", "image", *keys, "value"]):
+    totals: dict[str, dict[Key, list[float]]] = defaultdict(dict)
+    found: list[Outlier] = []
+    for table in store.all("measures", ["item", "image", "model", *_KEY, "value"]):
         real = table.filter(pc.invert(pc.is_nan(table["value"])))
-        for row in real.group_by(keys, use_threads=False).aggregate([("value", "sum"), ("value", "count")]).to_pylist():
-            total = totals[row["model"]].setdefault(tuple(row[key] for key in keys[1:]), [0.0, 0])
+        sums = real.group_by(["model", *_KEY], use_threads=False).aggregate([("value", "sum"), ("value", "count")])
+        for row in sums.to_pylist():
+            total = totals[row["model"]].setdefault(tuple(row[key] for key in _KEY), [0.0, 0])
             total[0] += row["value_sum"]
             total[1] += row["value_count"]
         pairs = real.filter(pc.and_(pc.equal(real["kind"], "pair"), pc.equal(real["measure"], AGREEMENT)))
         by_image = pairs.group_by(["item", "image", "model"], use_threads=False).aggregate([("value", "mean")])
         for row in by_image.to_pylist():
             what = f"its maps agree with {row['value_mean']:.2f} on average (Spearman)"
-            _keep(heap, Outlier(-row["value_mean"], row["item"], row["image"], row["model"], what), most)
-    return {model: {key: (total / n, int(n)) for key, (total, n) in of.items()} for model, of in totals.items()}, heap
+            found.append(Outlier(-row["value_mean"], row["item"], row["image"], row["model"], what))
+        found = strongest(found, most)
+    return {model: {key: (total / n, int(n)) for key, (total, n) in of.items()} for model, of in totals.items()}, found

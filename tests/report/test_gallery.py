@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from runs import LABELS, MAPS, UNUSUAL_NAMES, make_run, share_of, state_of, value_of
 
+from attnviz.batch import Store
+from attnviz.batch.summary import summarise
 from attnviz.core.intervals import mean_intervals
 from attnviz.errors import DataError, OutputError
 from attnviz.report.core.formatting import visible
@@ -16,7 +18,7 @@ from attnviz.report.dataset import write
 from attnviz.report.dataset.columns import Column, gather
 from attnviz.report.dataset.figures import boxes
 from attnviz.report.dataset.js_data import call
-from attnviz.report.dataset.outliers import outlier_lists
+from attnviz.report.dataset.outliers import MAX_OUTLIERS, outlier_lists
 from attnviz.report.dataset.overview import agreement, model_rows, wilson
 from attnviz.report.dataset.predictions import read_predictions
 from attnviz.report.dataset.run_folder import open_run
@@ -109,7 +111,7 @@ class TestOverview:
         wrong = [item for item in range(IMAGES) if state_of(item, 0) == ("ok", False)]
         assert title == "Confident errors"
         assert [one.item for one in members] == sorted(wrong, key=lambda item: -share_of(item, 0))[:8]
-        assert members[0].text == f"p = {share_of(members[0].item, 0):.2f}, and wrong"
+        assert members[0].what == f"p = {share_of(members[0].item, 0):.2f}, and wrong"
 
     def test_other_outliers_have_disagreeing_maps_or_unfaithful_attributions(self, run, columns, predictions):
         (_, _, disagreeing), (title, text, unfaithful) = outlier_lists(run, columns, predictions)[1:]
@@ -117,7 +119,14 @@ class TestOverview:
         assert disagreeing[0].item == int(np.nanargmin(mean))
         assert title == "Unfaithful attributions"
         assert text.startswith("Lowest Insertion")
-        assert all(predictions.probability[one.model, one.item] >= 0.5 for one in unfaithful)
+        assert all(predictions.probability[run.models.index(one.model), one.item] >= 0.5 for one in unfaithful)
+
+    def test_the_summary_of_the_command_has_the_same_outliers(self, folder, run, columns, predictions):
+        summary = summarise(Store(str(folder)), list(run.models), MAX_OUTLIERS)
+        errors, disagreeing, _ = outlier_lists(run, columns, predictions)
+        for mine, others in ((errors, summary.wrong), (disagreeing, summary.disagreements)):
+            assert [(one.item, one.model) for one in mine.members] == [(one.item, one.model) for one in others]
+            assert len({one.item for one in others}) == MAX_OUTLIERS
 
     def test_the_matrix_contains_means_with_intervals(self, run, columns):
         matrix = next(iter(agreement(columns, run)))

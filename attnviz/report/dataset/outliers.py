@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from attnviz.core.arrays import Array
 from attnviz.core.glossary import title as title_of_name
+from attnviz.core.outliers import AGREEMENT, Outlier, strongest
 from attnviz.report.core.formatting import number, visible
 from attnviz.report.dataset.columns import Columns
-from attnviz.report.dataset.overview import AGREEMENT, mean_column
+from attnviz.report.dataset.overview import mean_column
 from attnviz.report.dataset.predictions import WRONG, Predictions
 from attnviz.report.dataset.run_folder import Run
 from attnviz.report.dataset.shard_data import thumbnail
@@ -27,20 +30,6 @@ MIN_PROBABILITY = 0.5
 """Smallest probability at which faithfulness is compared: a low probability has little to lose."""
 
 
-class Outlier(NamedTuple):
-    """An image with an unusual result.
-
-    Attributes:
-        item: Number of the image.
-        model: Index of the model.
-        text: The unusual value.
-    """
-
-    item: int
-    model: int
-    text: str
-
-
 class OutlierList(NamedTuple):
     """Outliers by one criterion, the most unusual first."""
 
@@ -51,41 +40,30 @@ class OutlierList(NamedTuple):
 
 def outlier_lists(run: Run, columns: Columns, predictions: Predictions) -> list[OutlierList]:
     """Return the lists of outliers; empty lists are left out."""
-    lists = [_confident_errors(predictions), _disagreements(run, columns), _unfaithful(run, columns, predictions)]
+    wrong = np.where(predictions.states == WRONG, predictions.probability, np.nan)
+    errors = _strongest(run, wrong, lambda p: f"p = {p:.2f}, and wrong")
+    disagreeing = _strongest(run, -_means(run, columns, "pair", AGREEMENT), lambda s: f"agreement {-s:.2f}")
+    text = "Images whose maps agree least, by the mean Spearman correlation of all pairs."
+    lists = [
+        OutlierList("Confident errors", "Wrong predictions with the highest probability.", errors),
+        OutlierList("Disagreeing maps", text, disagreeing),
+        _unfaithful(run, columns, predictions),
+    ]
     return [one for one in lists if one is not None and one.members]
 
 
-def _confident_errors(predictions: Predictions) -> OutlierList:
-    probability = predictions.probability
-    members = [
-        Outlier(item, model, f"p = {probability[model, item]:.2f}, and wrong")
-        for item, model in _largest(np.where(predictions.states == WRONG, probability, -np.inf))
-    ]
-    return OutlierList("Confident errors", "Wrong predictions with the highest probability.", members)
-
-
-def _disagreements(run: Run, columns: Columns) -> OutlierList:
-    agreement = _means(run, columns, "pair", AGREEMENT)
-    members = [Outlier(item, model, f"agreement {agreement[model, item]:.2f}") for item, model in _largest(-agreement)]
-    text = "Images whose maps agree least, by the mean Spearman correlation of all pairs."
-    return OutlierList("Disagreeing maps", text, members)
-
-
 def _unfaithful(run: Run, columns: Columns, predictions: Predictions) -> OutlierList | None:
-    for name, sign in FAITHFULNESS.items():
-        scores = _means(run, columns, "attribution", name)
-        if np.isfinite(scores).any():
-            quality = np.where(predictions.probability >= MIN_PROBABILITY, sign * scores, np.nan)
-            quality = quality if np.isfinite(quality).any() else sign * scores
-            title = title_of_name("measure", name)
-            members = [
-                Outlier(item, model, f"{title} {number(float(scores[model, item]))}")
-                for item, model in _largest(-quality)
-            ]
-            end = "Lowest" if sign > 0 else "Highest"
-            text = f"{end} {title}, mean of all attributions, where p is {MIN_PROBABILITY} or more."
-            return OutlierList("Unfaithful attributions", text, members)
-    return None
+    measured = ((name, -sign * _means(run, columns, "attribution", name)) for name, sign in FAITHFULNESS.items())
+    name, scores = next((one for one in measured if np.isfinite(one[1]).any()), ("", np.zeros(0)))
+    if not name:
+        return None
+    sure = np.where(predictions.probability >= MIN_PROBABILITY, scores, np.nan)
+    title, sign = title_of_name("measure", name), FAITHFULNESS[name]
+    strengths = sure if np.isfinite(sure).any() else scores
+    members = _strongest(run, strengths, lambda strength: f"{title} {number(-sign * strength)}")
+    end = "Lowest" if sign > 0 else "Highest"
+    text = f"{end} {title}, mean of all attributions, where p is {MIN_PROBABILITY} or more."
+    return OutlierList("Unfaithful attributions", text, members)
 
 
 def _means(run: Run, columns: Columns, kind: str, measure: str) -> Array:
@@ -98,25 +76,28 @@ def _means(run: Run, columns: Columns, kind: str, measure: str) -> Array:
     return means
 
 
-def _largest(scores: Array) -> list[tuple[int, int]]:
-    """Return item and model of the largest scores ``(models, images)``, at most one model per image."""
-    known = np.where(np.isfinite(scores), scores, -np.inf)
-    best, model = known.max(0), known.argmax(0)
-    order = np.argsort(-best, kind="stable")[:MAX_OUTLIERS]
-    return [(int(item), int(model[item])) for item in order if np.isfinite(best[item])]
+def _strongest(run: Run, strengths: Array, describe: Callable[[float], str]) -> list[Outlier]:
+    """Return the outliers of strengths ``(models, images)``; NaN for a result that is not one."""
+    found = (
+        Outlier(strength, item, "", model)
+        for item, of_models in enumerate(strengths.T.tolist())
+        for model, strength in zip(run.models, of_models, strict=True)
+        if math.isfinite(strength)
+    )
+    return [replace(one, what=describe(one.strength)) for one in strongest(found, MAX_OUTLIERS)]
 
 
 def cards(run: Run, outliers: Sequence[Outlier]) -> Iterator[dict[str, Any]]:
     """Yield name, prediction and thumbnail of each outlier."""
     for one in outliers:
-        shard, model = one.item // run.shard_size, run.models[one.model]
+        shard, model = one.item // run.shard_size, one.model
         rows = run.rows("answers", shard, ["item", "image", "model", "target_label", "label"])
         row = next(row for row in rows if row["item"] == one.item and row["model"] == model)
         jpegs = {row["model"] or "": row["jpeg"] for row in run.rows("thumbnails", shard) if row["item"] == one.item}
         jpeg = jpegs.get(model) or jpegs.get("")
         yield {
             "item": one.item,
-            "text": one.text,
+            "text": one.what,
             "model": model if len(run.models) > 1 else "",
             "name": visible(row["image"]),
             "target": row["target_label"],

@@ -11,13 +11,11 @@ import numpy as np
 from attnviz.core.arrays import Array
 from attnviz.core.glossary import meaning
 from attnviz.core.intervals import mean_intervals
+from attnviz.core.outliers import AGREEMENT
 from attnviz.report.core.formatting import number, table_cell
 from attnviz.report.dataset.columns import Columns, subject_title
 from attnviz.report.dataset.predictions import CORRECT, FAILED, WRONG, Predictions
 from attnviz.report.dataset.run_folder import Run
-
-AGREEMENT = "spearman"
-"""Measure of agreement of the overview and of the outliers."""
 
 
 def model_rows(run: Run, columns: Columns, predictions: Predictions) -> list[dict[str, Any]]:

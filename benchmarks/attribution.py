@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from attnviz.attribution import Logits, attribute, find_layer
 from attnviz.core.model_state import borrowed
-from attnviz.metrics.faithfulness import ClassProbe, deletion_curve
+from attnviz.metrics.perturbation_curves import ClassProbe, deletion_curve
 
 GRADIENT = ("gradcam", "gradcam++", "hirescam", "xgradcam", "layercam")
 GRAD_CAM = {

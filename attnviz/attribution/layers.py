@@ -40,11 +40,10 @@ def find_layer(logits: Logits, x: Tensor, layer: str | Layer | None = None) -> L
     """The layer that a class activation map explains.
 
     The rule: the last module whose output holds positions of the image, as a feature map ``(N, C, H, W)`` or
-    ``(N, H, W, C)`` or as tokens ``(N, L, C)``, through which all information of the image in the logits passes,
-    and at whose positions the logits can still be changed. A gate next to the features, an auxiliary head or a skipped
-    branch fails the first test. The last block of a transformer with a class token fails the second: its other tokens
-    are not used. Tokens that are the same for every image where they first appear are no
-    positions.
+    ``(N, H, W, C)`` or as tokens ``(N, L, C)``, through which all information of the image in the logits passes, and at
+    whose positions the logits can still be changed. A gate next to the features, an auxiliary head or a skipped branch
+    fails the first test. The last block of a transformer with a class token fails the second: its other tokens are not
+    used. Tokens that are the same for every image where they first appear are no positions.
 
     Args:
         logits: The model, borrowed.

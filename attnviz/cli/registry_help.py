@@ -23,8 +23,8 @@ class RegistryNames(NamedTuple):
     Attributes:
         folder: Folder in attnviz whose files register entries.
         decorator: Name of the function that registers them.
-        registry: Name of the registry, if it is the first argument of the decorator; the entry then has the name of the
-            decorated function, and otherwise the name is the first argument.
+        registry: Name of the registry, if it is the first argument of the decorator, or of a ``partial`` of it; the
+            entry then has the name of the decorated function, and otherwise the name is the first argument.
         group: Entry-point group of other packages.
     """
 
@@ -41,21 +41,20 @@ class RegistryNames(NamedTuple):
         return sorted(found.items())
 
     def _registered(self, path: Path) -> Iterator[tuple[str, str]]:
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        with_facts = f"partial({self.decorator}, {self.registry}, "  # a decorator that several measures of a file share
+        assigned = [node for node in body if isinstance(node, ast.Assign)]
+        shared = {ast.unparse(a.targets[0]) for a in assigned if ast.unparse(a.value).startswith(with_facts)}
+        for node in body:
             for call in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
-                if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == self.decorator:
-                    first = call.args[0]
-                    title = next((word.value for word in call.keywords if word.arg == "title"), None)
-                    if isinstance(first, ast.Constant):
-                        yield str(first.value), _text(title)
-                    elif (
-                        isinstance(first, ast.Name) and first.id == self.registry and isinstance(node, ast.FunctionDef)
-                    ):
-                        yield node.name, _text(title)
-
-
-def _text(node: ast.expr | None) -> str:
-    return str(node.value) if isinstance(node, ast.Constant) else ""
+                if not isinstance(call, ast.Call):
+                    continue
+                function, first = ast.unparse(call.func), ast.unparse(call.args[0]) if call.args else ""
+                title = next((ast.literal_eval(word.value) for word in call.keywords if word.arg == "title"), "")
+                if function in shared or (function == self.decorator and first == self.registry):
+                    yield node.name, title
+                elif function == self.decorator and not self.registry:
+                    yield ast.literal_eval(first), title
 
 
 METHODS = {"Attribution methods": RegistryNames("attribution/methods", "method", "", "attnviz.methods")}

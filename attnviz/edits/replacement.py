@@ -41,8 +41,7 @@ def mean(records: Iterable[Record]) -> Mean:
 
     .. math:: g' = \frac{1}{N} \sum_{n=1}^{N} g_n
 
-    Records can come from a generator, so that a data set need not fit in memory; :func:`mean_over` also runs the
-    model.
+    Records can come from a generator, so that a data set need not fit in memory; :func:`mean_over` also runs the model.
 
     Raises:
         CaptureError: the records of a site differ in shape, or there is no record.

@@ -1,5 +1,8 @@
 """Agreement of two maps: pure functions of two batches of maps.
 
+All take maps ``(N, H, W)`` of one shape, any sign, and return ``(N,)`` float64; NaN where a map is constant, which has
+no order, range or top, or is not finite. They raise :class:`ValueError` for other shapes.
+
 All compare patterns, not amounts: scaling a map by a positive number changes nothing. Two maps can agree because both
 are right, or because both favour the centre of the image.
 """
@@ -8,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -29,38 +33,23 @@ AGREEMENT: Registry[Measure] = Registry("agreement measure", home="attnviz.metri
 """All measures of two maps. The quick ones are part of every explanation."""
 
 NAN_WHEN = "one of the maps is constant, or not finite"
+_quick = partial(measure, AGREEMENT, higher_is="more alike", nan_when=NAN_WHEN)
 
 
-@measure(
-    AGREEMENT,
+@_quick(
     title="Spearman correlation",
-    means=(
-        "Whether two maps rank the positions alike, by strength: 1 the same order, 0 unrelated, −1 reversed. Scale "
-        "does not matter; of a map with both signs the absolute values count."
-    ),
+    means="Whether two maps rank the positions alike, by strength: 1 the same order, 0 unrelated, −1 reversed. Scale "
+    "does not matter; of a map with both signs the absolute values count.",
     not_means="That either map is right, since both can follow the contrast of the image; or that signs agree.",
-    higher_is="more alike",
     low=-1.0,
-    high=1.0,
-    nan_when=NAN_WHEN,
     pairs=spearman_of_pairs,
 )
 def spearman(a: Tensor, b: Tensor) -> Tensor:
-    r"""Spearman's rank correlation of the pixels of two maps.
+    r"""Spearman's rank correlation of the pixels of two maps, in [-1, 1].
 
     .. math:: \rho = \mathrm{corr}(R(a), R(b))
 
     ``R`` ranks the pixels of a map; equal values get the mean of their ranks.
-
-    Args:
-        a: Maps, ``(N, H, W)``, any sign.
-        b: Maps of the same shape.
-
-    Returns:
-        ``(N,)`` in [-1, 1], float64; NaN where a map is constant, which has no order, or is not finite.
-
-    Raises:
-        ValueError: the shapes differ, or are not ``(N, H, W)``.
 
     Source: Spearman, American Journal of Psychology 15 (1904).
 
@@ -71,41 +60,26 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
     return _of_two(spearman_of_pairs, a, b)
 
 
-@measure(
-    AGREEMENT,
+@_quick(
     title="SSIM",
-    means=(
-        "Whether the strengths of two maps, each scaled to [0, 1], have the same local structure: 1 identical, about "
-        "0 unrelated."
-    ),
+    means="Whether the strengths of two maps, each scaled to [0, 1], have the same local structure: 1 identical, about "
+    "0 unrelated.",
     not_means="That they agree on what matters most: two maps that are flat almost everywhere are similar already.",
-    higher_is="more alike",
     low=-1.0,
-    high=1.0,
-    nan_when=NAN_WHEN,
     pairs=ssim_of_pairs,
     min_side=WINDOW,
 )
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    r"""Mean structural similarity of two maps.
+    r"""Mean structural similarity of two maps, in [-1, 1].
 
     .. math::
         \frac{(2 \mu_a \mu_b + c_1)(2 \sigma_{ab} + c_2)}{(\mu_a^2 + \mu_b^2 + c_1)(\sigma_a^2 + \sigma_b^2 + c_2)},
         \quad c_1 = 0.01^2, c_2 = 0.03^2
 
-    Each map is first scaled to [0, 1] by its own smallest and largest value, so that the data range is 1. Means and
-    variances are taken in Gaussian windows of 11 × 11 pixels with a standard deviation of 1.5 that lie inside the map,
-    and the result is averaged over the windows. A flat zero background, which many maps have, counts as agreement.
-
-    Args:
-        a: Maps, ``(N, H, W)``, any sign, at least 11 × 11.
-        b: Maps of the same shape.
-
-    Returns:
-        ``(N,)`` in [-1, 1], float64; NaN where a map is constant, which has no range, or is not finite.
-
-    Raises:
-        ValueError: the shapes differ, are not ``(N, H, W)``, or are smaller than the window.
+    Maps have at least 11 × 11 pixels. Each map is first scaled to [0, 1] by its own smallest and largest value, so that
+    the data range is 1. Means and variances are taken in Gaussian windows of 11 × 11 pixels with a standard deviation
+    of 1.5 that lie inside the map, and the result is averaged over the windows. A flat zero background, which many maps
+    have, counts as agreement.
 
     Source: Wang et al., IEEE TIP 13 (2004), section III.B; as scikit-image with ``gaussian_weights=True, sigma=1.5,
     use_sample_covariance=False, data_range=1``.
@@ -117,39 +91,22 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     return _of_two(ssim_of_pairs, a, b)
 
 
-@measure(
-    AGREEMENT,
+@_quick(
     title="Overlap of the top 20 %",
-    means=(
-        "Intersection over union of the 20 % strongest positions of each map: 1 the same positions, about 0.11 by "
-        "chance, 0 none in common."
-    ),
+    means="Intersection over union of the 20 % strongest positions of each map: 1 the same positions, about 0.11 by "
+    "chance, 0 none in common.",
     not_means="That the object was found. It compares two maps with each other, never with the object.",
-    higher_is="more alike",
-    low=0.0,
-    high=1.0,
-    nan_when=NAN_WHEN,
     pairs=topk_iou_of_pairs,
 )
 def topk_iou(a: Tensor, b: Tensor, *, share: float = TOP) -> Tensor:
-    r"""Overlap of the strongest pixels of two maps: their intersection over their union.
+    r"""Overlap of the strongest pixels of two maps, in [0, 1]: their intersection over their union.
 
     .. math:: \sum_i \min(t_i, u_i) / \sum_i \max(t_i, u_i)
 
-    ``t`` and ``u`` are 1 for the ``k`` largest pixels of each map, largest with sign, and 0 for the rest. Pixels that
+    ``t`` and ``u`` are 1 for the ``k`` largest pixels of each map, largest with sign, and 0 for the rest; ``k`` is the
+    rounded ``share``, in (0, 1], of the pixels, at least 1. Pixels that
     tie for the last ranks share them equally, so that ``t`` always sums to ``k`` whatever the order of pixels.
     Two random maps reach about ``share / (2 - share)``: 0.11 for a fifth.
-
-    Args:
-        a: Maps, ``(N, H, W)``, any sign.
-        b: Maps of the same shape.
-        share: Share of the pixels that is the top; ``k`` is the rounded number of pixels, at least 1.
-
-    Returns:
-        ``(N,)`` in [0, 1], float64; NaN where a map is constant, which has no top, or is not finite.
-
-    Raises:
-        ValueError: the shapes differ, are not ``(N, H, W)``, or ``share`` is not in (0, 1].
 
     >>> a = torch.arange(10.0).reshape(1, 2, 5)
     >>> topk_iou(a, a.roll(1))

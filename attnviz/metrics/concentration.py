@@ -1,55 +1,43 @@
 """More measures of how concentrated a map is, for studies; those of every explanation are in ``sparsity``.
 
 The share that the strongest entries hold, the effective number of entries, and the measures used in neuroscience.
+
+Measures take maps ``(N, ...)``, any sign, with ``n`` >= 2 values each (else :class:`ValueError`), and return ``(N,)``
+float64; NaN for an all-zero map or a value that is not finite.
 """
 
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from attnviz.metrics.registry import measure
 from attnviz.metrics.sorted_maps import SortedMaps, sorted_maps, strengths
-from attnviz.metrics.sparsity import SPARSITY
+from attnviz.metrics.sparsity import NAN_WHEN, SPARSITY
 
-_ZERO = "every value is zero, or one is not finite"
+_slow = partial(measure, SPARSITY, quick=False, nan_when=NAN_WHEN)
 
 
-@measure(
-    SPARSITY,
+@_slow(
     title="Mass of the top tenth",
-    means=(
-        "Share of the strength that the strongest tenth of the entries holds: 0.1 if all are equal, 1 if they hold "
-        "everything."
-    ),
+    means="Share of the strength that the strongest tenth of the entries holds: 0.1 if all are equal, 1 if they hold "
+    "everything.",
     not_means="That the other entries can be removed without harm.",
     higher_is="sparser",
-    low=0.0,
-    high=1.0,
-    nan_when=_ZERO,
-    quick=False,
     takes_sorted=True,
 )
 def top_mass(g: Tensor | SortedMaps, *, p: float = 0.1) -> Tensor:
-    r"""Share of a map's strength that its strongest 10 % of entries hold: 0.1 if all are equal, at most 1.
+    r"""Share of a map's strength, in [p, 1], that its strongest entries hold: ``p`` if all are equal.
 
     .. math:: \frac{1}{\|g\|_1} \Big( \sum_{k=1}^{\lfloor pn \rfloor} |g|_{[k]}
         + (pn - \lfloor pn \rfloor)\, |g|_{[\lfloor pn \rfloor + 1]} \Big)
 
-    ``|g|_[k]`` is the k-th largest. If ``pn`` is not an integer, the next entry counts in part, so that this is the
-    Lorenz curve from its upper end, and maps of different sizes can be compared.
-
-    Args:
-        g: Maps, ``(N, ...)``, any sign, ``n`` >= 2 values each.
-        p: Share of the entries, in (0, 1].
-
-    Returns:
-        ``(N,)`` in [p, 1], float64; NaN for an all-zero map, which has no shares, or a value that is not finite.
-
-    Raises:
-        ValueError: fewer than 2 values per map, or ``p`` is outside.
+    ``p`` is the share of the entries, in (0, 1]; ``|g|_[k]`` is the k-th largest. If ``pn`` is not an integer, the next
+    entry counts in part, so that this is the Lorenz curve from its upper end, and maps of different sizes can be
+    compared.
 
     Source: Lorenz, Publications of the American Statistical Association 9 (1905).
 
@@ -67,16 +55,11 @@ def top_mass(g: Tensor | SortedMaps, *, p: float = 0.1) -> Tensor:
     return (mass / maps.total).clamp(0.0, 1.0)
 
 
-@measure(
-    SPARSITY,
+@_slow(
     title="Participation ratio",
     means="Effective share of the entries over which the energy is spread: 1 if all are equal, 1/n for a single entry.",
     not_means="A count of non-zero entries.",
     higher_is="more spread out",
-    low=0.0,
-    high=1.0,
-    nan_when=_ZERO,
-    quick=False,
 )
 def participation_ratio(g: Tensor) -> Tensor:
     r"""Effective share of a map's entries over which its energy is spread: 1 if all are equal, ``1/n`` for one.
@@ -84,15 +67,6 @@ def participation_ratio(g: Tensor) -> Tensor:
     .. math:: \frac{1}{n} \frac{(\sum_i g_i^2)^2}{\sum_i g_i^4}
 
     Making two weak entries equal can lower it, since that does not preserve the sum of energies.
-
-    Args:
-        g: Maps, ``(N, ...)``, any sign, ``n`` >= 2 values each.
-
-    Returns:
-        ``(N,)`` in [1/n, 1], float64; NaN for an all-zero map, which has no energy, or a value that is not finite.
-
-    Raises:
-        ValueError: fewer than 2 values per map.
 
     Source: Bell and Dean, Discussions of the Faraday Society 50 (1970), there for modes of vibration.
 
@@ -104,33 +78,17 @@ def participation_ratio(g: Tensor) -> Tensor:
     return share.clamp(max=1.0)
 
 
-@measure(
-    SPARSITY,
+@_slow(
     title="Population sparsity",
-    means=(
-        "Sparsity of the entries of one image after Treves and Rolls: 0 if all are equally strong, 1 if a single one "
-        "is active."
-    ),
+    means="Sparsity of the entries of one image after Treves and Rolls: 0 if all are equally strong, 1 if a single one "
+    "is active.",
     not_means="How often an entry is active over images: that is lifetime sparsity.",
     higher_is="sparser",
-    low=0.0,
-    high=1.0,
-    nan_when=_ZERO,
-    quick=False,
 )
 def population_sparsity(g: Tensor) -> Tensor:
-    r"""Treves-Rolls sparsity of one image's entries: 0 if all are equally strong, 1 if only one is active.
+    r"""Treves-Rolls sparsity of one image's entries, in [0, 1]: 0 if all are equally strong, 1 if only one is active.
 
     .. math:: \frac{1 - a}{1 - 1/n}, \quad a = \frac{(\sum_i |g_i| / n)^2}{\sum_i g_i^2 / n}
-
-    Args:
-        g: Maps, ``(N, ...)``, any sign, ``n`` >= 2 values each.
-
-    Returns:
-        ``(N,)`` in [0, 1], float64; NaN for an all-zero map, or a value that is not finite.
-
-    Raises:
-        ValueError: fewer than 2 values per map.
 
     Source: ``a`` is of Treves and Rolls, Network 2 (1991); scaled to [0, 1] as by Vinje and Gallant, Science 287
     (2000). Difference to the papers: firing rates have no sign, so absolute values are used.
@@ -141,8 +99,7 @@ def population_sparsity(g: Tensor) -> Tensor:
     return _treves_rolls(strengths(g), dim=1)
 
 
-@measure(
-    SPARSITY,
+@_slow(
     title="Excess kurtosis",
     means="How heavy the tails of the values are: 0 for a Gaussian, positive if few values are far from the mean.",
     not_means="Distance from zero: adding a constant changes nothing.",
@@ -150,24 +107,15 @@ def population_sparsity(g: Tensor) -> Tensor:
     low=-2.0,
     high=math.inf,
     nan_when="all values are equal, or one is not finite",
-    quick=False,
 )
 def kurtosis(g: Tensor) -> Tensor:
     r"""Excess kurtosis of each map's values: 0 for a Gaussian, positive if few values are far from the mean.
 
     .. math:: \frac{\frac{1}{n} \sum_i (g_i - \bar g)^4}{(\frac{1}{n} \sum_i (g_i - \bar g)^2)^2} - 3
 
-    Signs count. It describes deviations from the mean, not from zero, and adding a constant changes nothing: a gate
-    that is closed except at one position has the kurtosis of one that is open except at one position.
-
-    Args:
-        g: Maps, ``(N, ...)``, any sign, ``n`` >= 2 values each.
-
-    Returns:
-        ``(N,)`` in [-2, n], float64; NaN for a constant map, which has no deviations, or a value that is not finite.
-
-    Raises:
-        ValueError: fewer than 2 values per map.
+    In [-2, n]; NaN also for a constant map, which has no deviations. Signs count. It describes deviations from the
+    mean, not from zero, and adding a constant changes nothing: a gate that is closed except at one position has the
+    kurtosis of one that is open except at one position.
 
     Source: as a measure of sparseness, Field, Neural Computation 6 (1994); Willmore and Tolhurst, Network 12 (2001).
 
@@ -182,34 +130,21 @@ def kurtosis(g: Tensor) -> Tensor:
     return value.masked_fill(constant, math.nan)
 
 
-@measure(
-    SPARSITY,
+@_slow(
     title="Entries above 1 %",
     means="Number of entries above 1 % of the largest.",
     not_means="A share: it grows with the size of the map.",
     higher_is="more spread out",
     low=1.0,
     high=math.inf,
-    nan_when=_ZERO,
-    quick=False,
 )
 def l0(g: Tensor, *, threshold: float = 0.01) -> Tensor:
-    r"""Number of entries of a map above 1 % of its largest.
+    r"""Number of entries of a map, in [1, n], above 1 % of its largest.
 
     .. math:: |\{ i : |g_i| > t \max_j |g_j| \}|
 
-    The number behind :func:`~attnviz.metrics.sparsity.near_zero_share`, which is ``1 - l0 / n``.
-
-    Args:
-        g: Maps, ``(N, ...)``, any sign, ``n`` >= 2 values each.
-        threshold: ``t``, relative to the strongest value of the map, in [0, 1).
-
-    Returns:
-        ``(N,)`` whole numbers in [1, n], float64; NaN for an all-zero map, which has no scale, or a value that is not
-        finite.
-
-    Raises:
-        ValueError: fewer than 2 values per map, or a threshold outside.
+    ``t`` is the ``threshold``, in [0, 1). The number behind :func:`~attnviz.metrics.sparsity.near_zero_share`, which is
+    ``1 - l0 / n``.
 
     Source: Hurley and Rickard, IEEE Transactions on Information Theory 55 (2009), table I, with a relative threshold.
 

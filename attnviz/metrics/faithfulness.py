@@ -1,14 +1,19 @@
 """Faithfulness: whether the prediction depends on the positions that a map shows. Tests change the image.
 
-All take a model, images, maps and classes, and give one number for each image. They hold for attention maps as for
-attributions. What they change is out of what the model was trained on, each in its own way, which is why there are
-several.
+All take a :class:`ClassProbe` (model, images and classes) and maps ``(N, H, W)`` at the size of the images, any sign,
+and return one number per image: ``(N,)`` float64, NaN where the map is constant or not finite. They raise
+:class:`ValueError` for maps of another shape. ``steps`` are those of the trapezoidal rule. ``baseline`` is the value of
+removed pixels after preprocessing; 0 is the preprocessing's mean colour.
+
+They hold for attention maps as for attributions. What they change is out of what the model was trained on, each in its
+own way, which is why there are several.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,10 +25,7 @@ from attnviz.metrics.imputation import imputed
 from attnviz.metrics.perturbation_curves import (
     STEPS,
     ClassProbe,
-    PerturbationCurve,
-    blurred,
     check_maps,
-    curve,
     deletion_curve,
     insertion_curve,
     order_of,
@@ -31,86 +33,41 @@ from attnviz.metrics.perturbation_curves import (
 )
 from attnviz.metrics.registry import Measure, measure
 
-__all__ = [
-    "FAITHFULNESS",
-    "ClassProbe",
-    "PerturbationCurve",
-    "average_drop",
-    "average_increase",
-    "blurred",
-    "comprehensiveness",
-    "curve",
-    "deletion",
-    "deletion_curve",
-    "infidelity",
-    "insertion",
-    "insertion_curve",
-    "road",
-    "sufficiency",
-]
-
 FAITHFULNESS: Registry[Measure] = Registry("faithfulness test", home="attnviz.metrics", group="attnviz.faithfulness")
 
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)
 ROAD_SHARES = (0.2, 0.4, 0.6, 0.8)
-_NAN = "the map is constant, or not finite"
-_NAN_DROP = "the map is constant, or not finite, or the probability is 0"
+
+_test = partial(measure, FAITHFULNESS, nan_when="the map is constant, or not finite")
 
 
-@measure(
-    FAITHFULNESS,
+@_test(
     title="Insertion",
-    means=(
-        "Mean probability of the class while the strongest pixels of the map are inserted into a blurred image. "
-        "Higher is better."
-    ),
+    means="Mean probability of the class while the strongest pixels of the map are inserted into a blurred image. "
+    "Higher is better.",
     not_means="That it is the only good map; a confident prediction has a high value whatever the map.",
     higher_is="better",
-    low=0.0,
-    high=1.0,
-    nan_when=_NAN,
 )
 def insertion(probe: ClassProbe, maps: Tensor, *, steps: int = STEPS) -> Tensor:
-    r"""Insertion: mean probability while the map's strongest pixels appear first in a blurred image.
+    r"""Insertion: mean probability, in [0, 1], while the map's strongest pixels appear first in a blurred image.
 
     .. math:: \int_0^1 P(c \mid \text{the strongest share } t \text{ sharp, the rest blurred}) \, dt
-
-    Args:
-        probe: Model, images and classes.
-        maps: ``(N, H, W)``, at the size of the images, any sign.
-        steps: Of the trapezoidal rule.
-
-    Returns:
-        ``(N,)`` in [0, 1], float64; NaN where the map is constant or not finite.
 
     Source: Petsiuk et al., BMVC 2018, section 4.1; the blur's sigma is 5 % of the shorter side.
     """
     return insertion_curve(probe, maps, steps=steps).area.masked_fill(undefined(maps), math.nan)
 
 
-@measure(
-    FAITHFULNESS,
+@_test(
     title="Deletion",
     means="Mean probability of the class while the strongest pixels of the map are deleted first. Lower is better.",
     not_means="Importance only: deleted pixels are outside the training distribution and can mislead the model.",
     higher_is="worse",
-    low=0.0,
-    high=1.0,
-    nan_when=_NAN,
 )
 def deletion(probe: ClassProbe, maps: Tensor, *, steps: int = STEPS, baseline: float = 0.0) -> Tensor:
-    r"""Deletion: mean probability while the map's strongest pixels are taken out first.
+    r"""Deletion: mean probability, in [0, 1], while the map's strongest pixels are taken out first.
 
     .. math:: \int_0^1 P(c \mid \text{the strongest share } t \text{ set to the baseline}) \, dt
-
-    Args:
-        probe: Model, images and classes.
-        maps: ``(N, H, W)``, at the size of the images, any sign.
-        steps: Of the trapezoidal rule.
-        baseline: What pixels are set to, after preprocessing; 0 is the preprocessing's mean colour.
-
-    Returns:
-        ``(N,)`` in [0, 1], float64; NaN where the map is constant or not finite.
 
     Source: Petsiuk et al., BMVC 2018, section 4.1; the same curve as Quantus' ``PixelFlipping``.
     """
@@ -118,37 +75,28 @@ def deletion(probe: ClassProbe, maps: Tensor, *, steps: int = STEPS, baseline: f
 
 
 def _through(probe: ClassProbe, maps: Tensor) -> Tensor:
-    """Probabilities of the images seen through their maps, each put between 0 and 1."""
+    """Probabilities ``(N,)`` of the images multiplied by their maps, each scaled to [0, 1]."""
     check_maps(probe, maps)
     flat = maps.detach().flatten(1)
     low, high = flat.amin(1)[:, None, None], flat.amax(1)[:, None, None]
     masks = ((maps.detach() - low) / (high - low)).nan_to_num().to(probe.x.dtype)[:, None]
-    return probe.probabilities(len(maps), lambda rows: probe.x[rows] * masks[rows], probe.targets)
+    return probe.probabilities(lambda image, _: probe.x[image] * masks[image])[:, 0]
 
 
-@measure(
-    FAITHFULNESS,
+@_test(
     title="Average drop",
     means="Share of the probability that is lost when the image is multiplied by its map. Lower is better.",
     not_means="That the map is small: a map of the whole image has no drop.",
     higher_is="worse",
-    low=0.0,
-    high=1.0,
-    nan_when=_NAN_DROP,
+    nan_when="the map is constant, or not finite, or the probability is 0",
 )
 def average_drop(probe: ClassProbe, maps: Tensor) -> Tensor:
-    r"""Average drop: which share of the probability is lost when the image is seen through its map.
+    r"""Average drop: which share of the probability, in [0, 1], is lost when the image is seen through its map.
 
     .. math:: \max(0, P - P_M) / P, \quad P_M = P(c \mid x \odot M)
 
-    The map is scaled to [0, 1] by its smallest and largest value. A map of the whole image has no drop.
-
-    Args:
-        probe: Model, images and classes.
-        maps: ``(N, H, W)``, at the size of the images.
-
-    Returns:
-        ``(N,)`` in [0, 1], float64; NaN where the map is constant or not finite, or the probability is 0.
+    The map is scaled to [0, 1] by its smallest and largest value. A map of the whole image has no drop. NaN also where
+    the probability is 0.
 
     Source: Chattopadhyay et al., WACV 2018, section 4.1.
     """
@@ -157,123 +105,84 @@ def average_drop(probe: ClassProbe, maps: Tensor) -> Tensor:
     return drop.masked_fill(undefined(maps) | (plain == 0), math.nan)
 
 
-@measure(
-    FAITHFULNESS,
+@_test(
     title="Increase of confidence",
     means="How often the prediction is more probable when the image is multiplied by its map. Higher is better.",
     not_means="How much it gains.",
     higher_is="better",
-    low=0.0,
-    high=1.0,
-    nan_when=_NAN,
 )
 def average_increase(probe: ClassProbe, maps: Tensor) -> Tensor:
-    r"""Increase of confidence: whether the image seen through its map is answered with more probability.
+    r"""Increase of confidence: 1 if the image seen through its map has a higher probability, else 0.
 
     .. math:: [P(c \mid x \odot M) > P(c \mid x)]
-
-    Args:
-        probe: Model, images and classes.
-        maps: ``(N, H, W)``, at the size of the images.
-
-    Returns:
-        ``(N,)``, 1 or 0, float64; NaN where the map is constant or not finite.
 
     Source: Chattopadhyay et al., WACV 2018, section 4.1.
     """
     return (_through(probe, maps) > probe.plain).double().masked_fill(undefined(maps), math.nan)
 
 
-def _parts(probe: ClassProbe, maps: Tensor, shares: Sequence[float], *, keep: bool, baseline: float) -> Tensor:
-    """Return the probabilities if only the strongest shares are kept, or if they are removed, ``(N, S)``."""
+def _lost(probe: ClassProbe, maps: Tensor, shares: Sequence[float], baseline: float, *, keep: bool) -> Tensor:
+    """Mean loss of probability if only the strongest shares are kept, or if they are removed."""
     check_maps(probe, maps)
-    ranks, pixels = order_of(maps), maps[0].numel() if len(maps) else 1
+    ranks, pixels = order_of(maps), maps.shape[1:].numel()
     counts = torch.tensor([max(1, round(share * pixels)) for share in shares], device=maps.device)
 
-    def make(rows: Tensor) -> Tensor:
-        image, step = rows // len(shares), rows % len(shares)
+    def make(image: Tensor, step: Tensor) -> Tensor:
         strongest = ranks[image] < counts[step][:, None, None]
-        shown = strongest if keep else ~strongest
-        return torch.where(shown[:, None], probe.x[image], baseline)
+        return torch.where((strongest if keep else ~strongest)[:, None], probe.x[image], baseline)
 
-    targets = probe.targets.repeat_interleave(len(shares))
-    return probe.probabilities(len(maps) * len(shares), make, targets).reshape(len(maps), len(shares)).double()
+    left = probe.probabilities(make, len(shares)).double().mean(dim=1)
+    return (probe.plain.double() - left).masked_fill(undefined(maps), math.nan)
 
 
-@measure(
-    FAITHFULNESS,
+@_test(
     title="Sufficiency",
     means="Probability that is lost when only the strongest pixels are kept. Lower is better.",
     not_means="That these pixels are needed.",
     higher_is="worse",
     low=-1.0,
-    high=1.0,
-    nan_when=_NAN,
 )
 def sufficiency(probe: ClassProbe, maps: Tensor, *, shares: Sequence[float] = SHARES, baseline: float = 0.0) -> Tensor:
-    r"""Sufficiency: how much probability is lost when only the map's strongest pixels are left.
+    r"""Sufficiency: how much probability is lost, in [-1, 1], when only the map's strongest pixels are left.
 
     .. math:: \frac{1}{|S|} \sum_{t \in S} P(c \mid x) - P(c \mid \text{only the strongest share } t)
 
-    Args:
-        probe: Model, images and classes.
-        maps: ``(N, H, W)``, at the size of the images.
-        shares: ``S``.
-        baseline: What the other pixels are set to, after preprocessing.
-
-    Returns:
-        ``(N,)`` in [-1, 1], float64; NaN where the map is constant or not finite.
+    ``S`` are the ``shares``.
 
     Source: DeYoung et al., ACL 2020 (ERASER), section 4, with pixels for words.
     """
-    left = _parts(probe, maps, shares, keep=True, baseline=baseline).mean(dim=1)
-    return (probe.plain.double() - left).masked_fill(undefined(maps), math.nan)
+    return _lost(probe, maps, shares, baseline, keep=True)
 
 
-@measure(
-    FAITHFULNESS,
+@_test(
     title="Comprehensiveness",
     means="Probability that is lost with the strongest pixels. Higher is better.",
     not_means="That the remaining pixels would not suffice: one prediction can have two sufficient reasons.",
     higher_is="better",
     low=-1.0,
-    high=1.0,
-    nan_when=_NAN,
 )
 def comprehensiveness(
     probe: ClassProbe, maps: Tensor, *, shares: Sequence[float] = SHARES, baseline: float = 0.0
 ) -> Tensor:
-    r"""Comprehensiveness: how much probability is lost when the map's strongest pixels are taken out.
+    r"""Comprehensiveness: how much probability is lost, in [-1, 1], when the map's strongest pixels are taken out.
 
     .. math:: \frac{1}{|S|} \sum_{t \in S} P(c \mid x) - P(c \mid \text{without the strongest share } t)
 
-    Args:
-        probe: Model, images and classes.
-        maps: ``(N, H, W)``, at the size of the images.
-        shares: ``S``.
-        baseline: What the strongest pixels are set to, after preprocessing.
-
-    Returns:
-        ``(N,)`` in [-1, 1], float64; NaN where the map is constant or not finite.
+    ``S`` are the ``shares``.
 
     Source: DeYoung et al., ACL 2020 (ERASER), section 4, with pixels for words.
     """
-    left = _parts(probe, maps, shares, keep=False, baseline=baseline).mean(dim=1)
-    return (probe.plain.double() - left).masked_fill(undefined(maps), math.nan)
+    return _lost(probe, maps, shares, baseline, keep=False)
 
 
-@measure(
-    FAITHFULNESS,
+@_test(
     title="ROAD",
-    means=(
-        "Half the difference between removing the strongest and removing the weakest pixels, with removed pixels "
-        "imputed from their neighbours. Higher is better; above 0 the map is better than its reverse."
-    ),
+    means="Half the difference between removing the strongest and removing the weakest pixels, with removed pixels "
+    "imputed from their neighbours. Higher is better; above 0 the map is better than its reverse.",
     not_means="A loss of probability: it compares two orders of removal.",
     higher_is="better",
     low=-0.5,
     high=0.5,
-    nan_when=_NAN,
 )
 def road(probe: ClassProbe, maps: Tensor, *, shares: Sequence[float] = ROAD_SHARES, noise: float = 0.01) -> Tensor:
     r"""ROAD: half the probability that is lost more by removing the strongest pixels than by removing the weakest.
@@ -281,72 +190,44 @@ def road(probe: ClassProbe, maps: Tensor, *, shares: Sequence[float] = ROAD_SHAR
     .. math:: \frac{1}{2|S|} \sum_{t \in S} P(c \mid \text{weakest } t \text{ removed}) - P(c \mid \text{strongest } t
         \text{ removed})
 
-    What is removed is filled in from its neighbours (:func:`~attnviz.metrics.imputation.imputed`), so that the
-    shape of the
-    hole does not give the class away. Above 0 the map is better than its reverse.
-
-    Args:
-        probe: Model, images and classes.
-        maps: ``(N, H, W)``, at the size of the images.
-        shares: ``S``.
-        noise: Standard deviation of the noise on filled pixels.
-
-    Returns:
-        ``(N,)`` in [-0.5, 0.5], float64; NaN where the map is constant or not finite.
+    In [-0.5, 0.5]; above 0 the map is better than its reverse. ``S`` are the ``shares``. Removed pixels are filled from
+    their neighbours, with noise of a standard deviation of ``noise``
+    (:func:`~attnviz.metrics.imputation.imputed`), so that the shape of the hole does not give the class away.
 
     Source: Rong et al., ICML 2022; both orders together as pytorch-grad-cam's ``ROADCombined``, by ranks instead of
     thresholds.
     """
     check_maps(probe, maps)
-    ranks, pixels = order_of(maps), maps[0].numel() if len(maps) else 1
+    ranks, pixels = order_of(maps), maps.shape[1:].numel()
     counts = torch.tensor([round(share * pixels) for share in shares], device=maps.device)
-    per_image = 2 * len(shares)
 
-    def make(rows: Tensor) -> Tensor:
-        image, step = rows // per_image, rows % per_image
+    def make(image: Tensor, step: Tensor) -> Tensor:
         count = counts[step % len(shares)][:, None, None]
         weakest = (step >= len(shares))[:, None, None]
         gone = torch.where(weakest, ranks[image] >= pixels - count, ranks[image] < count)
         return imputed(probe.x[image], gone, noise=noise)
 
-    targets = probe.targets.repeat_interleave(per_image)
-    values = probe.probabilities(len(maps) * per_image, make, targets).reshape(len(maps), 2, -1).double().mean(dim=2)
+    values = probe.probabilities(make, 2 * len(shares)).double().reshape(len(maps), 2, -1).mean(dim=2)
     return ((values[:, 1] - values[:, 0]) / 2).masked_fill(undefined(maps), math.nan)
 
 
-@measure(
-    FAITHFULNESS,
+@_test(
     title="Infidelity",
-    means=(
-        "How badly the map predicts the effect of small random changes on the logit, in squared logits. Lower is "
-        "better."
-    ),
+    means="How badly the map predicts the effect of small random changes on the logit, in squared logits. Lower is "
+    "better.",
     not_means="A number that can be compared between models or images: it grows with the gradients of the model.",
     higher_is="worse",
-    low=0.0,
     high=math.inf,
-    nan_when=_NAN,
 )
 def infidelity(probe: ClassProbe, maps: Tensor, *, samples: int = 16, noise: float = 0.2, seed: int = 0) -> Tensor:
-    r"""Infidelity: how badly the map predicts what small random changes do to the logit.
+    r"""Infidelity: how badly the map predicts what small random changes do to the logit; 0 or more.
 
     .. math:: \mathbb{E}_I \left[ (\beta\, I^\top M - (s(x) - s(x - I)))^2 \right]
 
-    ``I`` is Gaussian noise, the same for all colours of a pixel; ``M`` counts for each colour alike; ``beta`` is the
-    best
+    ``I`` is Gaussian noise, drawn ``samples`` times from ``seed``, the same for all colours of a pixel; its standard
+    deviation is ``noise`` times the range of the images. ``M`` counts for each colour alike; ``beta`` is the best
     scale, so that a map's unit plays no part. The value is in squared logits and grows with the model's own slopes:
-    compare
-    maps of one image.
-
-    Args:
-        probe: Model, images and classes.
-        maps: ``(N, H, W)``, at the size of the images.
-        samples: Draws of ``I``.
-        noise: Standard deviation of ``I``, relative to the range of the images.
-        seed: Of the draws.
-
-    Returns:
-        ``(N,)``, 0 or more, float64; NaN where the map is constant or not finite.
+    compare maps of one image.
 
     Source: Yeh et al., NeurIPS 2019, definition 2.1 and the optimal scale of section 2.3; by Captum.
     """

@@ -61,8 +61,7 @@ def never_used(y: Extremes, relative: float = UNUSED) -> Tensor:
 
     .. math:: \max_{n, \text{positions}} |y_c| \le 10^{-6} \max_{c'} \max_{n, \text{positions}} |y_{c'}|
 
-    Whether other channels matter for the prediction needs an intervention
-    (:func:`~attnviz.analyses.ablation.matters`).
+    Whether other channels matter for the prediction needs an intervention (:func:`~attnviz.analyses.ablation.matters`).
 
     Args:
         y: Extremes of the output of the gate over images and positions, one unit per channel.

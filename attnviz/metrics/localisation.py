@@ -1,12 +1,14 @@
 """Localisation: measures of maps against object masks.
 
-All take maps ``(N, H, W)`` and masks ``(N, H, W)`` bool. They compare a map with the object, not with what the model
-uses: a correct model can use the background.
+All take maps ``(N, H, W)`` and masks ``(N, H, W)`` bool, and return ``(N,)`` in [0, 1]. They raise :class:`ValueError`
+if the shapes differ or the masks are not bool. They compare a map with the object, not with what the model uses: a
+correct model can use the background.
 """
 
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,51 +19,35 @@ from attnviz.metrics.registry import Measure, measure
 
 LOCALISATION: Registry[Measure] = Registry("localisation measure", home="attnviz.metrics", group="attnviz.localisation")
 
-_NAN = "the mask is empty or full, or the map is not finite"
+_of_object = partial(
+    measure, LOCALISATION, higher_is="better", nan_when="the mask is empty or full, or the map is not finite"
+)
 
 
-@measure(
-    LOCALISATION,
+@_of_object(
     title="Pointing game",
     means="Whether the maximum of the map is on the object.",
     not_means="That the rest of the map is.",
-    higher_is="better",
-    low=0.0,
-    high=1.0,
     nan_when="never",
 )
 def pointing(maps: Tensor, masks: Tensor) -> Tensor:
-    """Whether each map's maximum lies on the object: the pointing game.
-
-    Args:
-        maps: ``(N, H, W)``, any scale. A flat map points nowhere and scores 0.
-        masks: ``(N, H, W)`` bool.
-
-    Returns:
-        ``(N,)``, 1 or 0.
+    """Whether each map's maximum lies on the object, 1 or 0: the pointing game. A flat map scores 0.
 
     Source: Zhang et al., Top-down Neural Attention by Excitation Backprop, IJCV 2018, section 4.2; no tolerance.
 
     >>> pointing(torch.tensor([[[0.0, 2.0]], [[3.0, 1.0]]]), torch.tensor([[[False, True]], [[False, True]]]))
     tensor([1., 0.])
     """
-    flat = maps.flatten(1)
-    best = flat.argmax(1, keepdim=True)
-    points = flat.amax(1) > flat.amin(1)
-    return (masks.flatten(1).gather(1, best)[:, 0] & points).float()
+    a, m = _pair(maps, masks)
+    best = a.argmax(1, keepdim=True)
+    return (m.gather(1, best)[:, 0] * (a.amax(1) > a.amin(1))).float()
 
 
-@measure(
-    LOCALISATION,
+@_of_object(
     title="Energy on the object",
-    means=(
-        "Share of the positive values of the map that is on the object; by chance the share of the image that the"
-        " object covers."
-    ),
+    means="Share of the positive values of the map that is on the object; by chance the share of the image that the"
+    " object covers.",
     not_means="That the model uses it.",
-    higher_is="better",
-    low=0.0,
-    high=1.0,
     nan_when="no value is positive, or the map is not finite",
 )
 def energy(maps: Tensor, masks: Tensor) -> Tensor:
@@ -69,17 +55,7 @@ def energy(maps: Tensor, masks: Tensor) -> Tensor:
 
     .. math:: \sum_{i \in \text{mask}} a_i^+ / \sum_i a_i^+
 
-    By chance it is the object's share of the picture.
-
-    Args:
-        maps: ``(N, H, W)``.
-        masks: ``(N, H, W)`` bool.
-
-    Returns:
-        ``(N,)`` in [0, 1], float64; NaN where no value is positive, or one is not finite.
-
-    Raises:
-        ValueError: the shapes differ, or the masks are not bool.
+    By chance it is the object's share of the picture. NaN where no value is positive, or one is not finite.
 
     Source: Wang et al., CVPR workshops 2020, section 4.3 (energy-based pointing game); Quantus'
     ``RelevanceMassAccuracy``.
@@ -92,30 +68,16 @@ def energy(maps: Tensor, masks: Tensor) -> Tensor:
     return ((positive * m).sum(dim=1) / positive.sum(dim=1)).masked_fill(~a.isfinite().all(dim=1), math.nan)
 
 
-@measure(
-    LOCALISATION,
+@_of_object(
     title="IoU with the object",
     means="Intersection over union of the object and as many of the strongest positions as the object covers.",
     not_means=("That the map has the outline of the object: only as many positions as the object covers are compared."),
-    higher_is="better",
-    low=0.0,
-    high=1.0,
-    nan_when=_NAN,
 )
 def iou(maps: Tensor, masks: Tensor) -> Tensor:
     r"""Intersection over union of the object and as many strongest positions as the object has.
 
     Places that tie for the last share them evenly. By chance it is about ``p / (2 - p)`` for an object of share ``p``.
-
-    Args:
-        maps: ``(N, H, W)``.
-        masks: ``(N, H, W)`` bool.
-
-    Returns:
-        ``(N,)`` in [0, 1], float64; NaN where the mask is empty or full, or a value is not finite.
-
-    Raises:
-        ValueError: the shapes differ, or the masks are not bool.
+    NaN where the mask is empty or full, or a value is not finite.
 
     Source: with as many positions as the mask, no threshold is needed; Quantus' ``RelevanceRankAccuracy`` is the
     intersection over the object.
@@ -129,35 +91,18 @@ def iou(maps: Tensor, masks: Tensor) -> Tensor:
     return (shared / (2 * size - shared)).masked_fill(_undefined(a, m), math.nan)
 
 
-@measure(
-    LOCALISATION,
+@_of_object(
     title="AUC",
-    means=(
-        "Probability that a position on the object has a larger value than one outside: area under the ROC curve,"
-        " 0.5 by chance."
-    ),
+    means="Probability that a position on the object has a larger value than one outside: area under the ROC curve,"
+    " 0.5 by chance.",
     not_means="That the strongest position is on the object.",
-    higher_is="better",
-    low=0.0,
-    high=1.0,
-    nan_when=_NAN,
 )
 def auc(maps: Tensor, masks: Tensor) -> Tensor:
     r"""Probability that a position of the object is stronger than one outside: area under the ROC curve.
 
     .. math:: P(a_i > a_j) + \tfrac{1}{2} P(a_i = a_j), \quad i \in \text{mask}, j \notin \text{mask}
 
-    Args:
-        maps: ``(N, H, W)``.
-        masks: ``(N, H, W)`` bool.
-
-    Returns:
-        ``(N,)`` in [0, 1], float64, 0.5 by chance and for a flat map; NaN where the mask is empty or full, or a
-        value is
-        not finite.
-
-    Raises:
-        ValueError: the shapes differ, or the masks are not bool.
+    0.5 by chance and for a flat map; NaN where the mask is empty or full, or a value is not finite.
 
     Source: Hanley and McNeil, Radiology 143 (1982).
 

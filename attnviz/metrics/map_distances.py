@@ -1,8 +1,14 @@
-"""Slower measures of agreement, for studies: correlation and distances of maps as vectors and as distributions."""
+"""Slower measures of agreement, for studies: correlation and distances of maps as vectors and as distributions.
+
+All take two batches of maps ``(N, H, W)`` of one shape, any sign, and return ``(N,)`` float64, NaN where a map is
+constant or not finite. They raise :class:`ValueError` for other shapes. Of maps as distributions the absolute values
+count.
+"""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,32 +17,20 @@ from torch.nn import functional as F
 from attnviz.metrics.agreement import AGREEMENT, NAN_WHEN, pair, undefined_pair
 from attnviz.metrics.registry import measure
 
+_slow = partial(measure, AGREEMENT, quick=False, nan_when=NAN_WHEN)
 
-@measure(
-    AGREEMENT,
+
+@_slow(
     title="Pearson correlation",
     means="Whether two maps rise and fall together: 1 for a linear relation, 0 for none, −1 for an inverse one.",
     not_means="That they rank the positions alike: a few strong values can determine it.",
     higher_is="more alike",
     low=-1.0,
-    high=1.0,
-    nan_when=NAN_WHEN,
-    quick=False,
 )
 def pearson(a: Tensor, b: Tensor) -> Tensor:
-    r"""Pearson's correlation of the pixels of two maps.
+    r"""Pearson's correlation of the pixels of two maps, in [-1, 1].
 
     .. math:: \frac{\sum_i (a_i - \bar a)(b_i - \bar b)}{\lVert a - \bar a \rVert \lVert b - \bar b \rVert}
-
-    Args:
-        a: Maps, ``(N, H, W)``, any sign.
-        b: Maps of the same shape.
-
-    Returns:
-        ``(N,)`` in [-1, 1], float64; NaN where a map is constant or not finite.
-
-    Raises:
-        ValueError: the shapes differ, or are not ``(N, H, W)``.
 
     >>> pearson(torch.tensor([[[1.0, 2.0, 3.0]]]), torch.tensor([[[1.0, 2.0, 6.0]]])).round(decimals=4)
     tensor([0.9449], dtype=torch.float64)
@@ -48,33 +42,20 @@ def pearson(a: Tensor, b: Tensor) -> Tensor:
     return r.clamp(-1.0, 1.0).masked_fill(undefined_pair(a, b), math.nan)
 
 
-@measure(
-    AGREEMENT,
+@_slow(
     title="Cosine",
     means="Cosine of the angle between two maps as vectors: 1 the same direction, 0 orthogonal.",
     not_means="That they agree beyond a common background: two maps without negative values are never below 0.",
     higher_is="more alike",
     low=-1.0,
-    high=1.0,
-    nan_when=NAN_WHEN,
-    quick=False,
 )
 def cosine(a: Tensor, b: Tensor) -> Tensor:
     r"""Cosine of the angle between two maps: Pearson's correlation without subtracting the means.
 
     .. math:: \frac{\sum_i a_i b_i}{\lVert a \rVert \lVert b \rVert}
 
-    For two maps without negative values it is never below 0, and often high because of a common flat background.
-
-    Args:
-        a: Maps, ``(N, H, W)``, any sign.
-        b: Maps of the same shape.
-
-    Returns:
-        ``(N,)`` in [-1, 1], float64; NaN where a map is constant or not finite.
-
-    Raises:
-        ValueError: the shapes differ, or are not ``(N, H, W)``.
+    In [-1, 1]; for two maps without negative values it is never below 0, and often high because of a common flat
+    background.
 
     >>> cosine(torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[1.0, 2.0]]])).round(decimals=4)
     tensor([0.4472], dtype=torch.float64)
@@ -85,34 +66,19 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
     return angle.clamp(-1.0, 1.0).masked_fill(undefined_pair(a, b), math.nan)
 
 
-@measure(
-    AGREEMENT,
+@_slow(
     title="Jensen–Shannon distance",
     means="Distance of two maps as distributions over the positions: 0 identical, 1 no position in common.",
     not_means="How far apart the positions are: neighbouring positions count as different as distant ones.",
     higher_is="less alike",
-    low=0.0,
-    high=1.0,
-    nan_when=NAN_WHEN,
-    quick=False,
 )
 def jensen_shannon(a: Tensor, b: Tensor) -> Tensor:
     r"""Jensen-Shannon distance of two maps as distributions over the positions.
 
     .. math:: \sqrt{\tfrac{1}{2} KL(p \| m) + \tfrac{1}{2} KL(q \| m)}, \quad m = \tfrac{1}{2}(p + q)
 
-    ``p`` and ``q`` are the absolute values of the maps, each divided by their sum; logarithms are to base 2. The
-    distance does not depend on which positions are neighbours.
-
-    Args:
-        a: Maps, ``(N, H, W)``; of negative values the absolute value counts.
-        b: Maps of the same shape.
-
-    Returns:
-        ``(N,)`` in [0, 1], float64: 0 identical, 1 no position in common; NaN where a map is constant or not finite.
-
-    Raises:
-        ValueError: the shapes differ, or are not ``(N, H, W)``.
+    In [0, 1]: 0 identical, 1 no position in common. ``p`` and ``q`` are the absolute values of the maps, each divided
+    by their sum; logarithms are to base 2. The distance does not depend on which positions are neighbours.
 
     Source: Lin, IEEE Transactions on Information Theory 37 (1991); the root, which is a metric, Endres and Schindelin,
     49 (2003).
@@ -128,39 +94,21 @@ def jensen_shannon(a: Tensor, b: Tensor) -> Tensor:
     return distance.masked_fill(undefined_pair(a, b), math.nan)
 
 
-@measure(
-    AGREEMENT,
+@_slow(
     title="Earth mover’s distance",
-    means=(
-        "How far the mass of one map must be moved on average to make the other, relative to the distance of opposite"
-        " corners."
-    ),
+    means="How far the mass of one map must be moved on average to make the other, relative to the distance of opposite"
+    " corners.",
     not_means="That either map is right, or that small details agree: maps are averaged to at most 16 × 16.",
     higher_is="less alike",
-    low=0.0,
-    high=1.0,
-    nan_when=NAN_WHEN,
-    quick=False,
 )
 def earth_movers(a: Tensor, b: Tensor) -> Tensor:
     r"""Earth mover's distance: how far the mass of one map must be moved on average to make the other.
 
     .. math:: \frac{1}{h + w - 2} \min_\gamma \sum_{ij} \gamma_{ij} (|y_i - y_j| + |x_i - x_j|)
 
-    The masses are the absolute values of the maps, averaged to at most 16 × 16 positions and divided by their sum;
-    distances are city-block, relative to that between opposite corners. The minimum-cost flow on the grid is solved
-    exactly by linear programming.
-
-    Args:
-        a: Maps, ``(N, H, W)``; of negative values the absolute value counts.
-        b: Maps of the same shape.
-
-    Returns:
-        ``(N,)`` in [0, 1], float64: 0 identical, 1 all mass in opposite corners; NaN where a map is constant or not
-        finite.
-
-    Raises:
-        ValueError: the shapes differ, or are not ``(N, H, W)``.
+    In [0, 1]: 0 identical, 1 all mass in opposite corners. The masses are the absolute values of the maps, averaged to
+    at most 16 × 16 positions and divided by their sum; distances are city-block, relative to that between opposite
+    corners. The minimum-cost flow on the grid is solved exactly by linear programming.
 
     Source: Rubner et al., IJCV 40 (2000); flow on the grid after Ling and Okada, PAMI 29 (2007).
 
@@ -176,31 +124,16 @@ def earth_movers(a: Tensor, b: Tensor) -> Tensor:
     return torch.tensor(values, dtype=torch.float64, device=a.device) / max(sum(grid) - 2, 1)
 
 
-@measure(
-    AGREEMENT,
+@_slow(
     title="Distance of centres",
     means="Distance of the centres of mass of two maps, relative to the diagonal.",
     not_means="That the maps have the same shape or extent.",
     higher_is="less alike",
-    low=0.0,
-    high=1.0,
-    nan_when=NAN_WHEN,
-    quick=False,
 )
 def centre_distance(a: Tensor, b: Tensor) -> Tensor:
-    r"""Distance of the centres of mass of two maps, relative to the diagonal.
+    r"""Distance of the centres of mass of two maps, relative to the diagonal, in [0, 1].
 
     .. math:: \frac{\lVert \bar r(a) - \bar r(b) \rVert}{\sqrt{(H - 1)^2 + (W - 1)^2}}
-
-    Args:
-        a: Maps, ``(N, H, W)``; of negative values the absolute value counts.
-        b: Maps of the same shape.
-
-    Returns:
-        ``(N,)`` in [0, 1], float64; NaN where a map is constant or not finite.
-
-    Raises:
-        ValueError: the shapes differ, or are not ``(N, H, W)``.
 
     >>> centre_distance(torch.tensor([[[1.0, 0.0, 0.0]]]), torch.tensor([[[0.0, 1.0, 1.0]]]))
     tensor([0.7500], dtype=torch.float64)

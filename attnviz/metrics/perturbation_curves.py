@@ -43,25 +43,25 @@ class ClassProbe:
         self.x = x.detach()
         self.targets = as_targets(target, len(x)).to(x.device)
         self.logits = Logits(self.module, int(self.targets.max()) if len(x) else 0, progress)
-        self.plain = self.probabilities(len(x), lambda rows: self.x[rows], self.targets)
+        self.plain = self.probabilities(lambda image, _: self.x[image])[:, 0]
 
-    def probabilities(self, count: int, make: Callable[[Tensor], Tensor], targets: Tensor) -> Tensor:
-        """Probability of its class for each of ``count`` changed images, made in batches of bounded size.
+    def probabilities(self, make: Callable[[Tensor, Tensor], Tensor], steps: int = 1) -> Tensor:
+        """Probability of the class of each image, changed in ``steps`` ways, in batches of bounded size.
 
         Args:
-            count: How many there are.
-            make: From their numbers ``(n,)`` to images ``(n, C, H, W)``.
-            targets: ``(count,)`` classes.
+            make: From numbers of images and of steps, ``(n,)`` each, to changed images ``(n, C, H, W)``.
+            steps: Number of changed versions of each image.
 
         Returns:
-            ``(count,)`` in [0, 1].
+            ``(N, steps)`` in [0, 1].
         """
-        found = []
+        found = [self.x.new_zeros(0)]
         with seeded(self.x.device, 0), borrowed(self.module), torch.no_grad():
-            for rows in torch.arange(count, device=self.x.device).split(passes_at_once(self.x)):
-                probabilities = self.logits(make(rows)).softmax(dim=1)
-                found.append(probabilities.gather(1, targets[rows, None])[:, 0])
-        return torch.cat(found) if found else self.x.new_zeros(0)
+            for rows in torch.arange(len(self.x) * steps, device=self.x.device).split(passes_at_once(self.x)):
+                image = rows // steps
+                probabilities = self.logits(make(image, rows % steps)).softmax(dim=1)
+                found.append(probabilities.gather(1, self.targets[image, None])[:, 0])
+        return torch.cat(found).reshape(-1, steps)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,17 +128,14 @@ def curve(probe: ClassProbe, maps: Tensor, *, start: Tensor, end: Tensor, steps:
     check_maps(probe, maps)
     if steps < 1:
         raise ValueError(f"a curve has at least 1 step, got {steps}")
-    ranks, pixels = order_of(maps), maps[0].numel() if len(maps) else 1
+    ranks, pixels = order_of(maps), maps.shape[1:].numel()
     counts = torch.linspace(0, pixels, steps + 1, device=maps.device).round().long()
 
-    def make(rows: Tensor) -> Tensor:
-        image, step = rows // (steps + 1), rows % (steps + 1)
+    def make(image: Tensor, step: Tensor) -> Tensor:
         changed = ranks[image] < counts[step][:, None, None]
         return torch.where(changed[:, None], end[image], start[image])
 
-    targets = probe.targets.repeat_interleave(steps + 1)
-    values = probe.probabilities(len(maps) * (steps + 1), make, targets).reshape(len(maps), steps + 1)
-    return PerturbationCurve(counts.double() / pixels, values)
+    return PerturbationCurve(counts.double() / pixels, probe.probabilities(make, steps + 1))
 
 
 def insertion_curve(probe: ClassProbe, maps: Tensor, *, steps: int = STEPS) -> PerturbationCurve:
@@ -152,11 +149,7 @@ def deletion_curve(probe: ClassProbe, maps: Tensor, *, steps: int = STEPS, basel
 
 
 def check_maps(probe: ClassProbe, maps: Tensor) -> None:
-    """Refuse maps that are not of a question's images.
-
-    Raises:
-        ValueError: the shapes differ.
-    """
+    """Raise :class:`ValueError` for maps that are not of the images of ``probe``."""
     if maps.shape != (len(probe.x), *probe.x.shape[2:]):
         raise ValueError(f"maps {tuple(maps.shape)} are not of images {tuple(probe.x.shape)}")
 

@@ -22,9 +22,9 @@ class Measure:
         function: The function.
         meaning: Title, what the number means and what it does not.
         higher_is: What a larger value means, in a word or two.
+        nan_when: When the value is NaN.
         low: Smallest possible value.
         high: Largest possible value.
-        nan_when: When the value is NaN.
         quick: Whether every explanation and report computes it; the others are computed by studies on request.
         takes_sorted: Whether the function also takes :class:`~attnviz.metrics.sorted_maps.SortedMaps`, so that several
             measures share one sort.
@@ -37,18 +37,13 @@ class Measure:
     function: Callable[..., Tensor]
     meaning: Meaning
     higher_is: str
-    low: float
-    high: float
     nan_when: str
+    low: float = 0.0
+    high: float = 1.0
     quick: bool = True
     takes_sorted: bool = False
     pairs: Callable[..., Tensor] | None = None
     min_side: int = 1
-
-    @property
-    def summary(self) -> str:
-        """First line of the docstring."""
-        return (self.function.__doc__ or "").strip().splitlines()[0]
 
     def __call__(self, *maps: Any) -> Tensor:
         """The measure of ``maps``, ``(N,)``."""
@@ -60,26 +55,14 @@ class Measure:
 
 
 def measure(
-    registry: Registry[Measure],
-    *,
-    title: str,
-    means: str,
-    not_means: str,
-    higher_is: str,
-    low: float,
-    high: float,
-    nan_when: str,
-    quick: bool = True,
-    takes_sorted: bool = False,
-    pairs: Callable[..., Tensor] | None = None,
-    min_side: int = 1,
+    registry: Registry[Measure], *, title: str, means: str, not_means: str, **facts: Any
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
-    """Return a decorator that registers a function under its name; see :class:`Measure` for the arguments."""
+    """Return a decorator that registers a function under its name; ``facts`` are attributes of :class:`Measure`."""
+    meaning = Meaning(title, means, not_means)
 
     def enter(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        name, meaning = function.__name__, Meaning(title, means, not_means)
-        facts = (meaning, higher_is, low, high, nan_when, quick, takes_sorted, pairs, min_side)
-        registry.register(name)(Measure(name, function, *facts))
+        name = function.__name__
+        registry.register(name)(Measure(name, function, meaning, **facts))
         define("measure", name, meaning)
         return function
 

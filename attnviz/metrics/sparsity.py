@@ -7,6 +7,7 @@ values changes nothing. Whether the small values are needed takes an interventio
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,27 +19,21 @@ from attnviz.metrics.sorted_maps import SortedMaps, sorted_maps
 SPARSITY: Registry[Measure] = Registry("sparsity measure", home="attnviz.metrics", group="attnviz.sparsity")
 """All measures of one map. The quick ones are part of every explanation."""
 
+NAN_WHEN = "every value is zero, or one is not finite"
+_quick = partial(measure, SPARSITY, takes_sorted=True, nan_when=NAN_WHEN)
+
 
 def quick_measures() -> list[Measure]:
     """The measures of every explanation, sorted by name."""
     return [SPARSITY[name] for name in SPARSITY if SPARSITY[name].quick]
 
 
-_NAN = "every value is zero, or one is not finite"
-
-
-@measure(
-    SPARSITY,
+@_quick(
     title="Hoyer",
-    means=(
-        "Sparsity from the ratio of the L1 to the L2 norm: 0 if all entries have the same size, 1 for a single entry."
-    ),
+    means="Sparsity from the ratio of the L1 to the L2 norm: 0 if all entries have the same size, 1 for a "
+    "single entry.",
     not_means="That the zeros are at sensible positions, or that pruning them is harmless.",
     higher_is="sparser",
-    low=0.0,
-    high=1.0,
-    nan_when=_NAN,
-    takes_sorted=True,
 )
 def hoyer(g: Tensor | SortedMaps) -> Tensor:
     r"""Hoyer sparsity of each map: 0 if all values are equally strong, 1 if only one is not zero.
@@ -65,16 +60,11 @@ def hoyer(g: Tensor | SortedMaps) -> Tensor:
     return sparsity.clamp(0.0, 1.0)
 
 
-@measure(
-    SPARSITY,
+@_quick(
     title="Gini",
     means="Inequality of the sizes of the entries: 0 if all are equal, close to 1 if a few entries hold all strength.",
     not_means="A share of zeros: a map without any zero can have a high Gini index.",
     higher_is="sparser",
-    low=0.0,
-    high=1.0,
-    nan_when=_NAN,
-    takes_sorted=True,
 )
 def gini(g: Tensor | SortedMaps) -> Tensor:
     r"""Gini index of each map's strengths: 0 if all are equal, ``1 - 1/n`` if only one is not zero.
@@ -104,19 +94,12 @@ def gini(g: Tensor | SortedMaps) -> Tensor:
     return (1 - 2 * (v @ (n - ranks + 0.5)) / (maps.total * n)).clamp(0.0, 1.0)
 
 
-@measure(
-    SPARSITY,
+@_quick(
     title="Entropy",
-    means=(
-        "How evenly the sizes of the entries are spread, relative to the maximum: 1 for a flat map, 0 for a single "
-        "entry."
-    ),
+    means="How evenly the sizes of the entries are spread, relative to the maximum: 1 for a flat map, 0 for a single "
+    "entry.",
     not_means="Uncertainty of the model about its prediction.",
     higher_is="more spread out",
-    low=0.0,
-    high=1.0,
-    nan_when=_NAN,
-    takes_sorted=True,
 )
 def normalised_entropy(g: Tensor | SortedMaps) -> Tensor:
     r"""Entropy of each map's shares, relative to a flat map's: 1 if all are equal, 0 if only one is not zero.
@@ -144,16 +127,11 @@ def normalised_entropy(g: Tensor | SortedMaps) -> Tensor:
     return (entropy / math.log(maps.n)).clamp(0.0, 1.0)
 
 
-@measure(
-    SPARSITY,
+@_quick(
     title="Near zero",
     means="Share of the entries that are at most 1 % of the largest.",
     not_means="Computation saved: the model computes these entries all the same.",
     higher_is="sparser",
-    low=0.0,
-    high=1.0,
-    nan_when=_NAN,
-    takes_sorted=True,
 )
 def near_zero_share(g: Tensor | SortedMaps, *, threshold: float = 0.01) -> Tensor:
     r"""Share of the values that are close to zero: at most 1 % of the map's largest.

@@ -55,8 +55,7 @@ class VANBlock(nn.Module):
 
     Differs from the paper, which has a normalisation, two 1×1 convolutions with a GELU, and a shortcut around the
     attention. Without them the map applies to the features themselves: in a trial with three blocks of either kind the
-    accuracy was the same, and the maximum of the map was on the object more often. The block is the identity at
-    first.
+    accuracy was the same, and the maximum of the map was on the object more often. The block is the identity at first.
 
     Source: section 3.2, figure 3.
     """

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from attnviz.metrics import faithfulness as faith
-from attnviz.metrics.faithfulness import FAITHFULNESS, ClassProbe
+from attnviz.metrics.faithfulness import FAITHFULNESS
 from attnviz.metrics.imputation import imputed
+from attnviz.metrics.perturbation_curves import ClassProbe, curve, deletion_curve, order_of
 
 every_test = pytest.mark.parametrize("name", list(FAITHFULNESS))
 
@@ -103,11 +104,11 @@ def test_a_curve_worked_by_hand() -> None:
     """Two pixels, 2 and 1, the left one read: deleting it first takes the probability from sigmoid(6) to 1/2."""
     x, maps = torch.tensor([[[[2.0, 1.0]]]]), torch.tensor([[[5.0, 3.0]]])
     question = ClassProbe(Half(3.0), x, 1)
-    deleted = faith.deletion_curve(question, maps, steps=2)
+    deleted = deletion_curve(question, maps, steps=2)
     high = 1 / (1 + math.exp(-6))
     torch.testing.assert_close(deleted.values, torch.tensor([[high, 0.5, 0.5]]))
     assert deleted.area.item() == pytest.approx((high + 0.5) / 4 + 0.25)
-    reverse = faith.deletion_curve(question, -maps, steps=2)
+    reverse = deletion_curve(question, -maps, steps=2)
     torch.testing.assert_close(reverse.values, torch.tensor([[high, high, 0.5]]))
     assert faith.comprehensiveness(question, maps, shares=(0.5,)).item() == pytest.approx(high - 0.5)
     assert faith.sufficiency(question, maps, shares=(0.5,)).item() == pytest.approx(0.0)
@@ -119,7 +120,7 @@ def test_a_curve_worked_by_hand() -> None:
 def test_pixels_that_tie_are_ordered_at_random_and_not_row_by_row() -> None:
     maps = torch.zeros(1, 20, 20)
     maps[0, 3, 3] = 1
-    ranks = faith.order_of(maps)[0]
+    ranks = order_of(maps)[0]
     assert ranks[3, 3] == 0
     assert sorted(ranks.flatten().tolist()) == list(range(400))
     assert 70 < int((ranks[:10] < 200).sum()) < 130  # of 200, half the rows have about half
@@ -135,7 +136,7 @@ def test_the_deletion_curve_is_quantus_pixel_flipping(x: Tensor) -> None:
     targets = np.array([0, 3, 1])
     theirs = metric(copy.deepcopy(model), x.numpy(), targets, maps[:, None].numpy(), softmax=True, device="cpu")
     black = x.amin((1, 2, 3), keepdim=True).expand_as(x)  # of each image
-    ours = faith.curve(ClassProbe(model, x, [0, 3, 1]), maps, start=x, end=black, steps=16).values[:, 1:]
+    ours = curve(ClassProbe(model, x, [0, 3, 1]), maps, start=x, end=black, steps=16).values[:, 1:]
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
@@ -212,4 +213,4 @@ def test_infidelity_of_a_linear_model_by_its_gradient_is_zero() -> None:
 def test_every_test_says_what_its_numbers_mean() -> None:
     for name in FAITHFULNESS:
         assert FAITHFULNESS[name].higher_is in {"better", "worse"}
-        assert FAITHFULNESS[name].summary.endswith(".")
+        assert FAITHFULNESS[name].meaning.means.endswith(".")

@@ -177,4 +177,4 @@ def test_a_measure_says_what_its_numbers_mean(name: str) -> None:
     measure = SPARSITY[name]
     assert measure.higher_is == ("more spread out" if name == "normalised_entropy" else "sparser")
     assert (measure.name, measure.low, measure.high) == (name, 0.0, 1.0)
-    assert measure.summary.endswith(".")
+    assert measure.meaning.means.endswith(".")

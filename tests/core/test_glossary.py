@@ -44,7 +44,7 @@ def test_every_measure_has_a_range_and_a_direction(registry) -> None:
         assert measure.low < measure.high
         assert measure.higher_is
         assert measure.nan_when
-        assert measure.summary.endswith((".", ":"))
+        assert measure.function.__doc__.splitlines()[0].endswith((".", ":"))
 
 
 def test_titles_are_unique_in_a_category() -> None:

@@ -45,10 +45,8 @@ class RegistryNames(NamedTuple):
         with_facts = f"partial({self.decorator}, {self.registry}, "  # a decorator that several measures of a file share
         assigned = [node for node in body if isinstance(node, ast.Assign)]
         shared = {ast.unparse(a.targets[0]) for a in assigned if ast.unparse(a.value).startswith(with_facts)}
-        for node in body:
-            for call in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
-                if not isinstance(call, ast.Call):
-                    continue
+        for node in (one for one in body if isinstance(one, ast.FunctionDef)):
+            for call in (one for one in node.decorator_list if isinstance(one, ast.Call)):
                 function, first = ast.unparse(call.func), ast.unparse(call.args[0]) if call.args else ""
                 title = next((ast.literal_eval(word.value) for word in call.keywords if word.arg == "title"), "")
                 if function in shared or (function == self.decorator and first == self.registry):

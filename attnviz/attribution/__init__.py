@@ -8,7 +8,7 @@ from attnviz.attribution.feature_layout import FeatureLayout
 from attnviz.attribution.layers import Layer, find_layer
 from attnviz.attribution.methods.attention import attention_gradients, gradient_rollout, legrad
 from attnviz.attribution.methods.cam import cam, eigencam, gradcam, gradcam_plus_plus, hirescam, layercam, xgradcam
-from attnviz.attribution.methods.gradient import completeness_gap, integrated_gradients, saliency, smoothgrad
+from attnviz.attribution.methods.gradient import completeness_gap, integrated_gradients, saliency, smoothgrad, vargrad
 from attnviz.attribution.methods.masked_inputs import ablationcam, rise, scorecam
 from attnviz.attribution.methods.perturbation import feature_ablation, kernel_shap, lime, occlusion
 from attnviz.attribution.methods.propagation import (
@@ -19,7 +19,6 @@ from attnviz.attribution.methods.propagation import (
     guided_gradcam,
     input_x_gradient,
     lrp,
-    vargrad,
 )
 from attnviz.attribution.registry import DEFAULT_METHODS, METHODS, Method, PreparedAttribution, attribute, method
 from attnviz.attribution.targets import Logits

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch.autograd.graph import Node
 
 
-def reaches(output: Node | None, goal: Node, *, without: Node | None = None) -> bool:
-    """Whether a path leads from ``output`` back to ``goal``, and does not pass ``without``.
+def ancestors(output: Node | None, without: Node | None = None) -> Iterator[Node]:
+    """The nodes on paths back from ``output``, which is the first; those only reached through ``without`` are left out.
 
-    Args:
-        output: Start; ``None`` for a value without gradient, which reaches no node.
-        goal: Node to reach.
-        without: Node to avoid.
+    ``None`` is a value without gradient, which has no nodes.
     """
-    if output is None or output is without:
-        return False
-    stack, seen = [output], {output}
+    seen: set[Node | None] = {None, without}
+    stack = [output]
     while stack:
         node = stack.pop()
-        if node is goal:
-            return True
-        for before, _ in node.next_functions:
-            if before is not None and before is not without and before not in seen:
-                seen.add(before)
-                stack.append(before)
-    return False
+        if node is not None and node not in seen:
+            seen.add(node)
+            yield node
+            stack += [before for before, _ in node.next_functions]
+
+
+def reaches(output: Node | None, goal: Node, *, without: Node | None = None) -> bool:
+    """Whether a path leads from ``output`` back to ``goal``, and does not pass ``without``."""
+    return any(node is goal for node in ancestors(output, without))
 
 
 def parts(output: Node | None, goal: Node, cut: Node | None) -> bool:

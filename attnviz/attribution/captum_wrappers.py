@@ -1,4 +1,4 @@
-"""Implementations of Captum's ``Attribution``."""
+"""Implementations of Captum's ``Attribution``; this module imports Captum."""
 
 from __future__ import annotations
 
@@ -13,45 +13,28 @@ from captum.log import log_usage
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from attnviz.attribution.layer_activations import features_and_gradients
-from attnviz.attribution.layers import Layer
-from attnviz.attribution.targets import Logits, as_targets
+from attnviz.attribution.autograd_graph import ancestors
+from attnviz.attribution.targets import Logits, as_targets, score_of
 from attnviz.errors import AttributionError
 
 
-class LayerAttribution(Attribution):  # type: ignore[misc]  # captum has no types
-    """An attribution of the features of one layer with Captum's interface.
+class MapAttribution(Attribution):  # type: ignore[misc]  # captum has no types
+    """An own attribution with Captum's interface.
 
     Args:
         logits: The model.
-        layer: The layer.
-        explain: From images ``(n, C, H, W)`` and classes ``(n,)`` to maps ``(n, h, w)`` at the layer's resolution.
+        explain: From images ``(n, C, H, W)`` and classes ``(n,)`` to maps ``(n, h, w)``; called without gradients.
     """
 
-    def __init__(self, logits: Logits, layer: Layer, explain: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def __init__(self, logits: Logits, explain: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__(logits)
-        self.layer = layer
         self._explain = explain
 
     @log_usage()  # type: ignore[untyped-decorator]  # Captum's noise tunnel calls what it wraps
     def attribute(self, inputs: Tensor, target: int | Tensor | Sequence[int] = 0, **_unused: Any) -> Tensor:
-        """The maps, ``(n, 1, h, w)``.
-
-        Args:
-            inputs: Images ``(n, C, H, W)``.
-            target: A class for all of them, or one for each.
-        """
-        targets = as_targets(target, len(inputs)).to(inputs.device)
-        return self._explain(inputs.detach(), targets)[:, None]
-
-
-def of_gradients(logits: Logits, layer: Layer, formula: Callable[[Tensor, Tensor], Tensor]) -> LayerAttribution:
-    """The attribution of a formula of the features ``A`` and their gradients ``G``, both ``(n, C, h, w)``."""
-
-    def explain(images: Tensor, targets: Tensor) -> Tensor:
-        return formula(*features_and_gradients(logits, layer, images, targets))
-
-    return LayerAttribution(logits, layer, explain)
+        """The maps, ``(n, 1, h, w)``; the target is a class for all images, or one for each."""
+        with torch.no_grad():
+            return self._explain(inputs.detach(), as_targets(target, len(inputs)).to(inputs.device))[:, None]
 
 
 class Checked(Attribution):  # type: ignore[misc]  # captum has no types
@@ -94,32 +77,6 @@ class Checked(Attribution):  # type: ignore[misc]  # captum has no types
         return values
 
 
-class ImageAttribution(Attribution):  # type: ignore[misc]  # captum has no types
-    """An own attribution of the image with Captum's interface.
-
-    Args:
-        logits: The model.
-        explain: From images ``(n, C, H, W)`` and classes ``(n,)`` to maps ``(n, h, w)``.
-        gradients: Whether it needs gradients.
-    """
-
-    def __init__(self, logits: Logits, explain: Callable[[Tensor, Tensor], Tensor], *, gradients: bool = False) -> None:
-        super().__init__(logits)
-        self._explain, self._gradients = explain, gradients
-
-    @log_usage()  # type: ignore[untyped-decorator]  # Captum's noise tunnel calls what it wraps
-    def attribute(self, inputs: Tensor, target: int | Tensor | Sequence[int] = 0, **_unused: Any) -> Tensor:
-        """The maps, ``(n, 1, h, w)``.
-
-        Args:
-            inputs: Images ``(n, C, H, W)``.
-            target: A class for all of them, or one for each.
-        """
-        targets = as_targets(target, len(inputs)).to(inputs.device)
-        with torch.set_grad_enabled(self._gradients):
-            return self._explain(inputs.detach(), targets)[:, None]
-
-
 RECTIFIERS = frozenset({"ReluBackward0", "HardtanhBackward0", "ThresholdBackward0"})
 """Names of ReLU and ReLU6 in autograd."""
 
@@ -154,9 +111,7 @@ class RectifiedGradient(GradientAttribution):  # type: ignore[misc]  # captum ha
             AttributionError: the model has no ReLU, or another activation function.
         """
         images = inputs.detach().clone().requires_grad_()
-        targets = as_targets(target, len(images)).to(images.device)
-        with torch.enable_grad():
-            score = self.forward_func(images).gather(1, targets[:, None]).sum()
+        score = score_of(self.forward_func, images, target)
         rectifiers = _rectifiers(score.grad_fn)
         handles = [node.register_hook(self._rule) for node in rectifiers]
         try:
@@ -173,19 +128,51 @@ class RectifiedGradient(GradientAttribution):  # type: ignore[misc]  # captum ha
 
 
 def _rectifiers(output: Node | None) -> list[Node]:
-    found, other = [], set()
-    stack, seen = [output], {output}
-    while stack:
-        node = stack.pop()
-        if node is None:
-            continue
-        found += [node] if node.name() in RECTIFIERS else []
-        other |= {node.name()} & OTHER_ACTIVATIONS
-        for before, _ in node.next_functions:
-            if before not in seen:
-                seen.add(before)
-                stack.append(before)
+    nodes = list(ancestors(output))
+    found = [node for node in nodes if node.name() in RECTIFIERS]
+    other = {node.name() for node in nodes} & OTHER_ACTIVATIONS
     if other or not found:
         what = "no ReLU" if not found else " and ".join(sorted(name.removesuffix("Backward0") for name in other))
         raise AttributionError(f"the rule is defined only for ReLU, and the model has {what}")
     return found
+
+
+class ExpectedGradients(GradientAttribution):  # type: ignore[misc]  # captum has no types
+    r"""The mean over random points of the gradient times the difference from a reference.
+
+    .. math:: \mathbb{E}_{\alpha, \epsilon, x'} \left[ (x + \epsilon - x') \,
+        \nabla s(x' + \alpha (x + \epsilon - x')) \right]
+
+    Captum's ``GradientShap`` estimates the same but draws ``alpha`` from NumPy's global generator. Here all random
+    numbers are PyTorch's.
+    """
+
+    @log_usage()  # type: ignore[untyped-decorator]  # Captum's noise tunnel calls what it wraps
+    def attribute(
+        self,
+        inputs: Tensor,
+        target: int | Tensor | Sequence[int] = 0,
+        *,
+        baselines: Tensor,
+        n_samples: int,
+        stdevs: float = 0.0,
+        **_unused: Any,
+    ) -> Tensor:
+        """Return the attributions, ``(n, C, H, W)``.
+
+        Args:
+            inputs: Images ``(n, C, H, W)``.
+            target: A class for all of them, or one for each.
+            baselines: References ``(r, C, H, W)``; each point uses one of them at random.
+            n_samples: Points per image, which run together.
+            stdevs: Standard deviation of the noise ``epsilon``.
+        """
+        images = inputs.detach().repeat_interleave(n_samples, dim=0)
+        targets = as_targets(target, len(inputs)).to(images.device).repeat_interleave(n_samples)
+        references = baselines[torch.randint(len(baselines), (len(images),), device=images.device)]
+        differences = images + stdevs * torch.randn_like(images) - references
+        alpha = torch.rand(len(images), 1, 1, 1, dtype=images.dtype, device=images.device)
+        points = (references + alpha * differences).requires_grad_()
+        gradients = torch.autograd.grad(score_of(self.forward_func, points, targets), points)[0]
+        attributions: Tensor = (differences * gradients).unflatten(0, (len(inputs), n_samples)).mean(1)
+        return attributions

@@ -35,7 +35,6 @@ class HasModule(Protocol):
     @property
     def module(self) -> nn.Module:
         """Images ``(N, C, H, W)`` to logits ``(N, classes)``."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +43,7 @@ class PreparedAttribution:
 
     Attributes:
         attribution: Captum's object, which works with Captum's other tools.
-        reduce: Converts the attribution ``(n, C, h, w)`` to a map ``(n, h, w)``.
+        reduce: Converts the attribution ``(n, C, h, w)`` to a map ``(n, h, w)``; by default takes its first channel.
         source: ``"input"``, or the path of the explained layer.
         differentiates: Whether the method needs gradients with respect to the images.
         images_at_once: Batch size.
@@ -52,11 +51,21 @@ class PreparedAttribution:
     """
 
     attribution: Attribution
-    reduce: Callable[[Tensor], Tensor]
+    reduce: Callable[[Tensor], Tensor] = lambda values: values[:, 0]
     source: str = "input"
     images_at_once: int = 1
     differentiates: bool = True
     arguments: Callable[[Tensor], Mapping[str, Any]] = lambda _images: {}
+
+    @classmethod
+    def of_maps(
+        cls, logits: Logits, explain: Callable[[Tensor, Tensor], Tensor], source: str = "input", images_at_once: int = 1
+    ) -> PreparedAttribution:
+        """From a function of images ``(n, C, H, W)`` and classes ``(n,)`` to maps ``(n, h, w)``."""
+        from attnviz.attribution.captum_wrappers import MapAttribution
+
+        prepared = MapAttribution(logits, explain)
+        return cls(prepared, source=source, images_at_once=images_at_once, differentiates=False)
 
     def run(self, images: Tensor, targets: Tensor) -> Tensor:
         """The map of some images, ``(n, H, W)``, bilinear where the attribution is smaller than the image."""
@@ -83,11 +92,6 @@ class Method:
     prepare: Callable[..., PreparedAttribution]
     meaning: Meaning
     quick: bool = False
-
-    @property
-    def summary(self) -> str:
-        """First line of the docstring."""
-        return (self.prepare.__doc__ or "").strip().splitlines()[0]
 
     @property
     def options(self) -> frozenset[str]:
@@ -211,7 +215,6 @@ def counted(progress: Callable[[str, int, int], object], step: str, at: int, ste
     images = 0
 
     def passed(more: int) -> None:
-        """So many more."""
         nonlocal images
         images += more
         progress(f"{step}, {images:,} images through the model", at, steps)
@@ -229,11 +232,7 @@ def passes_at_once(x: Tensor) -> int:
 
 
 def check_count(name: str, **counts: int | None) -> None:
-    """Raise an error for a count below 1; ``None`` is the default.
-
-    Raises:
-        AttributionError: it is below 1.
-    """
+    """Raise :class:`AttributionError` for a count below 1; ``None`` is the default."""
     for option, count in counts.items():
         if count is not None and count < 1:
             raise AttributionError(f"{name}: {option} is at least 1, got {count}")

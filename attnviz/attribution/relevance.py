@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.nn import functional as F
 
-from attnviz.attribution.targets import Logits, as_targets
+from attnviz.attribution.autograd_graph import ancestors
+from attnviz.attribution.targets import Logits, score_of
 from attnviz.errors import AttributionError
 
 FOLLOWED = frozenset(
@@ -49,7 +50,6 @@ class Relevance(GradientAttribution):  # type: ignore[misc]  # captum has no typ
             AttributionError: an operation that no rule follows.
         """
         images = inputs.detach().clone().requires_grad_()
-        targets = as_targets(target, len(images)).to(images.device)
         logits: Logits = self.forward_func
         with ExitStack() as undo, torch.enable_grad():
             _check_followed(logits(images[:1]).grad_fn)
@@ -59,7 +59,7 @@ class Relevance(GradientAttribution):  # type: ignore[misc]  # captum has no typ
                     rule: Any = _positive if isinstance(part, nn.Conv2d) and not first else self._stabilised
                     undo.callback(part.register_forward_hook(rule).remove)
                     first = False
-            score = logits(images).gather(1, targets[:, None]).sum()
+            score = score_of(logits, images, target)
         gradients: Tensor = torch.autograd.grad(score, images)[0]
         return images.detach() * gradients
 
@@ -90,17 +90,7 @@ def _convolution(part: nn.Conv2d) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def _check_followed(output: Node | None) -> None:
-    stack, seen, other = [output], {output}, set()
-    while stack:
-        node = stack.pop()
-        if node is None:
-            continue
-        name = node.name().rstrip("0123456789").removesuffix("Backward").removesuffix("Kernel")
-        if name not in FOLLOWED and node.next_functions:
-            other.add(name)
-        for before, _ in node.next_functions:
-            if before not in seen:
-                seen.add(before)
-                stack.append(before)
+    names = {node.name().rstrip("0123456789") for node in ancestors(output) if node.next_functions}
+    other = {name.removesuffix("Backward").removesuffix("Kernel") for name in names} - FOLLOWED
     if other:
         raise AttributionError(f"no rule follows {' and '.join(sorted(other))}, which the model uses")

@@ -45,6 +45,13 @@ def as_targets(target: int | Tensor | Sequence[int], images: int) -> Tensor:
     return given.to(torch.int64)
 
 
+def score_of(logits: Callable[[Tensor], Tensor], images: Tensor, target: int | Tensor | Sequence[int]) -> Tensor:
+    """Sum over the images of the logit of their classes, with gradients: a scalar."""
+    targets = as_targets(target, len(images)).to(images.device)
+    with torch.enable_grad():
+        return logits(images).gather(1, targets[:, None]).sum()
+
+
 def fast_format(module: nn.Module, x: Tensor) -> torch.memory_format:
     """In which memory format a model is likely to be faster: channels-last, if the images are enough for its weights.
 

@@ -306,8 +306,9 @@ def test_captums_own_tools_take_a_methods_attribution(method: str, stem: nn.Modu
 def test_every_method_has_a_summary_of_one_line() -> None:
     for name in METHODS:
         assert METHODS[name].name == name
-        assert METHODS[name].summary.endswith(".")
-        assert len(METHODS[name].summary) < 120
+        summary = METHODS[name].prepare.__doc__.splitlines()[0]
+        assert summary.endswith(".")
+        assert len(summary) < 120
 
 
 def test_an_unknown_method_suggests_the_nearest(stem: nn.Module, images: Tensor) -> None:

@@ -70,10 +70,6 @@ def legrad(logits: Logits, x: Tensor) -> PreparedAttribution:
 
     Here ``s`` is the logit of the model for every layer; in the paper each layer has one, from its tokens.
 
-    Args:
-        logits: The model.
-        x: Images.
-
     Raises:
         AttributionError: the model has no pairwise attention whose keys have positions.
 
@@ -132,8 +128,6 @@ def attention_gradients(
 def _prepare(
     logits: Logits, x: Tensor, explain: Callable[[Sequence[Record], Sequence[Tensor]], Tensor]
 ) -> PreparedAttribution:
-    from attnviz.attribution.captum_wrappers import ImageAttribution
-
     sites = [site for site in find_attention(logits.module, x[:1]) if site.kind is Kind.PAIRWISE]
     if not sites:
         raise AttributionError("the model has no pairwise attention")
@@ -144,9 +138,4 @@ def _prepare(
         except CaptureError as error:
             raise AttributionError(str(error)) from error
 
-    return PreparedAttribution(
-        attribution=ImageAttribution(logits, explained, gradients=True),
-        reduce=lambda values: values[:, 0],
-        source=ROLLED,
-        images_at_once=passes_at_once(x),
-    )
+    return PreparedAttribution.of_maps(logits, explained, ROLLED, passes_at_once(x))

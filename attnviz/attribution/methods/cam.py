@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from attnviz.attribution.layer_activations import features, features_and_gradients
 from attnviz.attribution.layers import Layer, find_layer
 from attnviz.attribution.registry import PreparedAttribution, method, passes_at_once
 from attnviz.attribution.targets import Logits
@@ -20,25 +21,20 @@ from attnviz.errors import AttributionError
 def _prepare(
     logits: Logits, x: Tensor, layer: str | Layer | None, formula: Callable[[Tensor, Tensor], Tensor], *, relu: bool
 ) -> PreparedAttribution:
-    from attnviz.attribution.captum_wrappers import of_gradients
-
     found = find_layer(logits, x, layer)
-    return PreparedAttribution(
-        attribution=of_gradients(logits, found, lambda a, g: formula(a, g).clamp_min(0) if relu else formula(a, g)),
-        reduce=lambda values: values[:, 0],
-        source=found.path,
-        images_at_once=passes_at_once(x),
-        differentiates=False,
-    )
+
+    def explain(images: Tensor, targets: Tensor) -> Tensor:
+        values = formula(*features_and_gradients(logits, found, images, targets))
+        return values.clamp_min(0) if relu else values
+
+    return PreparedAttribution.of_maps(logits, explain, found.path, passes_at_once(x))
 
 
 @method(
     "gradcam",
     title="Grad-CAM",
-    means=(
-        "Where the last feature maps support the target class: channels weighted by the gradient of the class, "
-        "positive part."
-    ),
+    means="Where the last feature maps support the target class: channels weighted by the gradient of the class, "
+    "positive part.",
     not_means="Fine detail: it is as coarse as those feature maps, and upsampled.",
     quick=True,
 )
@@ -90,14 +86,7 @@ def gradcam_plus_plus(
     ``alpha`` is 0 where the gradient is 0, and where the denominator is. Higher derivatives are those of ``exp(s)``,
     whose factor ``exp(s)`` is left out, as everywhere. The logit's scale therefore changes the pattern a little.
 
-    Args:
-        logits: The model.
-        x: Images.
-        layer: As for :func:`gradcam`.
-        relu: As for :func:`gradcam`.
-
-    Raises:
-        AttributionError: the model has no features with positions to explain.
+    Options and errors are those of :func:`gradcam`.
 
     Source: Chattopadhyay et al., WACV 2018, equations 5, 19 and 21. pytorch-grad-cam adds 1e-6 to the denominator,
     which matters where gradients are about 1e-3 or smaller.
@@ -115,9 +104,8 @@ def gradcam_plus_plus_formula(a: Tensor, g: Tensor) -> Tensor:
 @method(
     "hirescam",
     title="HiResCAM",
-    means=(
-        "Features times the gradient of the class, position by position: only positions that the score used are shown."
-    ),
+    means="Features times the gradient of the class, position by position: only positions that the score used are "
+    "shown.",
     not_means="Fine detail: it is as coarse as the feature maps.",
     quick=True,
 )
@@ -126,14 +114,7 @@ def hirescam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, rel
 
     .. math:: L = \mathrm{ReLU}(\sum_k G^k \odot A^k)
 
-    Args:
-        logits: The model.
-        x: Images.
-        layer: As for :func:`gradcam`.
-        relu: As for :func:`gradcam`.
-
-    Raises:
-        AttributionError: the model has no features with positions to explain.
+    Options and errors are those of :func:`gradcam`.
 
     Source: Draelos and Carin, 2020 (arXiv 2011.08891), equation 4. Equal to Grad-CAM if gradients are the same at all
     positions, as before global average pooling.
@@ -144,7 +125,7 @@ def hirescam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, rel
 @method(
     "xgradcam",
     title="XGrad-CAM",
-    means=("Where the last feature maps support the class, each channel weighted by its gradient where it is active."),
+    means="Where the last feature maps support the class, each channel weighted by its gradient where it is active.",
     not_means="Fine detail: it is as coarse as the feature maps.",
     quick=True,
 )
@@ -155,14 +136,7 @@ def xgradcam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, rel
 
     A channel whose features sum to 0 has weight 0.
 
-    Args:
-        logits: The model.
-        x: Images.
-        layer: As for :func:`gradcam`.
-        relu: As for :func:`gradcam`.
-
-    Raises:
-        AttributionError: the model has no features with positions to explain.
+    Options and errors are those of :func:`gradcam`.
 
     Source: Fu et al., BMVC 2020, equation 7.
     """
@@ -178,9 +152,8 @@ def xgradcam_formula(a: Tensor, g: Tensor) -> Tensor:
 @method(
     "layercam",
     title="Layer-CAM",
-    means=(
-        "Features times the positive gradient of the class, position by position; also suited to earlier, finer layers."
-    ),
+    means="Features times the positive gradient of the class, position by position; also suited to earlier, finer "
+    "layers.",
     not_means="Evidence against the class: negative gradients are left out.",
     quick=True,
 )
@@ -189,13 +162,7 @@ def layercam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None) -> 
 
     .. math:: L = \mathrm{ReLU}(\sum_k \mathrm{ReLU}(G^k) \odot A^k)
 
-    Args:
-        logits: The model.
-        x: Images.
-        layer: As for :func:`gradcam`.
-
-    Raises:
-        AttributionError: the model has no features with positions to explain.
+    Options and errors are those of :func:`gradcam`.
 
     Source: Jiang et al., IEEE TIP 30 (2021), equations 6 and 7.
     """
@@ -217,20 +184,11 @@ def cam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bo
     It is defined only where the logits are a linear function of the features' means. That is tested and not assumed:
     the gradients must be the same at every position, and the same for features of half the size.
 
-    Args:
-        logits: The model.
-        x: Images.
-        layer: As for :func:`gradcam`.
-        relu: Keep only positive values, unlike the paper.
-
-    Raises:
-        AttributionError: the logits are no such function of the layer, or it has no positions.
+    Options and errors are those of :func:`gradcam`, and :class:`AttributionError` if the logits are no such function.
+    ``relu`` keeps only positive values, unlike the paper.
 
     Source: Zhou et al., CVPR 2016, equation 2.
     """
-    from attnviz.attribution.captum_wrappers import LayerAttribution
-    from attnviz.attribution.layer_activations import features_and_gradients
-
     found = find_layer(logits, x, layer)
 
     def explain(images: Tensor, targets: Tensor) -> Tensor:
@@ -245,13 +203,7 @@ def cam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bo
         values = _weighted(a, g.sum(dim=(2, 3)))
         return values.clamp_min(0) if relu else values
 
-    return PreparedAttribution(
-        attribution=LayerAttribution(logits, found, explain),
-        reduce=lambda values: values[:, 0],
-        source=found.path,
-        images_at_once=passes_at_once(x),
-        differentiates=False,
-    )
+    return PreparedAttribution.of_maps(logits, explain, found.path, passes_at_once(x))
 
 
 @method(
@@ -271,33 +223,17 @@ def eigencam(
     ``A`` is a matrix of positions by channels and ``v`` is its first right singular vector. Its sign, which the
     decomposition leaves open, is the one with which the map's sum is not negative. Every target has the same map.
 
-    Args:
-        logits: The model.
-        x: Images.
-        layer: As for :func:`gradcam`.
-        centred: Subtract the mean of each channel first, as pytorch-grad-cam does and the paper does not; the sign is
-            then that of the strongest position.
-
-    Raises:
-        AttributionError: the model has no features with positions to explain.
+    ``centred`` subtracts the mean of each channel first, as pytorch-grad-cam does and the paper does not; the sign is
+    then that of the strongest position. ``layer`` and errors are those of :func:`gradcam`.
 
     Source: Muhammad and Yeasin, IJCNN 2020, equations 1 to 3.
     """
-    from attnviz.attribution.captum_wrappers import LayerAttribution
-    from attnviz.attribution.layer_activations import features
-
     found = find_layer(logits, x, layer)
 
     def explain(images: Tensor, _targets: Tensor) -> Tensor:
         return first_component(features(logits, found, images)[0], centred=centred).clamp_min(0)
 
-    return PreparedAttribution(
-        attribution=LayerAttribution(logits, found, explain),
-        reduce=lambda values: values[:, 0],
-        source=found.path,
-        images_at_once=passes_at_once(x),
-        differentiates=False,
-    )
+    return PreparedAttribution.of_maps(logits, explain, found.path, passes_at_once(x))
 
 
 def first_component(a: Tensor, *, centred: bool) -> Tensor:

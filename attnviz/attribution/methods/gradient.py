@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,8 @@ from attnviz.core.records import Heatmap
 from attnviz.errors import AttributionError
 
 
-def _strongest_channel(values: Tensor) -> Tensor:
+def strongest_channel(values: Tensor) -> Tensor:
+    """The largest size over the colours, ``(n, C, H, W)`` to ``(n, H, W)``."""
     return values.abs().amax(dim=1)
 
 
@@ -38,7 +40,7 @@ def saliency(logits: Logits, x: Tensor) -> PreparedAttribution:
 
     return PreparedAttribution(
         attribution=Saliency(logits),
-        reduce=_strongest_channel,
+        reduce=strongest_channel,
         images_at_once=passes_at_once(x),
         arguments=lambda _images: {"abs": False},
     )
@@ -47,10 +49,8 @@ def saliency(logits: Logits, x: Tensor) -> PreparedAttribution:
 @method(
     "integrated_gradients",
     title="Integrated Gradients",
-    means=(
-        "How much each pixel adds to the score of the target on a straight path from a baseline to the image; "
-        "negative values count against the target."
-    ),
+    means="How much each pixel adds to the score of the target on a straight path from a baseline to the image; "
+    "negative values count against the target.",
     not_means="Independent of the baseline: pixels that equal the baseline get 0, however much they matter.",
 )
 def integrated_gradients(
@@ -80,7 +80,7 @@ def integrated_gradients(
 
     check_count("integrated_gradients", steps=steps, batch_size=batch_size)
     _check_baseline(x, baseline)
-    at_once = passes_at_once(x) if batch_size is None else batch_size
+    at_once = batch_size or passes_at_once(x)
     return PreparedAttribution(
         attribution=IntegratedGradients(logits),
         reduce=lambda values: values.sum(dim=1),
@@ -115,22 +115,55 @@ def smoothgrad(
     Source: Smilkov et al., 2017 (arXiv 1706.03825), section 3; noise of 10 to 20 % is theirs, and n = 50 is where they
     see no more gain. Gradients are averaged with their sign, and the channels joined as in :func:`saliency`.
     """
+    return _around("smoothgrad", logits, x, samples, noise, batch_size)
+
+
+@method(
+    "vargrad",
+    title="VarGrad",
+    means="Variance of the gradient between noisy copies of the image.",
+    not_means="Direction: a high value means that the gradient is unstable there, for or against the class.",
+)
+def vargrad(
+    logits: Logits, x: Tensor, *, samples: int = 12, noise: float = 0.15, batch_size: int | None = None
+) -> PreparedAttribution:
+    r"""VarGrad: how much the gradient varies around the image.
+
+    .. math:: M_{ij} = \max_c \frac{1}{n} \sum_{k=1}^n (g_k - \bar g)^2_{cij}, \quad
+        g_k = \partial s(x + \epsilon_k) / \partial x, \quad \epsilon_k \sim \mathcal{N}(0, \sigma^2)
+
+    Options and errors are those of :func:`smoothgrad`; an image of one value gets a map of zeros.
+
+    Source: Adebayo et al., NeurIPS 2018, appendix; channels joined as in :func:`saliency`.
+    """
+    return _around("vargrad", logits, x, samples, noise, batch_size, nt_type="vargrad")
+
+
+def _around(
+    name: str, logits: Logits, x: Tensor, samples: int, noise: float, batch_size: int | None, **options: Any
+) -> PreparedAttribution:
+    """A statistic of the gradients of noisy copies of the image, by Captum's noise tunnel."""
     from captum.attr import NoiseTunnel, Saliency
 
-    check_count("smoothgrad", samples=samples, batch_size=batch_size)
-    if not noise >= 0:
-        raise AttributionError(f"smoothgrad: noise is a share of the image's range, at least 0; got {noise}")
-    at_once = passes_at_once(x) if batch_size is None else batch_size
+    check_count(name, samples=samples, batch_size=batch_size)
+    check_noise(name, noise)
     return PreparedAttribution(
         attribution=NoiseTunnel(Saliency(logits)),
-        reduce=_strongest_channel,
+        reduce=strongest_channel,
         arguments=lambda images: {
             "nt_samples": samples,
-            "nt_samples_batch_size": at_once,
+            "nt_samples_batch_size": batch_size or passes_at_once(x),
             "stdevs": noise * float((images.amax() - images.amin()).detach()),
             "abs": False,
+            **options,
         },
     )
+
+
+def check_noise(name: str, noise: float) -> None:
+    """Raise :class:`AttributionError` for negative noise."""
+    if not noise >= 0:
+        raise AttributionError(f"{name}: noise is a share of the image's range, at least 0; got {noise}")
 
 
 def completeness_gap(

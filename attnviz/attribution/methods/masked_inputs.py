@@ -37,20 +37,11 @@ def scorecam(
     ``U`` resizes a channel to the image bilinearly. A constant channel masks the whole image: its weight is the score
     of an image of zeros.
 
-    Args:
-        logits: The model.
-        x: Images.
-        layer: As for ``gradcam``.
-        batch_size: Masked images that run together.
-
-    Raises:
-        AttributionError: the model has no features with positions to explain.
+    ``batch_size`` masked images run together; ``layer`` and errors are those of ``gradcam``.
 
     Source: Wang et al., CVPR workshops 2020, algorithm 1. torchcam scales a channel before it is enlarged, and
     pytorch-grad-cam resizes with aligned corners; at the resolution of the image all three are equal.
     """
-    from attnviz.attribution.captum_wrappers import LayerAttribution
-
     check_count("scorecam", batch_size=batch_size)
     found = find_layer(logits, x, layer)
     at_once = batch_size or passes_at_once(x)
@@ -63,13 +54,7 @@ def scorecam(
             maps.append(torch.einsum("c,nchw->nhw", scores.softmax(0).to(a.dtype), a).clamp_min(0))
         return torch.cat(maps)
 
-    return PreparedAttribution(
-        attribution=LayerAttribution(logits, found, explain),
-        reduce=lambda values: values[:, 0],
-        source=found.path,
-        images_at_once=1,
-        differentiates=False,
-    )
+    return PreparedAttribution.of_maps(logits, explain, found.path)
 
 
 @torch.no_grad()
@@ -105,21 +90,11 @@ def ablationcam(
     ``s_k`` is the logit with channel ``k`` set to 0, in all tokens. Only what comes after the layer is run for each
     channel. A logit that is exactly 0 has no relative drop: the map is zero.
 
-    Args:
-        logits: The model.
-        x: Images.
-        layer: As for ``gradcam``.
-        relu: As for ``gradcam``.
-        batch_size: Channels that run together.
-
-    Raises:
-        AttributionError: the model has no features with positions to explain.
+    ``batch_size`` channels run together; ``layer``, ``relu`` and errors are those of ``gradcam``.
 
     Source: Desai and Ramaswamy, WACV 2020, equations 3 and 4. pytorch-grad-cam sets a channel far below the smallest
     feature where the layer has negative ones; on layers after a ReLU both are equal.
     """
-    from attnviz.attribution.captum_wrappers import LayerAttribution
-
     check_count("ablationcam", batch_size=batch_size)
     found = find_layer(logits, x, layer)
 
@@ -135,13 +110,7 @@ def ablationcam(
             maps.append(values.clamp_min(0) if relu else values)
         return torch.cat(maps)
 
-    return PreparedAttribution(
-        attribution=LayerAttribution(logits, found, explain),
-        reduce=lambda values: values[:, 0],
-        source=found.path,
-        images_at_once=1,
-        differentiates=False,
-    )
+    return PreparedAttribution.of_maps(logits, explain, found.path)
 
 
 def _without_channels(layer: Layer) -> Callable[[Tensor, int, int], Tensor]:
@@ -188,8 +157,6 @@ def rise(
 
     Source: Petsiuk et al., BMVC 2018, section 3.2. Masks differ from pixel to pixel only by bilinear interpolation.
     """
-    from attnviz.attribution.captum_wrappers import ImageAttribution
-
     check_count("rise", samples=samples, cells=cells, batch_size=batch_size)
     if not 0 < keep < 1:
         raise AttributionError(f"rise: keep is a share above 0 and below 1, got {keep}")
@@ -204,12 +171,7 @@ def rise(
                 total[n] += torch.einsum("m,mhw->hw", seen.to(masks.dtype), masks)
         return total / (keep * samples)
 
-    return PreparedAttribution(
-        attribution=ImageAttribution(logits, explain),
-        reduce=lambda values: values[:, 0],
-        images_at_once=passes_at_once(x),
-        differentiates=False,
-    )
+    return PreparedAttribution.of_maps(logits, explain, images_at_once=passes_at_once(x))
 
 
 def random_masks(count: int, cells: int, keep: float, like: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -65,9 +65,7 @@ def occlusion(
         "baselines": baseline,
         "perturbations_per_eval": batch_size or passes_at_once(x),
     }
-    return PreparedAttribution(
-        Occlusion(logits), reduce=lambda values: values[:, 0], arguments=lambda _images: arguments, differentiates=False
-    )
+    return PreparedAttribution(Occlusion(logits), arguments=lambda _images: arguments, differentiates=False)
 
 
 @method(
@@ -128,8 +126,6 @@ def lime(
     """
     from captum.attr import Lime
 
-    from attnviz.attribution.ridge_surrogate import RidgeSurrogate
-
     check_count("lime", samples=samples)
     made = partial(Lime, interpretable_model=RidgeSurrogate(alpha=1.0))
     return _by_segments("lime", made, logits, x, segments, baseline, batch_size, {"n_samples": samples})
@@ -152,13 +148,7 @@ def kernel_shap(
 ) -> PreparedAttribution:
     r"""Kernel SHAP: each superpixel's Shapley value of the logit, estimated by a weighted linear fit.
 
-    Args:
-        logits: The model.
-        x: Images.
-        samples: Images that the fit rests on; fewer than twice the segments give a poor estimate.
-        segments: About how many superpixels an image is cut into.
-        baseline: Colour of replaced pixels, after preprocessing.
-        batch_size: Changed images that run together.
+    Options are those of :func:`lime`; fewer samples than twice the segments give a poor estimate.
 
     Source: Lundberg and Lee, NeurIPS 2017, theorem 2; Captum's ``KernelShap``.
     """
@@ -191,9 +181,31 @@ def _by_segments(
             **options,
         }
 
-    return PreparedAttribution(
-        Checked(logits, make(logits)), reduce=lambda values: values[:, 0], arguments=arguments, differentiates=False
-    )
+    return PreparedAttribution(Checked(logits, make(logits)), arguments=arguments, differentiates=False)
+
+
+class RidgeSurrogate:
+    """Weighted ridge regression by scikit-learn, with the two methods that Captum's ``Lime`` calls.
+
+    Args:
+        alpha: Strength of the penalty.
+    """
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        self._alpha = alpha
+        self._weights = torch.empty(0)
+
+    def fit(self, batches: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:
+        """Fit to batches of features ``(n, F)``, scores ``(n, 1)`` and weights ``(n,)`` of samples."""
+        from sklearn.linear_model import Ridge
+
+        features, scores, weights = (torch.cat(part).cpu().numpy() for part in zip(*batches, strict=True))
+        fitted = Ridge(alpha=self._alpha).fit(features, scores.reshape(len(scores)), weights.reshape(len(weights)))
+        self._weights = torch.as_tensor(fitted.coef_, dtype=torch.float32)
+
+    def representation(self) -> Tensor:
+        """Return the weight of each feature, ``(1, F)``."""
+        return self._weights[None]
 
 
 COMPACTNESS = 0.5

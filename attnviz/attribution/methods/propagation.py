@@ -10,16 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attnviz.attribution.layer_activations import features_and_gradients
 from attnviz.attribution.layers import Layer, find_layer
 from attnviz.attribution.methods.cam import gradcam_formula
+from attnviz.attribution.methods.gradient import check_noise, strongest_channel
 from attnviz.attribution.registry import PreparedAttribution, check_count, method, passes_at_once
 from attnviz.attribution.targets import Logits
 from attnviz.errors import AttributionError
-
-
-def strongest_channel(values: Tensor) -> Tensor:
-    """The largest size over the colours, ``(n, C, H, W)`` to ``(n, H, W)``."""
-    return values.abs().amax(dim=1)
 
 
 @method(
@@ -42,51 +39,6 @@ def input_x_gradient(logits: Logits, x: Tensor) -> PreparedAttribution:
 
     return PreparedAttribution(
         InputXGradient(logits), reduce=lambda values: values.sum(dim=1), images_at_once=passes_at_once(x)
-    )
-
-
-@method(
-    "vargrad",
-    title="VarGrad",
-    means="Variance of the gradient between noisy copies of the image.",
-    not_means="Direction: a high value means that the gradient is unstable there, for or against the class.",
-)
-def vargrad(
-    logits: Logits, x: Tensor, *, samples: int = 12, noise: float = 0.15, batch_size: int | None = None
-) -> PreparedAttribution:
-    r"""VarGrad: how much the gradient varies around the image.
-
-    .. math:: M_{ij} = \max_c \frac{1}{n} \sum_{k=1}^n (g_k - \bar g)^2_{cij}, \quad
-        g_k = \partial s(x + \epsilon_k) / \partial x, \quad \epsilon_k \sim \mathcal{N}(0, \sigma^2)
-
-    Args:
-        logits: The model.
-        x: Images.
-        samples: ``n``.
-        noise: ``sigma``, relative to the range of values of each image. An image of one value gets a map of zeros.
-        batch_size: Samples that run together.
-
-    Raises:
-        AttributionError: fewer than 1 sample, or negative noise.
-
-    Source: Adebayo et al., NeurIPS 2018, appendix; channels joined as in ``saliency``.
-    """
-    from captum.attr import NoiseTunnel, Saliency
-
-    check_count("vargrad", samples=samples, batch_size=batch_size)
-    if not noise >= 0:
-        raise AttributionError(f"vargrad: noise is a share of the image's range, at least 0; got {noise}")
-    at_once = batch_size or passes_at_once(x)
-    return PreparedAttribution(
-        attribution=NoiseTunnel(Saliency(logits)),
-        reduce=strongest_channel,
-        arguments=lambda images: {
-            "nt_type": "vargrad",
-            "nt_samples": samples,
-            "nt_samples_batch_size": at_once,
-            "stdevs": noise * float((images.amax() - images.amin()).detach()),
-            "abs": False,
-        },
     )
 
 
@@ -118,11 +70,10 @@ def gradient_shap(
 
     Source: Lundberg and Lee, NeurIPS 2017, as in Captum's ``GradientShap``.
     """
-    from attnviz.attribution.expected_gradients import ExpectedGradients
+    from attnviz.attribution.captum_wrappers import ExpectedGradients
 
     check_count("gradient_shap", samples=samples)
-    if not noise >= 0:
-        raise AttributionError(f"gradient_shap: noise is a share of the image's range, at least 0; got {noise}")
+    check_noise("gradient_shap", noise)
 
     def arguments(images: Tensor) -> dict[str, Any]:
         mean = images.detach().mean(dim=(0, 2, 3), keepdim=True)
@@ -193,34 +144,21 @@ def deconvolution(logits: Logits, x: Tensor) -> PreparedAttribution:
 def guided_gradcam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None) -> PreparedAttribution:
     r"""Guided Grad-CAM: Guided Backpropagation, times Grad-CAM brought to the size of the image.
 
-    Args:
-        logits: The model.
-        x: Images.
-        layer: As for ``gradcam``.
-
-    Raises:
-        AttributionError: as for ``guided_backprop`` and ``gradcam``.
+    ``layer`` and errors are those of ``gradcam`` and ``guided_backprop``.
 
     Source: Selvaraju et al., ICCV 2017, section 3.2; upsampled bilinearly (Captum's default is nearest).
     """
-    from attnviz.attribution.captum_wrappers import LayerAttribution, RectifiedGradient, of_gradients
+    from attnviz.attribution.captum_wrappers import RectifiedGradient
 
     found = find_layer(logits, x, layer)
     guided = RectifiedGradient(logits, forward_mask=True)
-    coarse = of_gradients(logits, found, lambda a, g: gradcam_formula(a, g).clamp_min(0))
 
     def explain(images: Tensor, targets: Tensor) -> Tensor:
         fine = guided.attribute(images, targets)
-        where = coarse.attribute(images, targets)
-        return strongest_channel(fine * F.interpolate(where, fine.shape[2:], mode="bilinear", align_corners=False))
+        coarse = gradcam_formula(*features_and_gradients(logits, found, images, targets)).clamp_min(0)[:, None]
+        return strongest_channel(fine * F.interpolate(coarse, fine.shape[2:], mode="bilinear", align_corners=False))
 
-    return PreparedAttribution(
-        attribution=LayerAttribution(logits, found, explain),
-        reduce=lambda values: values[:, 0],
-        source=found.path,
-        images_at_once=passes_at_once(x),
-        differentiates=False,
-    )
+    return PreparedAttribution.of_maps(logits, explain, found.path, passes_at_once(x))
 
 
 @method(

@@ -68,17 +68,15 @@ class TestFrames:
 
         monkeypatch.setattr(video, "_decoded", recording)
         expected, all_frames = read_clip(path, 3), len(decoded)
-        monkeypatch.setattr(video, "_SEEK_ABOVE", 3)
         decoded.clear()
-        footage = read_clip(path, 3)
+        footage = read_clip(path, 3, seek_above=3)
         np.testing.assert_array_equal(footage.frames, expected.frames)
         assert footage.seconds == expected.seconds
         assert len(decoded) < all_frames
 
     def test_a_container_without_seeking_is_decoded_from_the_start(self, clip, monkeypatch):
-        monkeypatch.setattr(video, "_SEEK_ABOVE", 3)
         monkeypatch.setattr(video, "_seek", lambda *_: None)
-        assert read_clip(clip, 4).frames.mean((1, 2, 3)) == pytest.approx([25, 75, 125, 175], abs=2)
+        assert read_clip(clip, 4, seek_above=3).frames.mean((1, 2, 3)) == pytest.approx([25, 75, 125, 175], abs=2)
 
     def test_without_a_frame_count_the_duration_or_the_decoded_frames_count(self, tmp_path, monkeypatch):
         path = write(tmp_path / "c.mkv", range(0, 200, 5))
@@ -88,9 +86,8 @@ class TestFrames:
         monkeypatch.setattr(video, "_duration", lambda *_: 0.0)
         assert read_clip(path, 4).total == 40
 
-    def test_huge_frames_are_reduced(self, clip, monkeypatch):
-        monkeypatch.setattr(video, "_KEEP_PX", 24)
-        footage = read_clip(clip, 2)
+    def test_huge_frames_are_reduced(self, clip):
+        footage = read_clip(clip, 2, keep_px=24)
         assert footage.frames.shape == (2, 24, 32, 3)
         assert footage.size == (48, 64)
 
@@ -191,13 +188,13 @@ class TestErrors:
         with pytest.raises(ClipError, match=r"c\.avi: "):
             check_clip(path)
 
-    def test_a_clip_that_is_too_long_or_too_large(self, clip, monkeypatch):
-        monkeypatch.setattr(video, "MAX_FRAMES", 39)
+    def test_a_clip_that_is_too_long_or_too_large(self, clip):
         with pytest.raises(ClipError, match="more than 39 frames"):
-            read_clip(clip, 4)
-        monkeypatch.setattr(video, "MAX_PIXELS", 64 * 48 - 1)
+            read_clip(clip, 4, max_frames=39)
+        assert read_clip(clip, 4, max_frames=40).total == 40
         with pytest.raises(ClipError, match="frames of 64 × 48 pixels, at most 3,071 can be read"):
-            check_clip(clip)
+            check_clip(clip, max_pixels=64 * 48 - 1)
+        check_clip(clip, max_pixels=64 * 48)
 
     def test_the_error_streams_file_descriptor_is_not_redirected(self, clip, monkeypatch):
         def refuse(*_):

@@ -56,13 +56,12 @@ class TestPreprocess:
         assert ours.dtype == torch.float32
         assert torch.allclose(ours, theirs, rtol=0, atol=1e-6)
 
-    def test_resizing_the_box_equals_resizing_and_cropping(self, monkeypatch):
+    def test_resizing_the_box_equals_resizing_and_cropping(self):
         smooth = np.array(
             Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 45, 3), np.uint8)).resize((450, 300))
         )
         plain = Preprocess().crop(smooth).astype(int)
-        monkeypatch.setattr("attnviz.media.images._MAX_ASPECT", 0)
-        assert np.abs(Preprocess().crop(smooth) - plain).max() <= 1
+        assert np.abs(Preprocess().crop(smooth, max_aspect=0) - plain).max() <= 1
 
     def test_the_inverse_returns_the_crop(self, scene):
         preprocess = Preprocess(32, 40, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
@@ -223,24 +222,22 @@ class TestHugeImages:
         with pytest.raises(ImageError, match=rf"30000 × 30000 pixels, at most {MAX_PIXELS:,} can be read"):
             decode(path)
 
-    def test_a_reduced_jpeg_is_the_same_image(self, tmp_path, monkeypatch):
+    def test_a_reduced_jpeg_is_the_same_image(self, tmp_path):
         gradient = np.linspace(0, 255, 900).astype(np.uint8)
         pixels = np.stack(np.broadcast_arrays(gradient[None, :], gradient[:, None], np.uint8(90)), -1)
         path = save(tmp_path / "g.jpg", np.ascontiguousarray(pixels), quality=95)
         plain = Preprocess(32, 40).crop(decode(path).pixels).astype(int)
-        monkeypatch.setattr("attnviz.media.image_decoding.REDUCE_ABOVE_PIXELS", 1000)
-        reduced = decode(path, keep_px=100)
+        reduced = decode(path, keep_px=100, reduce_above=1000)
         assert reduced.size == (900, 900)
         assert max(reduced.pixels.shape) < 300
         assert np.abs(Preprocess(32, 40).crop(reduced.pixels) - plain).max() <= 4
 
-    def test_strips_join_without_a_seam(self, tmp_path, monkeypatch):
+    def test_strips_join_without_a_seam(self, tmp_path):
         pixels = np.random.default_rng(1).integers(0, 256, (97, 61, 4), np.uint8)
         path = save(tmp_path / "s.png", pixels)
         plain = Image.fromarray(decode(path).pixels).reduce(3)
-        monkeypatch.setattr("attnviz.media.image_decoding.REDUCE_ABOVE_PIXELS", 0)
-        monkeypatch.setattr("attnviz.media.image_decoding._STRIP_PIXELS", 400)
-        assert np.array_equal(decode(path, keep_px=20).pixels, np.array(plain))
+        reduced = decode(path, keep_px=20, reduce_above=0, strip_pixels=400)
+        assert np.array_equal(reduced.pixels, np.array(plain))
 
     def test_pillows_own_limit_is_neither_applied_nor_changed(self, tmp_path, scene, monkeypatch):
         """The limit is a global setting: it is the same while an image is decoded."""

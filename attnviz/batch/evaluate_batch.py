@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
 
 from attnviz.analyses.attention_rows import groups_of
 from attnviz.analyses.model_run import run_model
@@ -17,19 +15,17 @@ from attnviz.analyses.sparsity_collector import default_measures
 from attnviz.attribution import METHODS
 from attnviz.batch.prepared_model import PreparedModel
 from attnviz.core.glossary import Meaning, define
-from attnviz.explanation.scores import COMPARED_PX
+from attnviz.core.records import Record
+from attnviz.explanation.scores import shrunk
 from attnviz.heatmaps import combined_heatmaps, project
 from attnviz.metrics.agreement import AGREEMENT, agreement_of_pairs
 from attnviz.metrics.faithfulness import FAITHFULNESS
 from attnviz.metrics.localisation import LOCALISATION
 from attnviz.metrics.pairwise_agreement import pairs_of
 from attnviz.metrics.perturbation_curves import ClassProbe
+from attnviz.metrics.registry import Measure
 from attnviz.metrics.sorted_maps import SortedMaps
 from attnviz.metrics.sparsity import SPARSITY
-
-if TYPE_CHECKING:
-    from attnviz.core.records import Record
-    from attnviz.metrics.registry import Measure
 
 define(
     "measure",
@@ -146,11 +142,11 @@ def evaluate_batch(
     maps, numbers = _attention(prepared, run.records, x), [*_of_answers(probabilities), *of_sites]
     del run
     maps += [_attribution(prepared, name, x, targets) for name in prepared.planned.methods]
-    small = [_small(one) for one in maps]
-    strength = [adaptive_avg_pool2d(one.values.float().abs()[:, None], _size(one.values))[:, 0].cpu() for one in maps]
+    strength = [shrunk(one.values.abs()).cpu() for one in maps]
     numbers += _of_maps(prepared, maps, strength, x, targets, masks, has_mask)
     numbers += _of_pairs(maps, strength)
-    return BatchResult(probabilities.cpu(), targets.cpu(), tuple(small), tuple(numbers))
+    small = tuple(replace(one, values=shrunk(one.values).cpu()) for one in maps)
+    return BatchResult(probabilities.cpu(), targets.cpu(), small, tuple(numbers))
 
 
 def _attention(prepared: PreparedModel, records: Sequence[Record], x: Tensor) -> list[Map]:
@@ -186,15 +182,6 @@ def _attribution(prepared: PreparedModel, name: str, x: Tensor, targets: Tensor)
             parts.append(part)
         values = torch.cat(parts)
     return Map(name, "attribution", name, source, values, missing)
-
-
-def _size(values: Tensor) -> tuple[int, int]:
-    return min(values.shape[1], COMPARED_PX), min(values.shape[2], COMPARED_PX)
-
-
-def _small(one: Map) -> Map:
-    values = adaptive_avg_pool2d(one.values.float()[:, None], _size(one.values))[:, 0].cpu()
-    return Map(one.name, one.kind, one.method, one.source, values, one.missing)
 
 
 def _of_answers(probabilities: Tensor) -> list[MeasureColumn]:
@@ -256,11 +243,11 @@ def _of_pairs(maps: Sequence[Map], strength: Sequence[Tensor]) -> list[MeasureCo
     """How alike every two maps are, by strength, as ``attnviz explain`` measures it."""
     if len(maps) < 2:
         return []
-    found = agreement_of_pairs(torch.stack(list(strength), dim=1))
-    numbers = []
-    for column, (i, j) in enumerate(pairs_of(len(maps))):
-        whys = {**maps[j].missing, **maps[i].missing}
-        for name, values in found.items():
-            why = AGREEMENT[name].nan_when
-            numbers.append(MeasureColumn("pair", maps[i].name, maps[j].name, name, values[:, column], why, whys))
-    return numbers
+    found, pairs = agreement_of_pairs(torch.stack(list(strength), dim=1)), pairs_of(len(maps))
+    return [
+        MeasureColumn(
+            "pair", one.name, other.name, name, values[:, column], AGREEMENT[name].nan_when, other.missing | one.missing
+        )
+        for column, (one, other) in enumerate((maps[i], maps[j]) for i, j in pairs)
+        for name, values in found.items()
+    ]

@@ -18,6 +18,7 @@ from attnviz.batch.store import Store
 from attnviz.batch.summary import Summary
 from attnviz.core.json_encoding import to_plain
 from attnviz.errors import OutputError
+from attnviz.media.atomic_files import write_atomically
 
 FORMATS = ("csv", "json", "pdf")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
@@ -25,16 +26,9 @@ _PDF_SECONDS = 180
 
 
 def export(store: Store, plan: Plan, summary: Summary, formats: tuple[str, ...]) -> list[str]:
-    """Write a complete run in other formats, into its folder.
+    """Write a complete run in other formats, into its folder; return the paths or URLs of the files.
 
-    Args:
-        store: Folder of the run.
-        plan: Plan of the run.
-        summary: Summary of the run.
-        formats: Names in :data:`FORMATS`: ``measures.csv`` and ``answers.csv``, ``report.json``, ``report.pdf``.
-
-    Returns:
-        Paths or URLs of the files.
+    The names in :data:`FORMATS` stand for ``measures.csv`` and ``answers.csv``, ``report.json``, ``report.pdf``.
 
     Raises:
         OutputError: a file cannot be written; no Chromium, or no page, for a PDF.
@@ -51,31 +45,26 @@ def export(store: Store, plan: Plan, summary: Summary, formats: tuple[str, ...])
 
 def _stream(store: Store, name: str, parts: Iterator[bytes]) -> str:
     """Write a file part by part, so that it need not fit into memory if the folder is local."""
+    path = store.folder.path(name)
     if not store.folder.is_local:
         store.folder.write(name, b"".join(parts))
-        return store.folder.path(name)
-    path = Path(store.folder.path(name))
-    partial = path.with_name(f".{name}.partial")
-    try:
+        return path
+
+    def write(partial: Path) -> None:
         with partial.open("wb") as file:
-            for part in parts:
-                file.write(part)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
-    return str(path)
+            file.writelines(parts)
+
+    write_atomically(Path(path), write)
+    return path
 
 
 def _csv(store: Store, table: str) -> Iterator[bytes]:
     from pyarrow import csv
 
-    first = True
-    for rows in store.all(table):
+    for number, rows in enumerate(store.all(table)):
         flat = rows.drop_columns(["top"]) if "top" in rows.column_names else rows
         sink = io.BytesIO()
-        csv.write_csv(flat, sink, csv.WriteOptions(include_header=first))
-        first = False
+        csv.write_csv(flat, sink, csv.WriteOptions(include_header=number == 0))
         yield sink.getvalue()
 
 

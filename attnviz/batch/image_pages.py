@@ -32,18 +32,10 @@ def write_pages(
     device: str = "auto",
     progress: Callable[[int], object] = lambda _done: None,
 ) -> list[str]:
-    """Write the missing pages; an image that cannot be explained has none.
-
-    Args:
-        store: Folder of the run.
-        plan: Plan of the run.
-        items: All images of the run.
-        wanted: Number of the image and name of the model of each page.
-        device: As for :func:`~attnviz.batch.run.run`.
-        progress: Progress callback: number of finished pages.
+    """Write the missing pages of ``wanted``, pairs of the number of an image and the name of a model.
 
     Returns:
-        Paths of the pages in the run's folder.
+        Paths of all of these pages in the run's folder; an image that cannot be explained has none.
     """
     from attnviz.explanation.explain import explain
     from attnviz.models import load_model

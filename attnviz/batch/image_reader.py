@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from attnviz.errors import ImageError
-from attnviz.media.image_decoding import Picture, decode
+from attnviz.media.image_decoding import Picture, decode, error_line
 from attnviz.media.image_item import Item
 from attnviz.media.remote_files import read_image
 
@@ -101,28 +100,21 @@ def read(item: Item, preprocessings: Preprocessings) -> LoadedImage | LoadFailur
     try:
         data = read_image(item.path)
         sha256 = hashlib.sha256(data).hexdigest()
-        picture = decode(
-            item.path, keep_px=4 * max(preprocess.resize_px for preprocess in preprocessings.all), data=data
-        )
+        picture = decode(item.path, 4 * max(preprocess.resize_px for preprocess in preprocessings.all), data)
         crops = tuple(preprocess.crop(picture.pixels) for preprocess in preprocessings.all)
         thumbnails = tuple(
             thumbnail(crop) if preprocess in preprocessings.pictured else (b"", 0, 0)
             for preprocess, crop in enumerate(crops)
         )
         height, width = picture.size
-        return LoadedImage(
-            item, sha256, width, height, crops, thumbnails, object_masks(item, picture, preprocessings.all)
-        )
+        masks = object_masks(item, picture, preprocessings.all)
+        return LoadedImage(item, sha256, width, height, crops, thumbnails, masks)
     except ImageError as error:
-        return LoadFailure(item, _reason(item, error), sha256)
+        return LoadFailure(item, " ".join(str(error).removeprefix(f"{item.path}: ").split()), sha256)
     except MemoryError:
         return LoadFailure(item, "needs more memory than is available", sha256)
     except Exception as error:  # noqa: BLE001  # a damaged file must not stop a run, whatever a decoder raises
-        return LoadFailure(item, f"cannot be read: {type(error).__name__}: {' '.join(str(error).split())}", sha256)
-
-
-def _reason(item: Item, error: Exception) -> str:
-    return " ".join(str(error).removeprefix(f"{item.path}: ").split())
+        return LoadFailure(item, f"cannot be read: {type(error).__name__}: {error_line(error)}", sha256)
 
 
 def thumbnail(crop: Pixels) -> tuple[bytes, int, int]:
@@ -146,7 +138,7 @@ def object_masks(item: Item, picture: Picture, preprocesses: Sequence[Preprocess
     shape = None if item.mask is None else _mask_of(item.mask, picture)
     masks = []
     for preprocess in preprocesses:
-        seen = in_crop(item, preprocess, picture.size)
+        seen = _in_boxes(item, preprocess, picture.size)
         masks.append(seen if shape is None else seen | (preprocess.crop(shape).max(axis=2) > 127))
     return tuple(masks)
 
@@ -159,14 +151,8 @@ def _mask_of(path: str, picture: Picture) -> Pixels:
     return mask.pixels
 
 
-def in_crop(item: Item, preprocess: Preprocess, size: tuple[int, int]) -> Mask:
-    """Return the pixels of a crop whose centres lie in a box, ``(S, S)`` bool.
-
-    Args:
-        item: Item with boxes in pixels of the upright image.
-        preprocess: Preprocessing that crops.
-        size: ``(H, W)`` of the upright image.
-    """
+def _in_boxes(item: Item, preprocess: Preprocess, size: tuple[int, int]) -> Mask:
+    """Return the pixels of a crop whose centres lie in a box, ``(S, S)`` bool; ``size`` is that of the image."""
     left, top, right, bottom = preprocess.box(*size)
     centres = (np.arange(preprocess.size_px) + 0.5) / preprocess.size_px
     xs, ys = left + centres * (right - left), top + centres * (bottom - top)
@@ -176,30 +162,24 @@ def in_crop(item: Item, preprocess: Preprocess, size: tuple[int, int]) -> Mask:
     return seen
 
 
-@contextmanager
-def reader(workers: int) -> Iterator[ThreadPoolExecutor | None]:
-    """Threads that read images; ``None`` for 0 workers. Decoding and resizing release the GIL."""
-    if workers < 1:
-        yield None
-        return
-    pool = ThreadPoolExecutor(workers, "attnviz-read")
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
 def read_ahead(
-    items: Iterable[Item], preprocessings: Preprocessings, pool: ThreadPoolExecutor | None = None, ahead: int = 1
-) -> Iterator[LoadedImage | LoadFailure]:
-    """Yield all items in order, with at most ``ahead`` of them in memory."""
-    if pool is None:
+    items: Iterable[Item], preprocessings: Preprocessings, workers: int = 0, ahead: int = 1
+) -> Generator[LoadedImage | LoadFailure, None, None]:
+    """Yield all items in order, with at most ``ahead`` of them in memory, read by threads; close it to end these.
+
+    Decoding and resizing release the GIL.
+    """
+    if workers < 1:
         yield from (read(item, preprocessings) for item in items)
         return
+    pool = ThreadPoolExecutor(workers, "attnviz-read")
     waiting: deque[Future[LoadedImage | LoadFailure]] = deque()
-    for item in items:
-        if len(waiting) >= max(1, ahead):
+    try:
+        for item in items:
+            if len(waiting) >= max(1, ahead):
+                yield waiting.popleft().result()
+            waiting.append(pool.submit(read, item, preprocessings))
+        while waiting:
             yield waiting.popleft().result()
-        waiting.append(pool.submit(read, item, preprocessings))
-    while waiting:
-        yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

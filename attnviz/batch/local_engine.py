@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 
-from attnviz.batch.image_reader import read_ahead, reader
+from attnviz.batch.image_reader import read_ahead
 from attnviz.batch.plan import Plan
 from attnviz.batch.prepared_model import PreparedModel
 from attnviz.batch.shard import compute, preprocessings_of
@@ -23,22 +24,10 @@ def run_locally(
     workers: int,
     progress: Callable[[int], object],
 ) -> None:
-    """Compute and store shards in their order.
-
-    Args:
-        store: Folder of the run.
-        plan: Plan of the run.
-        items: All images of the run.
-        todo: Numbers of the shards.
-        prepared_models: The models.
-        workers: Threads that read images ahead; 0 for none.
-        progress: Progress callback: number of newly finished images.
-    """
+    """Compute and store the shards ``todo``; ``workers`` threads read images ahead, also across the end of a shard."""
     wanted = (items[n] for shard in todo for n in plan.items_of(shard))
-    with reader(workers) as pool:
-        images = read_ahead(
-            wanted, preprocessings_of(prepared_models), pool, 2 * plan.options.batch
-        )  # reads ahead across the end of a shard
+    ahead = read_ahead(wanted, preprocessings_of(prepared_models), workers, 2 * plan.options.batch)
+    with closing(ahead) as images:
         for shard in todo:
             start, count = time.perf_counter(), len(plan.items_of(shard))
             store.put(shard, compute(itertools.islice(images, count), prepared_models, progress))

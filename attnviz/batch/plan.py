@@ -18,7 +18,6 @@ VERSION = 1
 LAST = "last"
 SHARD = 64
 BATCH = 8
-_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +174,8 @@ def plan_of(options: RunOptions, given: Sequence[str], listing: Listing) -> Plan
 
 def models_of(found: Mapping[str, Any]) -> tuple[PlannedModel, ...]:
     """Return the properties of the models from a stored plan."""
-    models: Sequence[Mapping[str, Any]] = found["models"]
     return tuple(
-        PlannedModel(name=one["name"], methods=tuple(one["methods"]), notes=tuple(one["notes"]), labels=one["labels"])
-        for one in models
+        PlannedModel(one["name"], tuple(one["methods"]), tuple(one["notes"]), one["labels"]) for one in found["models"]
     )
 
 
@@ -210,12 +207,10 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     lines = []
     for key in dict.fromkeys((*after, *before)):
         if before.get(key) != after.get(key):
+            what = f"{key} was {_text(before.get(key))} and is {_text(after.get(key))}"
             if key.endswith("digest"):
-                lines.append(
-                    f"{key.rpartition('.')[0] or key}: not the same files, labels, boxes or masks in one order"
-                )
-            else:
-                lines.append(f"{key} was {_text(before.get(key))} and is {_text(after.get(key))}")
+                what = f"{key.rpartition('.')[0] or key}: not the same files, labels, boxes or masks in one order"
+            lines.append(what)
     return lines
 
 
@@ -236,8 +231,5 @@ def _digest_of(weights: str) -> dict[str, str]:
     path = Path(weights)
     if weights in {"default", "none"} or not path.is_file():
         return {}
-    state = hashlib.sha256()
     with path.open("rb") as file:
-        while part := file.read(_CHUNK_BYTES):
-            state.update(part)
-    return {"weights_sha256": state.hexdigest()}
+        return {"weights_sha256": hashlib.file_digest(file, "sha256").hexdigest()}

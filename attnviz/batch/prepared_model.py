@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from attnviz.analyses.model_run import ModelRun, heatmaps_of, matching_sites, run_model
 from attnviz.attribution import METHODS, Logits, find_layer
 from attnviz.attribution.registry import quick_default_methods
 from attnviz.batch.plan import LAST, PlannedModel, RunOptions
 from attnviz.core.model_state import borrowed, seeded
+from attnviz.core.records import Site
 from attnviz.errors import AttributionError, DataError, ModelError
 from attnviz.explanation.notes import notes_of_sites, notes_without_map
-from attnviz.models import load_model
+from attnviz.models import VisionModel, load_model
 from attnviz.models.devices import choose_device, dtype_of
 from attnviz.tracing import Sites, find_attention
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from attnviz.core.records import Site
-    from attnviz.models import VisionModel
 
 _QUICKEST = {"samples": 2, "steps": 1, "segments": 4}  # options that bound the time of a method in the trial
 
@@ -69,13 +65,8 @@ def prepare_model(
 ) -> PreparedModel:
     """Load a model and find its attention, its layer and the methods that apply to it.
 
-    Every record of a trial on noise is verified.
-
-    Args:
-        name: Name of the model.
-        options: Options of the run.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
-        planned: Methods and notes of an earlier run: methods are then not tried again.
+    Every record of a trial on noise is verified. With the methods and notes of an earlier run, ``planned``, methods are
+    not tried again.
 
     Raises:
         ModelError: no such model, a model of clips, or one without logits.

@@ -10,7 +10,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,12 +60,12 @@ class ShardWorker:
         """Compute and store a shard; return the node and the duration in seconds."""
         import ray
 
-        from attnviz.batch.image_reader import read_ahead, reader
+        from attnviz.batch.image_reader import read_ahead
         from attnviz.batch.shard import compute, preprocessings_of
 
         start = time.perf_counter()
-        with reader(self._workers) as pool:
-            images = read_ahead(items, preprocessings_of(self._models), pool, 2 * self._models[0].options.batch)
+        ahead = 2 * self._models[0].options.batch
+        with closing(read_ahead(items, preprocessings_of(self._models), self._workers, ahead)) as images:
             self._store.put(shard, compute(images, self._models))
         return ray.get_runtime_context().get_node_id(), time.perf_counter() - start
 
@@ -191,11 +191,7 @@ class RayEngine:
 
 
 def _check_reachable(address: str | None) -> None:
-    """Check the connection at once: Ray itself fails only after minutes.
-
-    Raises:
-        DeviceError: no connection.
-    """
+    """Raise a :class:`DeviceError` without a connection, at once: Ray itself fails only after minutes."""
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         return
@@ -254,11 +250,7 @@ class Pool:
         self._idle.append(actor)
 
     def started(self, ref: Any) -> None:
-        """Handle the end of an actor's start.
-
-        Raises:
-            AttnvizError: the models cannot be loaded there.
-        """
+        """Handle the end of an actor's start; raise an :class:`OutputError` if the models cannot be loaded there."""
         actor = self.starting.pop(ref)
         try:
             self._ray.get(ref)

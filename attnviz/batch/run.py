@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TypeAlias
 
 from attnviz.batch.plan import Plan, RunOptions, plan_of
 from attnviz.batch.store import Store
@@ -17,14 +17,8 @@ Progress = Callable[[str, int, int], object]
 """Called with the name of a step, the number of finished images and their total; 0 and 0 if no images are counted."""
 
 
-class Engine(Protocol):
-    """Computes the missing shards, in any order and on any machines."""
-
-    def __call__(
-        self, store: Store, plan: Plan, items: Sequence[Item], todo: Sequence[int], progress: Callable[[int], object]
-    ) -> None:
-        """Compute and store shards ``todo``."""
-        ...
+Engine: TypeAlias = Callable[[Store, Plan, Sequence[Item], Sequence[int], Callable[[int], object]], None]
+"""Computes and stores the given shards of a plan, in any order and on any machines, and reports numbers of images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +110,7 @@ def run(
             else:
                 if prepared_models is None:
                     progress("load the models", 0, 0)
-                    prepared_models = prepare_models(options, device, plan.models)
+                prepared_models = prepared_models or prepare_models(options, device, plan.models)
                 advance(0)
                 run_locally(store, plan, listing.items, todo, prepared_models, workers, advance)
         except OutputError as error:

@@ -14,6 +14,7 @@ from attnviz.batch.image_reader import LoadedImage, LoadFailure, Preprocessings
 from attnviz.batch.plan import PlannedModel, RunOptions
 from attnviz.batch.prepared_model import PreparedModel, prepare_model
 from attnviz.batch.table_builder import Builder
+from attnviz.media.image_decoding import error_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,22 +40,13 @@ def compute(
     prepared_models: Sequence[PreparedModel],
     progress: Callable[[int], object] = lambda _images: None,
 ) -> dict[str, pa.Table]:
-    """Return the tables of one shard.
+    """Return the tables ``measures``, ``maps``, ``thumbnails`` and ``answers`` of one shard.
 
-    Batches consist of the readable images in their order, so they do not depend on the engine.
-
-    Args:
-        images: Images of the shard, read with :func:`preprocessings_of` the models.
-        prepared_models: The models.
-        progress: Progress callback: number of newly finished images.
-
-    Returns:
-        Tables ``measures``, ``maps``, ``thumbnails`` and ``answers``.
+    Batches consist of the readable images, read with :func:`preprocessings_of` the models, in their order, so they do
+    not depend on the engine.
     """
     preprocessings = preprocessings_of(prepared_models)
-    builder = Builder(
-        [prepared.vision for prepared in prepared_models], [prepared.planned.name for prepared in prepared_models]
-    )
+    builder = Builder({prepared.planned.name: prepared.vision for prepared in prepared_models})
 
     def readable() -> Iterator[LoadedImage]:
         for one in images:
@@ -71,8 +63,7 @@ def compute(
             for evaluated, found in _evaluate_safely(prepared, batch, preprocessings.of[number]):
                 if isinstance(found, str):
                     one = evaluated[0]
-                    failure = LoadFailure(one.item, found, one.sha256, one.width, one.height)
-                    builder.failed(failure, number)
+                    builder.failed(LoadFailure(one.item, found, one.sha256, one.width, one.height), number)
                 else:
                     builder.evaluated(number, evaluated, found)
         progress(len(batch))
@@ -93,7 +84,7 @@ def _evaluate_safely(
         found = _evaluated(prepared, images, preprocess)
     except Exception as error:  # noqa: BLE001  # one bad image never stops a run, whatever the model raises
         if len(images) == 1:
-            yield images, f"{type(error).__name__}: {' '.join(str(error).split())}"
+            yield images, f"{type(error).__name__}: {error_line(error)}"
             return
         for one in images:
             yield from _evaluate_safely(prepared, [one], preprocess)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,25 +14,17 @@ from attnviz.batch.evaluate_batch import BatchResult, Map, MeasureColumn
 from attnviz.batch.image_reader import LoadedImage, LoadFailure
 from attnviz.batch.schemas import schemas
 from attnviz.errors import AttnvizError
+from attnviz.explanation.targets import label_of, predictions
 from attnviz.media.image_item import Item, printable
+from attnviz.models import VisionModel
 from attnviz.models.class_names import class_index
-
-if TYPE_CHECKING:
-    from attnviz.models import VisionModel
-
-TOP = 5
 
 
 class Builder:
-    """Collects the rows of one shard.
+    """Collects the rows of one shard, for models by name, in order."""
 
-    Args:
-        visions: The models, in order.
-        names: Their names.
-    """
-
-    def __init__(self, visions: Sequence[VisionModel], names: Sequence[str]) -> None:
-        self._visions, self._names = visions, names
+    def __init__(self, visions: Mapping[str, VisionModel]) -> None:
+        self._visions, self._names = tuple(visions.values()), tuple(visions)
         self._parts: dict[str, list[pa.Table]] = {"measures": [], "maps": []}
         self._rows: dict[str, list[dict[str, Any]]] = {"thumbnails": [], "answers": []}
 
@@ -45,18 +38,10 @@ class Builder:
             })  # fmt: skip
 
     def pictured(self, one: LoadedImage, of: Sequence[int]) -> None:
-        """Add the thumbnails of an image: that of the first model, and those of models with another crop.
-
-        Args:
-            one: The image.
-            of: Index of the crop of each model.
-        """
-        own = [
-            ("", of[0]),
-            *((name, preprocess) for name, preprocess in zip(self._names, of, strict=True) if preprocess != of[0]),
-        ]
-        for model, preprocess in own:
-            jpeg, width, height = one.thumbnails[preprocess]
+        """Add the thumbnails of an image, given each model's crop: the first model's, and other crops than that."""
+        others = ((name, crop) for name, crop in zip(self._names, of, strict=True) if crop != of[0])
+        for model, crop in (("", of[0]), *others):
+            jpeg, width, height = one.thumbnails[crop]
             row = {"item": one.item.number, "model": model, "width": width, "height": height, "jpeg": jpeg}
             self._rows["thumbnails"].append(row)
 
@@ -65,17 +50,12 @@ class Builder:
         name, vision = self._names[model], self._visions[model]
         self._parts["measures"].append(_measures(name, [one.item for one in images], found.numbers))
         self._parts["maps"].append(_maps(name, [one.item for one in images], found.maps))
-        best = found.probabilities.topk(min(TOP, found.probabilities.shape[1]), dim=1)
         for n, one in enumerate(images):
-            top = [
-                {"index": index, "label": _label(index, vision.labels), "probability": share}
-                for share, index in zip(best.values[n].tolist(), best.indices[n].tolist(), strict=True)
-            ]
-            target = int(found.targets[n])
+            top, target = predictions(found.probabilities[n], vision.labels), int(found.targets[n])
             self._rows["answers"].append({
                 **_of_item(one.item), "model": name, "status": "ok", "reason": "", "target": target,
-                "target_label": _label(target, vision.labels), "probability": float(found.probabilities[n, target]),
-                "top": top, "correct": _correct(one.item.label, target, vision), "width": one.width,
+                "target_label": label_of(target, vision.labels), "probability": float(found.probabilities[n, target]),
+                "top": list(map(asdict, top)), "correct": _correct(one.item.label, target, vision), "width": one.width,
                 "height": one.height, "sha256": one.sha256,
             })  # fmt: skip
 
@@ -110,10 +90,6 @@ def _of_item(item: Item) -> dict[str, Any]:
     return {"item": item.number, "image": printable(item.path), "label": item.label and printable(item.label)}
 
 
-def _label(index: int, labels: Sequence[str]) -> str:
-    return labels[index] if index < len(labels) else f"class {index}"
-
-
 def _correct(label: str | None, target: int, vision: VisionModel) -> bool | None:
     """Whether the prediction is the label; ``None`` without a label, or if the model has no such class."""
     if label is None:
@@ -124,9 +100,8 @@ def _correct(label: str | None, target: int, vision: VisionModel) -> bool | None
         return None
 
 
-def _repeated(texts: Sequence[str | None], by: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]) -> pa.Array:
-    """Return a column of repeated texts: ``by`` maps the indices of the texts to the rows."""
-    return pa.array(texts, pa.string()).take(pa.array(by(np.arange(len(texts)))))
+def _repeated(texts: Sequence[str | None], indices: np.ndarray[Any, Any]) -> pa.Array:
+    return pa.array(texts, pa.string()).take(pa.array(indices))
 
 
 def _measures(model: str, items: Sequence[Item], numbers: Sequence[MeasureColumn]) -> pa.Table:
@@ -144,21 +119,16 @@ def _measures(model: str, items: Sequence[Item], numbers: Sequence[MeasureColumn
         for n in np.flatnonzero(undefined[:, column]).tolist():
             why[n][column] = one.whys.get(n, one.why)
 
-    def per_image(indices: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return np.repeat(indices, count)
-
-    def per_number(indices: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return np.tile(indices, images)
-
+    image, number = np.repeat(np.arange(images), count), np.tile(np.arange(count), images)
     columns = {
         "item": pa.array(np.repeat([item.number for item in items], count), pa.int64()),
-        "image": _repeated([printable(item.path) for item in items], per_image),
-        "label": _repeated([item.label and printable(item.label) for item in items], per_image),
-        "model": pa.array([model], pa.string()).take(pa.array(np.zeros(images * count, np.int64))),
-        "kind": _repeated([one.kind for one in numbers], per_number),
-        "subject": _repeated([one.subject for one in numbers], per_number),
-        "other": _repeated([one.other for one in numbers], per_number),
-        "measure": _repeated([one.measure for one in numbers], per_number),
+        "image": _repeated([printable(item.path) for item in items], image),
+        "label": _repeated([item.label and printable(item.label) for item in items], image),
+        "model": _repeated([model], np.zeros(images * count, np.int64)),
+        **{
+            key: _repeated([getattr(one, key) for one in numbers], number)
+            for key in ("kind", "subject", "other", "measure")
+        },
         "value": pa.array(values, pa.float64(), from_pandas=False),
         "why": pa.array([text for row in why for text in row], pa.string()),
     }

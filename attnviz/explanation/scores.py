@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from attnviz.core.records import Heatmap, Record, Score
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from attnviz.metrics.registry import Measure
 
 COMPARED_PX = 56
 """Height and width to which the absolute values of maps are averaged before they are compared: attention is rarely
@@ -18,30 +19,31 @@ finer, single noisy pixels should not count, and signs would cancel in the mean.
 
 def agreement(maps: Sequence[Heatmap]) -> list[Score]:
     """Return all quick measures of all pairs of maps, computed from absolute values."""
-    import torch
-    from torch.nn.functional import adaptive_avg_pool2d
-
     from attnviz.metrics.agreement import AGREEMENT, agreement_of_pairs
     from attnviz.metrics.pairwise_agreement import pairs_of
 
-    pairs = pairs_of(len(maps))
-    if not pairs:
+    if len(maps) < 2:
         return []
-    small = torch.cat([_shrunk(heatmap.values.float().abs(), adaptive_avg_pool2d) for heatmap in maps]).cpu()
-    found = agreement_of_pairs(small[None])
-    scores = []
-    for name, values in found.items():
-        measure = AGREEMENT[name]
-        for (i, j), value in zip(pairs, values[0].tolist(), strict=True):
-            why = measure.nan_when if math.isnan(value) else ""
-            subject = (maps[i].name, maps[j].name)
-            scores.append(Score(name, subject, value, measure.higher_is, measure.low, measure.high, why))
-    return scores
+    pairs, found = (
+        pairs_of(len(maps)),
+        agreement_of_pairs(torch.cat([shrunk(one.values.abs()) for one in maps]).cpu()[None]),
+    )
+    return [
+        _score(AGREEMENT[name], (maps[i].name, maps[j].name), value)
+        for name, values in found.items()
+        for (i, j), value in zip(pairs, values[0].tolist(), strict=True)
+    ]
 
 
-def _shrunk(values: Tensor, pool: Callable[[Tensor, tuple[int, int]], Tensor]) -> Tensor:
-    height, width = values.shape[1:]
-    return pool(values[:, None], (min(height, COMPARED_PX), min(width, COMPARED_PX)))[:, 0]
+def _score(measure: Measure, subject: tuple[str, str], value: float) -> Score:
+    why = measure.nan_when if math.isnan(value) else ""
+    return Score(measure.name, subject, value, measure.higher_is, measure.low, measure.high, why)
+
+
+def shrunk(maps: Tensor) -> Tensor:
+    """Average maps ``(N, H, W)`` to at most :data:`COMPARED_PX` positions a side, in float32."""
+    height, width = (min(side, COMPARED_PX) for side in maps.shape[1:])
+    return adaptive_avg_pool2d(maps.float()[:, None], (height, width))[:, 0]
 
 
 def sparsity(records: Iterable[Record]) -> list[Score]:
@@ -55,9 +57,6 @@ def sparsity(records: Iterable[Record]) -> list[Score]:
         for part, values in (("g", record.g), ("x", x), ("y", record.y)):
             maps = SortedMaps(values.detach().float().cpu()) if values[0].numel() > 1 else None
             for measure in quick_measures():
-                name = measure.name
                 value = math.nan if maps is None else float(measure.of_sorted(maps)[0])
-                why = measure.nan_when if math.isnan(value) else ""
-                subject = (record.name, part)
-                scores.append(Score(name, subject, value, measure.higher_is, measure.low, measure.high, why))
+                scores.append(_score(measure, (record.name, part), value))
     return scores

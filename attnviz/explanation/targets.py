@@ -22,7 +22,7 @@ def predictions(probabilities: Tensor, labels: Sequence[str]) -> tuple[Predictio
     """Return the most probable classes, best first."""
     values, indices = probabilities.topk(min(TOP, len(probabilities)))
     return tuple(
-        Prediction(index, _label(index, labels), value)
+        Prediction(index, label_of(index, labels), value)
         for value, index in zip(values.tolist(), indices.tolist(), strict=True)
     )
 
@@ -39,10 +39,11 @@ def choose_target(target: int | str | None, probabilities: Tensor, vision: Visio
         raise TargetError(
             f"class {index}: {vision.name} has {len(probabilities)} classes, 0 to {len(probabilities) - 1}"
         )
-    return Prediction(index, _label(index, vision.labels), float(probabilities[index]))
+    return Prediction(index, label_of(index, vision.labels), float(probabilities[index]))
 
 
-def _label(index: int, labels: Sequence[str]) -> str:
+def label_of(index: int, labels: Sequence[str]) -> str:
+    """Return the name of a class, or its number if it has no name."""
     return labels[index] if index < len(labels) else f"class {index}"
 
 

@@ -12,11 +12,21 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from attnviz.errors import OutputError
+
+
+@contextlib.contextmanager
+def output_errors(where: object, what: str = "cannot be written") -> Iterator[None]:
+    """Turn an :class:`OSError` into an :class:`OutputError` that names the file or folder, in one line."""
+    try:
+        yield
+    except OSError as error:
+        reason = " ".join((error.strerror or str(error)).split()) or type(error).__name__
+        raise OutputError(f"{where}: {what}: {reason}") from error
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -32,15 +42,14 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     make_parents(path.parent)
     partial = path.with_name(partial_name(path.name))
     try:
-        partial.touch(exist_ok=False)
-        mode = stat.S_IMODE(partial.stat().st_mode)
-        write(partial)
-        partial.chmod(mode)  # safetensors and others create private files
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+        with output_errors(path):
+            partial.touch(exist_ok=False)
+            mode = stat.S_IMODE(partial.stat().st_mode)
+            write(partial)
+            partial.chmod(mode)  # safetensors and others create private files
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            partial.replace(path)
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
@@ -74,11 +83,9 @@ def check_files(folder: Path, names: Sequence[str], what: str, *, overwrite: boo
     Raises:
         OutputError: the folder is a file, is below a file or cannot be read or written, or one of the files exists.
     """
-    try:
+    with output_errors(folder, f"cannot be a folder for the {what}"):
         _check_folder(folder, what)
         existing = [name for name in names if (folder / name).exists()]
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be a folder for the {what}: {error.strerror or error}") from error
     if existing and not overwrite:
         raise OutputError(f"{folder}: holds {', '.join(existing)} already; --overwrite replaces it")
 
@@ -106,12 +113,11 @@ def write_files(
     # The folder itself, if it exists: it can be on another disk than its parent.
     partial = (folder if folder.exists() else folder.parent) / partial_name(folder.name)
     try:
-        partial.mkdir()
-        fill(partial)
-        _move(partial, folder, names)
-        created.clear()
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
+        with output_errors(folder):
+            partial.mkdir()
+            fill(partial)
+            _move(partial, folder, names)
+            created.clear()
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         for parent in reversed(created):

@@ -13,7 +13,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -29,20 +29,11 @@ MAX_PIXELS = 1 << 29
 REDUCE_ABOVE_PIXELS = 1 << 26
 """Images with more pixels (67 million) are reduced by a whole factor while they are decoded."""
 
-_STRIP_PIXELS = 1 << 22
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, OverflowError, struct.error, zlib.error)
 _DRAWINGS = {"EPS", "WMF"}  # Pillow decodes them by running other programs
 _DEEP = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
-_TO_UPRIGHT = {  # Exif orientation -> transpose
-    2: "FLIP_LEFT_RIGHT",
-    3: "ROTATE_180",
-    4: "FLIP_TOP_BOTTOM",
-    5: "TRANSPOSE",
-    6: "ROTATE_270",
-    7: "TRANSVERSE",
-    8: "ROTATE_90",
-}
-_SWAP_SIDES = {"TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"}
+_SWAPS_SIDES = 5  # Exif orientations from this one on exchange width and height
+_TO_UPRIGHT = "FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_270 TRANSVERSE ROTATE_90".split()  # 2 to 8
 _HUGE_LOCK = threading.Lock()
 
 
@@ -80,7 +71,14 @@ def as_picture(image: str | os.PathLike[str] | Picture | np.ndarray[Any, np.dtyp
     return decode(image)
 
 
-def decode(path: str | os.PathLike[str], keep_px: int = 1024, data: bytes | None = None) -> Picture:
+def decode(
+    path: str | os.PathLike[str],
+    keep_px: int = 1024,
+    data: bytes | None = None,
+    *,
+    reduce_above: int = REDUCE_ABOVE_PIXELS,
+    strip_pixels: int = 1 << 22,
+) -> Picture:
     """Decode an image as upright 8-bit RGB.
 
     Exif orientation is applied; 16-bit, grey, palette and CMYK pixels are converted; transparency is composited on
@@ -91,6 +89,8 @@ def decode(path: str | os.PathLike[str], keep_px: int = 1024, data: bytes | None
         path: File in any format that Pillow decodes.
         keep_px: Minimum of the shorter side after the reduction.
         data: Content of the file if it was read already; ``path`` is then only a name.
+        reduce_above: Number of pixels above which an image is reduced.
+        strip_pixels: Number of pixels that are reduced at a time.
 
     Raises:
         ImageError: missing, empty, truncated, larger than :data:`MAX_PIXELS`, or not an image; one line that names the
@@ -102,13 +102,15 @@ def decode(path: str | os.PathLike[str], keep_px: int = 1024, data: bytes | None
     try:
         stream: IO[bytes] = io.BytesIO(data) if data is not None else Path(name).open("rb")  # noqa: SIM115
     except OSError as error:
-        raise ImageError(f"{name}: cannot be read as an image: {_line(error)}") from error
+        raise ImageError(f"{name}: cannot be read as an image: {error_line(error)}") from error
     with stream:
         try:
-            with _identify(stream, name) as image, _one_at_a_time(image):
-                return _decode(image, name, keep_px)
+            with _identify(stream, name) as image:
+                is_huge = image.size[0] * image.size[1] > reduce_above
+                with _HUGE_LOCK if is_huge else nullcontext():  # threads decode them in turn: each needs gigabytes
+                    return _decode(image, name, keep_px if is_huge else None, strip_pixels)
         except Image.DecompressionBombError as error:  # the decoders of WebP and TIFF apply Pillow's limit themselves
-            raise ImageError(f"{name}: too large for its format: {_line(error)}") from error
+            raise ImageError(f"{name}: too large for its format: {error_line(error)}") from error
 
 
 def check_file(name: str, wanted: str = "an image file", error_type: type[ImageError] = ImageError) -> None:
@@ -127,7 +129,7 @@ def check_file(name: str, wanted: str = "an image file", error_type: type[ImageE
     except FileNotFoundError:
         raise error_type(f"{name}: no such file") from None
     except (OSError, ValueError) as error:
-        raise error_type(f"{name}: cannot be opened: {_line(error)}") from error
+        raise error_type(f"{name}: cannot be opened: {error_line(error)}") from error
     if stat.S_ISDIR(status.st_mode):
         raise error_type(f"{name}: is a folder, wanted {wanted}")
     if not stat.S_ISREG(status.st_mode):
@@ -150,48 +152,44 @@ def _identify(stream: IO[bytes], name: str) -> Image.Image:
                 except (SyntaxError, IndexError, TypeError, struct.error):
                     continue  # another format
                 except _DAMAGE as error:
-                    raise ImageError(f"{name}: cannot be read as an image: {_line(error)}") from error
+                    raise ImageError(f"{name}: cannot be read as an image: {error_line(error)}") from error
     raise ImageError(f"{name}: not an image that can be read (wanted PNG, JPEG, WebP, TIFF, GIF or BMP)")
 
 
-def _one_at_a_time(image: Image.Image) -> AbstractContextManager[object]:
-    """A lock for huge images, so that threads decode them one after the other: each needs gigabytes."""
-    return _HUGE_LOCK if image.size[0] * image.size[1] > REDUCE_ABOVE_PIXELS else nullcontext()
-
-
-def _decode(image: Image.Image, name: str, keep_px: int) -> Picture:
+def _decode(image: Image.Image, name: str, keep_px: int | None, strip_pixels: int) -> Picture:
+    """The image, reduced to a shorter side of at least ``keep_px`` if that is given."""
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImageError(f"{name}: {width} × {height} pixels, at most {MAX_PIXELS:,} can be read")
     if image.format in _DRAWINGS:
         raise ImageError(f"{name}: {image.format} is a drawing, wanted a photograph (PNG, JPEG, WebP, TIFF, GIF, BMP)")
-    factor = max(1, min(width, height) // keep_px) if width * height > REDUCE_ABOVE_PIXELS else 1
+    factor = max(1, min(width, height) // keep_px) if keep_px else 1
     try:
         frames = getattr(image, "n_frames", 1)
         if factor > 1:
             image.draft("RGB", (-(-width // factor), -(-height // factor)))  # reduces a JPEG while it is decoded
         image.load()
-        transpose = _TO_UPRIGHT.get(image.getexif().get(0x0112, 1))
+        orientation = image.getexif().get(0x0112, 1)
     except _DAMAGE as error:
-        raise ImageError(f"{name}: damaged or truncated: {_line(error)}") from error
+        raise ImageError(f"{name}: damaged or truncated: {error_line(error)}") from error
     notes = [f"animation: the first of {frames} frames is explained"] if frames > 1 else []
     if _is_transparent(image):
         notes.append("transparent pixels are laid on white")
-    reduced = _reduced(image, name, max(1, factor * image.size[0] // width))
-    if transpose is not None:
-        reduced = reduced.transpose(Image.Transpose[transpose])
-    size = (width, height) if transpose in _SWAP_SIDES else (height, width)
+    reduced = _reduced(image, name, max(1, factor * image.size[0] // width), strip_pixels)
+    if orientation in range(2, 9):
+        reduced = reduced.transpose(Image.Transpose[_TO_UPRIGHT[orientation - 2]])
+    size = (width, height) if orientation in range(_SWAPS_SIDES, 9) else (height, width)
     return Picture(name, np.array(reduced), size, tuple(notes))
 
 
-def _reduced(image: Image.Image, name: str, factor: int) -> Image.Image:
+def _reduced(image: Image.Image, name: str, factor: int, strip_pixels: int) -> Image.Image:
     """The image as RGB, with each ``factor`` × ``factor`` pixels averaged, strip by strip."""
     to_rgb = _converter(image, name)
     if factor == 1:
         return to_rgb(image)
     width, height = image.size
     out = Image.new("RGB", (-(-width // factor), -(-height // factor)))
-    rows = max(1, _STRIP_PIXELS // (width * factor)) * factor
+    rows = max(1, strip_pixels // (width * factor)) * factor
     for top in range(0, height, rows):
         strip = to_rgb(image.crop((0, top, width, min(top + rows, height))))
         out.paste(strip.reduce(factor), (0, top // factor))
@@ -239,7 +237,7 @@ def _white_level(image: Image.Image, name: str) -> float:
     return white
 
 
-def _line(error: BaseException) -> str:
-    """The message of an exception on one line."""
+def error_line(error: BaseException) -> str:
+    """Return the message of an exception on one line."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(text.split()) or type(error).__name__

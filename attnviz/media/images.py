@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
-_MAX_ASPECT = 8  # images with a larger aspect ratio are cropped before they are resized
-
 __all__ = ["MAX_PIXELS", "Images", "Picture", "Preprocess", "decode", "load_images"]
 
 
@@ -70,12 +68,13 @@ class Preprocess:
         """
         return self.normalise(self.crop(pixels))
 
-    def crop(self, pixels: Pixels, side_px: int | None = None) -> Pixels:
+    def crop(self, pixels: Pixels, side_px: int | None = None, max_aspect: float = 8) -> Pixels:
         """Return the resized centre crop as an image.
 
         Args:
             pixels: RGB, ``(H, W, 3)`` uint8.
             side_px: Side of the result; ``size_px`` by default. The crop shows the same part of the image at any side.
+            max_aspect: Images with a larger aspect ratio are cropped before they are resized.
 
         Returns:
             ``(side_px, side_px, 3)`` uint8.
@@ -88,7 +87,7 @@ class Preprocess:
         image, side = Image.fromarray(pixels), side_px or self.size_px
         resample = Image.Resampling[self.interpolation.upper()]
         height, width = self._resized(*pixels.shape[:2])
-        if side == self.size_px and max(height, width) <= _MAX_ASPECT * self.resize_px:
+        if side == self.size_px and max(height, width) <= max_aspect * self.resize_px:
             top, left = (round((length - side) / 2.0) for length in (height, width))
             image = image.resize((width, height), resample).crop((left, top, left + side, top + side))
         else:

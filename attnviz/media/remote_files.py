@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from attnviz.errors import AttnvizError, ImageError, OutputError
-from attnviz.media.atomic_files import partial_name, write_atomically
-from attnviz.media.image_decoding import check_file
+from attnviz.media.atomic_files import output_errors, partial_name, write_atomically
+from attnviz.media.image_decoding import check_file, error_line
 
 MAX_FILE_BYTES = 1 << 30
 """The largest image file that is read."""
@@ -41,7 +42,7 @@ def open_filesystem(url: str, error: type[AttnvizError] = OutputError) -> tuple[
     try:
         return fsspec.core.url_to_fs(url)  # type: ignore[no-any-return]
     except (ValueError, ImportError) as reason:
-        raise error(f"{url}: cannot be opened: {_line(reason)}") from reason
+        raise error(f"{url}: cannot be opened: {error_line(reason)}") from reason
 
 
 def read_image(path: str) -> bytes:
@@ -63,7 +64,7 @@ def read_image(path: str) -> bytes:
     except FileNotFoundError as error:
         raise ImageError(f"{path}: no such file") from error
     except OSError as error:
-        raise ImageError(f"{path}: cannot be read: {_line(error)}") from error
+        raise ImageError(f"{path}: cannot be read: {error_line(error)}") from error
 
 
 def list_files(url: str) -> list[str] | None:
@@ -79,7 +80,7 @@ def list_files(url: str) -> list[str] | None:
         top = inside.strip("/") + "/"  # some file systems begin their paths with a slash
         found = [str(path).lstrip("/") for path in system.find(inside)]
     except OSError as error:
-        raise ImageError(f"{url}: cannot be listed: {_line(error)}") from error
+        raise ImageError(f"{url}: cannot be listed: {error_line(error)}") from error
     return [path.removeprefix(top) for path in found if path.startswith(top)]
 
 
@@ -116,16 +117,13 @@ class Folder:
             OutputError: it is not a folder, or cannot be listed.
         """
         where = self.path(inside) if inside else self.root
-        try:
+        with output_errors(where, "cannot be listed"), suppress(FileNotFoundError):
             if self.is_local:
-                return sorted(os.listdir(where)) if Path(where).exists() else []  # noqa: PTH208  # names, not paths
+                return sorted(os.listdir(where))  # noqa: PTH208  # names, not paths
             system, path = open_filesystem(where)
             system.invalidate_cache()
             return sorted(str(one).rstrip("/").rpartition("/")[2] for one in system.ls(path, detail=False))
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise OutputError(f"{where}: cannot be listed: {_line(error)}") from error
+        return []
 
     def read(self, name: str) -> bytes:
         """Content of a file.
@@ -134,13 +132,11 @@ class Folder:
             OutputError: it cannot be read.
         """
         where = self.path(name)
-        try:
+        with output_errors(where, "cannot be read"):
             if self.is_local:
                 return Path(where).read_bytes()
             system, path = open_filesystem(where)
             return bytes(system.cat_file(path))
-        except OSError as error:
-            raise OutputError(f"{where}: cannot be read: {_line(error)}") from error
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file completely or not at all; an earlier one of this name is replaced.
@@ -149,13 +145,11 @@ class Folder:
             OutputError: the disk is full, or the folder cannot be written to.
         """
         where = self.path(name)
-        try:
+        with output_errors(where):
             if self.is_local:
-                _write_local(Path(where), data)
+                write_atomically(Path(where), lambda partial: partial.write_bytes(data))
             else:
                 _write_url(where, data)
-        except OSError as error:
-            raise OutputError(f"{where}: cannot be written: {_line(error)}") from error
 
     def append(self, name: str, line: str) -> None:
         """Append a line to a file; behind a URL the file is written again.
@@ -168,16 +162,13 @@ class Folder:
             before = self.read(name) if self.exists(name) else b""
             self.write(name, before + data)
             return
-        try:
-            with Path(self.path(name)).open("ab") as file:
-                file.write(data)
-        except OSError as error:
-            raise OutputError(f"{self.path(name)}: cannot be written: {_line(error)}") from error
+        with output_errors(self.path(name)), Path(self.path(name)).open("ab") as file:
+            file.write(data)
 
     def remove(self, name: str) -> None:
         """Remove a file, or a folder with its content, if it exists."""
         where = self.path(name)
-        try:
+        with output_errors(where, "cannot be removed"):
             if not self.is_local:
                 system, inside = open_filesystem(where)
                 if system.exists(inside):
@@ -186,12 +177,6 @@ class Folder:
                 shutil.rmtree(where)
             else:
                 Path(where).unlink(missing_ok=True)
-        except OSError as error:
-            raise OutputError(f"{where}: cannot be removed: {_line(error)}") from error
-
-
-def _write_local(path: Path, data: bytes) -> None:
-    write_atomically(path, lambda partial: partial.write_bytes(data))
 
 
 def _write_url(where: str, data: bytes) -> None:
@@ -212,8 +197,3 @@ def _write_url(where: str, data: bytes) -> None:
         if system.exists(partial):
             system.rm_file(partial)
         raise
-
-
-def _line(error: BaseException) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split()) or type(error).__name__

@@ -5,6 +5,7 @@ PyAV is imported when a clip is read.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -35,9 +36,7 @@ MAX_FRAMES = 100_000
 MAX_PIXELS = 1 << 26
 """Maximum size of a frame: 67,108,864 pixels."""
 
-_SEEK_ABOVE = 2_000  # frames to skip; fewer are decoded, which is exact in every container
 _IMPLAUSIBLE = 1 << 31  # frame counts above this are not lengths: FFmpeg reports one for a still image
-_KEEP_PX = 1024
 _TOLERANCE = 0.02  # relative error of the frame count: Matroska and MPEG-TS only give a duration
 _MAX_REASON = 120  # characters
 _LOG_LOCK = threading.Lock()
@@ -71,19 +70,26 @@ def is_clip(path: object) -> bool:
     return isinstance(path, str | os.PathLike) and PurePath(os.fspath(path)).suffix.lower() in SUFFIXES
 
 
-def check_clip(path: str | os.PathLike[str]) -> None:
-    """Decode the first frame, to report an unreadable clip before any work.
+def check_clip(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> None:
+    """Decode the first frame, of at most ``max_pixels``, to report an unreadable clip before any work.
 
     Raises:
         ClipError: see :func:`read_clip`.
     """
     name = os.fspath(path)
-    with _opened(name) as (container, stream):
+    with _opened(name, max_pixels) as (container, stream):
         if next(_decoded(container, stream), None) is None:
             raise ClipError(f"{name}: no frame of it can be decoded")
 
 
-def read_clip(path: str | os.PathLike[str], count: int) -> Footage:
+def read_clip(
+    path: str | os.PathLike[str],
+    count: int,
+    *,
+    keep_px: int = 1024,
+    seek_above: int = 2_000,
+    max_frames: int = MAX_FRAMES,
+) -> Footage:
     r"""Read ``count`` evenly spaced frames: the middle frame of each of ``count`` equal parts.
 
     .. math:: i_t = \lfloor (t + 1/2)\, n / T \rfloor
@@ -93,19 +99,23 @@ def read_clip(path: str | os.PathLike[str], count: int) -> Footage:
     Args:
         path: File in any format that FFmpeg decodes.
         count: ``T``, at least 1.
+        keep_px: Minimum of the shorter side of frames, which are reduced by a whole factor.
+        seek_above: Number of frames between two read ones above which the file is searched for the next. Fewer are
+            decoded, which is exact in every container.
+        max_frames: Maximum length of the clip.
 
     Raises:
         ClipError: missing, empty, truncated, not a video, in an unsupported codec, larger than :data:`MAX_PIXELS` or
-            longer than :data:`MAX_FRAMES`; one line that names the file.
+            too long; one line that names the file.
         ValueError: ``count`` is below 1.
     """
     if count < 1:
         raise ValueError(f"read_clip: wanted at least 1 frame, got {count}")
     name = os.fspath(path)
-    total, decodable = _frame_count(name), 0
+    total, decodable = _frame_count(name, max_frames), 0
     for _ in range(2):  # again with the decodable frames if the container's count is slightly too high
         indices = spaced(total, count)
-        frames, seconds, decodable, size = _read(name, sorted(set(indices)))
+        frames, seconds, decodable, size = _read(name, sorted(set(indices)), keep_px, seek_above)
         if len(frames) == len(set(indices)):
             order = np.unique(indices, return_inverse=True)[1]
             return Footage(name, np.stack(frames)[order], tuple(seconds[i] for i in order), total, size)
@@ -124,16 +134,16 @@ def spaced(total: int, count: int) -> list[int]:
     return [(2 * part + 1) * total // (2 * count) for part in range(count)]
 
 
-def _frame_count(name: str) -> int:
+def _frame_count(name: str, most: int) -> int:
     """The number of frames: from the container, from its duration, or by decoding."""
     with _opened(name) as (container, stream):
         total = stream.frames or round(_duration(container, stream) * _rate(stream))
         if not 0 < total < _IMPLAUSIBLE:
-            total = sum(1 for _ in islice(_decoded(container, stream), MAX_FRAMES + 1))
+            total = sum(1 for _ in islice(_decoded(container, stream), most + 1))
     if total == 0:
         raise ClipError(f"{name}: has no frames")
-    if total > MAX_FRAMES:
-        raise ClipError(f"{name}: more than {MAX_FRAMES:,} frames, an hour of video: cut out the part to explain")
+    if total > most:
+        raise ClipError(f"{name}: more than {most:,} frames, an hour of video: cut out the part to explain")
     return total
 
 
@@ -150,7 +160,7 @@ def _rate(stream: VideoStream) -> float:
 
 
 def _read(
-    name: str, indices: Sequence[int], *, seek: bool = True
+    name: str, indices: Sequence[int], keep_px: int, seek_above: float
 ) -> tuple[list[Any], list[float], int, tuple[int, int]]:
     """Decode the frames of ascending indices.
 
@@ -165,10 +175,10 @@ def _read(
         rate, shape = _rate(stream), (stream.width, stream.height)
         decoded: Iterator[tuple[int, VideoFrame]] | None = enumerate(_decoded(container, stream))
         for index in indices:
-            if seek and index - end > _SEEK_ABOVE:
+            if index - end > seek_above:
                 decoded = _seek(container, stream, index)
             if decoded is None:
-                return _read(name, indices, seek=False)
+                return _read(name, indices, keep_px, math.inf)
             frame = None
             for number, frame in decoded:  # noqa: B007  # used below
                 end = number + 1
@@ -178,7 +188,7 @@ def _read(
                 break
             pixels = _upright(frame, stream, shape)
             size = pixels.shape[:2]
-            frames.append(_reduced(pixels))
+            frames.append(_reduced(pixels, keep_px))
             seconds.append(index / rate if rate else frame.time or 0.0)
     return frames, seconds, end, size
 
@@ -229,17 +239,17 @@ def _upright(frame: VideoFrame, stream: VideoStream, shape: tuple[int, int]) -> 
     return np.ascontiguousarray(np.rot90(pixels, round(rotation / 90)))
 
 
-def _reduced(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The frame, reduced by a whole factor if its shorter side has more than twice 1024 pixels."""
+def _reduced(pixels: np.ndarray[Any, np.dtype[np.uint8]], keep_px: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The frame, reduced by a whole factor if its shorter side has at least twice ``keep_px`` pixels."""
     height, width = pixels.shape[:2]
-    factor = max(1, min(height, width) // _KEEP_PX)
+    factor = max(1, min(height, width) // keep_px)
     if factor == 1:
         return pixels
     return np.asarray(Image.fromarray(pixels).resize((width // factor, height // factor), Image.Resampling.BOX))
 
 
 @contextmanager
-def _opened(name: str) -> Iterator[tuple[InputContainer, VideoStream]]:
+def _opened(name: str, max_pixels: int = MAX_PIXELS) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open a video and its main stream.
 
     FFmpeg's log is captured and not printed, at any log level: torchvision sets one when it is imported.
@@ -262,10 +272,9 @@ def _opened(name: str) -> Iterator[tuple[InputContainer, VideoStream]]:
             if not streams or streams[0].codec_context is None:
                 raise ClipError(undecodable)
             stream = streams[0]
-            if stream.width * stream.height > MAX_PIXELS:
-                raise ClipError(
-                    f"{name}: frames of {stream.width} × {stream.height} pixels, at most {MAX_PIXELS:,} can be read"
-                )
+            if stream.width * stream.height > max_pixels:
+                size = f"{stream.width} × {stream.height}"
+                raise ClipError(f"{name}: frames of {size} pixels, at most {max_pixels:,} can be read")
             stream.thread_type = "AUTO"
             yield container, stream
 

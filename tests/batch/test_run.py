@@ -311,16 +311,16 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_work(photos, tmp_pat
 def test_a_full_disk_loses_no_finished_shard(photos, tmp_path, monkeypatch) -> None:
     from attnviz.media import remote_files
 
-    out, plain, written = tmp_path / "out", remote_files._write_local, []
+    out, plain, written = tmp_path / "out", remote_files.write_atomically, []
 
-    def write(path, data):
+    def write(path, write_content):
         written.append(path)
         if len(written) == 8:
             raise OSError(28, "No space left on device")
-        plain(path, data)
+        plain(path, write_content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(remote_files, "_write_local", write)
+        patch.setattr(remote_files, "write_atomically", write)
         with pytest.raises(OutputError, match=r"No space left on device; 4 of 6 images are kept; the same command"):
             run([str(photos)], str(out), SMALL)
     run([str(photos)], str(out), SMALL)

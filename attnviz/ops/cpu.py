@@ -98,90 +98,59 @@ def _window_grads(grads: Sequence[Tensor], dtype: torch.dtype, mask: Tensor | No
     return tuple(_cast(g, dtype) for g in (x, offset, of_mask.new_empty(0) if mask is None else of_mask, *rest))
 
 
-def deform_conv2d(
-    input: Tensor,  # noqa: A002 - torch's name
-    offset: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    mask: Tensor | None,
-) -> Tensor:
-    """``attnviz::deform_conv2d``."""
-    w, call = _window(conv_window, native.CONV_FORWARD, input, offset, weight, bias, stride, padding, dilation, mask)
+def deform_conv2d(x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
+    """``attnviz::deform_conv2d``; the last of ``rest`` is the mask, after stride, padding and dilation."""
+    mask: Tensor | None = rest[-1]
+    w, call = _window(conv_window, native.CONV_FORWARD, x, offset, weight, bias, *rest)
     if call is None:
-        return reference.deform_conv2d(w, input, offset, weight, bias, mask)
-    dtype = computing_dtype(input.dtype)
+        return reference.deform_conv2d(w, x, offset, weight, bias, mask)
+    dtype = computing_dtype(x.dtype)
     out = torch.empty(w.batch, w.out_channels, w.out_height, w.out_width, dtype=dtype)
     tensors = (_ready(t, dtype) for t in (offset, mask, weight, bias))
-    native.run(call, _ready_image(input, dtype), *tensors, out)
-    return _cast(out, input.dtype)
+    native.run(call, _ready_image(x, dtype), *tensors, out)
+    return _cast(out, x.dtype)
 
 
-def deform_conv2d_backward(
-    grad: Tensor,
-    input: Tensor,  # noqa: A002 - torch's name
-    offset: Tensor,
-    weight: Tensor,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    mask: Tensor | None,
-) -> tuple[Tensor, ...]:
+def deform_conv2d_backward(grad: Tensor, x: Tensor, offset: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     """``attnviz::deform_conv2d_backward``: gradients of input, offset, mask (empty without one) and weight."""
-    w, call = _window(conv_window, native.CONV_BACKWARD, input, offset, weight, None, stride, padding, dilation, mask)
-    dtype = computing_dtype(input.dtype)
+    mask: Tensor | None = rest[-1]
+    w, call = _window(conv_window, native.CONV_BACKWARD, x, offset, weight, None, *rest)
+    dtype = computing_dtype(x.dtype)
     if call is None:
-        grads: Sequence[Tensor] = reference.deform_conv2d_backward(w, grad, input, offset, weight, mask)
+        grads: Sequence[Tensor] = reference.deform_conv2d_backward(w, grad, x, offset, weight, mask)
     else:
-        grads = tuple(torch.empty(0 if t is None else t.shape, dtype=dtype) for t in (input, offset, mask, weight))
+        grads = tuple(torch.empty(0 if t is None else t.shape, dtype=dtype) for t in (x, offset, mask, weight))
         out = grads if mask is not None else (*grads[:2], None, grads[3])
         tensors = (_ready(t, dtype) for t in (offset, mask, weight))
-        native.run(call, _ready(grad, dtype), _ready_image(input, dtype), *tensors, *out)
-    return _window_grads(grads, input.dtype, mask)
+        native.run(call, _ready(grad, dtype), _ready_image(x, dtype), *tensors, *out)
+    return _window_grads(grads, x.dtype, mask)
 
 
-def deform_sample(
-    input: Tensor,  # noqa: A002 - torch's name
-    offset: Tensor,
-    mask: Tensor | None,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-) -> Tensor:
+def deform_sample(x: Tensor, offset: Tensor, mask: Tensor | None, *geometry: Sequence[int]) -> Tensor:
     """``attnviz::deform_sample``."""
-    w, call = _window(window, native.SAMPLE_FORWARD, input, offset, mask, kernel_size, stride, padding, dilation)
+    w, call = _window(window, native.SAMPLE_FORWARD, x, offset, mask, *geometry)
     if call is None:
-        return reference.deform_sample(w, input, offset, mask)
-    dtype = computing_dtype(input.dtype)
+        return reference.deform_sample(w, x, offset, mask)
+    dtype = computing_dtype(x.dtype)
     out = torch.empty(w.batch, w.channels, w.out_height, w.out_width, dtype=dtype)
-    native.run(call, _ready_image(input, dtype), _ready(offset, dtype), _ready(mask, dtype), out)
-    return _cast(out, input.dtype)
+    native.run(call, _ready_image(x, dtype), _ready(offset, dtype), _ready(mask, dtype), out)
+    return _cast(out, x.dtype)
 
 
 def deform_sample_backward(
-    grad: Tensor,
-    input: Tensor,  # noqa: A002 - torch's name
-    offset: Tensor,
-    mask: Tensor | None,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
+    grad: Tensor, x: Tensor, offset: Tensor, mask: Tensor | None, *geometry: Sequence[int]
 ) -> tuple[Tensor, ...]:
     """``attnviz::deform_sample_backward``: gradients of input, offset and mask (empty without one)."""
-    w, call = _window(window, native.SAMPLE_BACKWARD, input, offset, mask, kernel_size, stride, padding, dilation)
-    dtype = computing_dtype(input.dtype)
+    w, call = _window(window, native.SAMPLE_BACKWARD, x, offset, mask, *geometry)
+    dtype = computing_dtype(x.dtype)
     if call is None:
-        grads: Sequence[Tensor] = reference.deform_sample_backward(w, grad, input, offset, mask)
+        grads: Sequence[Tensor] = reference.deform_sample_backward(w, grad, x, offset, mask)
     else:
-        grads = tuple(torch.empty(0 if t is None else t.shape, dtype=dtype) for t in (input, offset, mask))
+        grads = tuple(torch.empty(0 if t is None else t.shape, dtype=dtype) for t in (x, offset, mask))
         out = grads if mask is not None else (*grads[:2], None)
-        tensors = _ready_image(input, dtype), _ready(offset, dtype), _ready(mask, dtype)
+        tensors = _ready_image(x, dtype), _ready(offset, dtype), _ready(mask, dtype)
         native.run(call, _ready(grad, dtype), *tensors, *out)
-    return _window_grads(grads, input.dtype, mask)
+    return _window_grads(grads, x.dtype, mask)
 
 
 def ms_deform_attn(value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor, weights: Tensor) -> Tensor:

@@ -51,17 +51,8 @@ def deform_conv2d(
     >>> deform_conv2d(x, half, torch.ones(1, 1, 1, 1), stride=2).item()
     2.5
     """
-    out: Tensor = call(
-        "deform_conv2d",
-        input,
-        offset,
-        weight,
-        bias,
-        pair(stride, "stride"),
-        pair(padding, "padding"),
-        pair(dilation, "dilation"),
-        mask,
-    )
+    geometry = pair(stride, "stride"), pair(padding, "padding"), pair(dilation, "dilation")
+    out: Tensor = call("deform_conv2d", input, offset, weight, bias, *geometry, mask)
     return out
 
 
@@ -101,12 +92,10 @@ def deform_sample(
     >>> deform_sample(x, torch.tensor([0.0, 0.25]).reshape(1, 2, 1, 1), stride=2).item()
     0.25
     """
-    if min(pair(stride, "stride")) < 1:
+    geometry = pair(stride, "stride"), pair(padding, "padding"), pair(dilation, "dilation")
+    if min(geometry[0]) < 1:
         raise ValueError(f"stride: wanted at least 1, got {stride}")
-    out: Tensor = call(
-        "deform_sample", input, offset, mask,
-        pair(kernel_size, "kernel_size"), pair(stride, "stride"), pair(padding, "padding"), pair(dilation, "dilation"),
-    )  # fmt: skip
+    out: Tensor = call("deform_sample", input, offset, mask, pair(kernel_size, "kernel_size"), *geometry)
     return out
 
 

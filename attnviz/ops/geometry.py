@@ -6,7 +6,7 @@ P output positions; S rows of all levels, M heads, D channels per head, Q querie
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -68,11 +68,7 @@ def pair(value: int | Sequence[int], name: str) -> Pair:
 
 
 def check_same(tensors: dict[str, Sized | None]) -> None:
-    """All tensors have one device and one floating dtype.
-
-    Raises:
-        ValueError: they do not.
-    """
+    """Raise :class:`ValueError` unless all tensors have one device and one floating dtype."""
     (first, model), *_ = ((name, t) for name, t in tensors.items() if t is not None)
     for name, tensor in tensors.items():
         if tensor is None:
@@ -86,11 +82,7 @@ def check_same(tensors: dict[str, Sized | None]) -> None:
 
 
 def check_shape(name: str, tensor: Sized, wanted: Sequence[int], letters: str) -> None:
-    """A tensor has the wanted shape.
-
-    Raises:
-        ValueError: it has not; the message names the axes by ``letters``.
-    """
+    """Raise :class:`ValueError` unless a tensor has the wanted shape; the message names the axes by ``letters``."""
     if len(tensor.shape) != len(wanted) or any(a != b for a, b in zip(tensor.shape, wanted, strict=True)):
         raise ValueError(f"{name}: wanted shape ({letters}) = {tuple(wanted)}, got {tuple(tensor.shape)}")
 
@@ -214,10 +206,7 @@ def conv_window(
         )
     if bias is not None:
         check_shape("bias", bias, (out_c,), "C_out")
-    return Window(
-        base.batch, base.channels, base.height, base.width, out_c, base.kernel, base.out_height, base.out_width,
-        base.stride, base.padding, base.dilation, max(base.channels // in_c, 1), base.offset_groups,
-    )  # fmt: skip
+    return replace(base, out_channels=out_c, groups=max(base.channels // in_c, 1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,47 +77,33 @@ def _scatter(
     return images_grad, offset_grad, mask_grad
 
 
-def deform_conv2d(
-    input: Tensor,  # noqa: A002 - torch's name
-    offset: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    mask: Tensor | None,
-) -> Tensor:
+def deform_conv2d(image: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
     """``attnviz::deform_conv2d``: columns by Triton, their product with the weights by torch."""
-    w = conv_window(input, offset, weight, bias, stride, padding, dilation, mask)
+    mask: Tensor | None = rest[-1]
+    w = conv_window(image, offset, weight, bias, *rest)
     if w.is_empty or not _has_triton():
-        return cpu.deform_conv2d(input, offset, weight, bias, stride, padding, dilation, mask)
-    dtype = computing_dtype(input.dtype)
-    x, offset, weight = (_wide(t, dtype) for t in (input, offset, weight))
+        return cpu.deform_conv2d(image, offset, weight, bias, *rest)
+    dtype = computing_dtype(image.dtype)
+    x, offset, weight = (_wide(t, dtype) for t in (image, offset, weight))
     columns = x.new_empty(w.batch, w.channels * w.taps, w.positions)
     _gather(w, x, offset, None if mask is None else _wide(mask, dtype), columns, total=False)
     columns = columns.reshape(w.batch, w.groups, -1, w.positions)
     out = weight.reshape(w.groups, w.out_channels // w.groups, -1) @ columns
     out = out.reshape(w.batch, w.out_channels, w.out_height, w.out_width)
-    return (out if bias is None else out + bias[:, None, None].to(dtype)).to(input.dtype)
+    return (out if bias is None else out + bias[:, None, None].to(dtype)).to(image.dtype)
 
 
 def deform_conv2d_backward(
-    grad: Tensor,
-    input: Tensor,  # noqa: A002 - torch's name
-    offset: Tensor,
-    weight: Tensor,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    mask: Tensor | None,
+    grad: Tensor, image: Tensor, offset: Tensor, weight: Tensor, *rest: Any
 ) -> tuple[Tensor, ...]:
     """``attnviz::deform_conv2d_backward``."""
     _say_not_deterministic("deform_conv2d_backward")
-    w = conv_window(input, offset, weight, None, stride, padding, dilation, mask)
+    mask: Tensor | None = rest[-1]
+    w = conv_window(image, offset, weight, None, *rest)
     if w.is_empty or not _has_triton():
-        return cpu.deform_conv2d_backward(grad, input, offset, weight, stride, padding, dilation, mask)
-    dtype = computing_dtype(input.dtype)
-    grad, x, offset, weight = (_wide(t, dtype) for t in (grad, input, offset, weight))
+        return cpu.deform_conv2d_backward(grad, image, offset, weight, *rest)
+    dtype = computing_dtype(image.dtype)
+    grad, x, offset, weight = (_wide(t, dtype) for t in (grad, image, offset, weight))
     mask = None if mask is None else _wide(mask, dtype)
     grad = grad.reshape(w.batch, w.groups, w.out_channels // w.groups, w.positions)
     columns = x.new_empty(w.batch, w.channels * w.taps, w.positions)
@@ -126,49 +112,34 @@ def deform_conv2d_backward(
     columns = (weight.reshape(w.groups, w.out_channels // w.groups, -1).transpose(1, 2) @ grad).contiguous()
     strides = (w.channels // w.offset_groups * w.taps * w.positions, w.taps * w.positions, w.positions)
     grads = *_scatter(w, columns, strides, x, offset, mask), weight_grad.reshape(weight.shape)
-    return tuple(g.to(input.dtype) for g in grads)
+    return tuple(g.to(image.dtype) for g in grads)
 
 
-def deform_sample(
-    input: Tensor,  # noqa: A002 - torch's name
-    offset: Tensor,
-    mask: Tensor | None,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-) -> Tensor:
+def deform_sample(image: Tensor, offset: Tensor, mask: Tensor | None, *geometry: Sequence[int]) -> Tensor:
     """``attnviz::deform_sample``."""
-    w = window(input, offset, mask, kernel_size, stride, padding, dilation)
+    w = window(image, offset, mask, *geometry)
     if w.is_empty or not _has_triton():
-        return cpu.deform_sample(input, offset, mask, kernel_size, stride, padding, dilation)
-    dtype = computing_dtype(input.dtype)
-    x, offset = _wide(input, dtype), _wide(offset, dtype)
+        return cpu.deform_sample(image, offset, mask, *geometry)
+    dtype = computing_dtype(image.dtype)
+    x, offset = _wide(image, dtype), _wide(offset, dtype)
     out = x.new_empty(w.batch, w.channels, w.out_height, w.out_width)
     _gather(w, x, offset, None if mask is None else _wide(mask, dtype), out, total=True)
-    return out.to(input.dtype)
+    return out.to(image.dtype)
 
 
 def deform_sample_backward(
-    grad: Tensor,
-    input: Tensor,  # noqa: A002 - torch's name
-    offset: Tensor,
-    mask: Tensor | None,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
+    grad: Tensor, image: Tensor, offset: Tensor, mask: Tensor | None, *geometry: Sequence[int]
 ) -> tuple[Tensor, ...]:
     """``attnviz::deform_sample_backward``."""
     _say_not_deterministic("deform_sample_backward")
-    w = window(input, offset, mask, kernel_size, stride, padding, dilation)
+    w = window(image, offset, mask, *geometry)
     if w.is_empty or not _has_triton():
-        return cpu.deform_sample_backward(grad, input, offset, mask, kernel_size, stride, padding, dilation)
-    dtype = computing_dtype(input.dtype)
-    grad, x, offset = (_wide(t, dtype) for t in (grad, input, offset))
+        return cpu.deform_sample_backward(grad, image, offset, mask, *geometry)
+    dtype = computing_dtype(image.dtype)
+    grad, x, offset = (_wide(t, dtype) for t in (grad, image, offset))
     strides = (w.channels // w.offset_groups * w.positions, w.positions, 0)
     grads = _scatter(w, grad, strides, x, offset, None if mask is None else _wide(mask, dtype))
-    return tuple(g.to(input.dtype) for g in grads)
+    return tuple(g.to(image.dtype) for g in grads)
 
 
 def ms_deform_attn(value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor, weights: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 Importing this module makes ``torch.ops.attnviz.*``. Second derivatives are refused with a clear word.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch.library import Library
 
 from attnviz.ops import cpu
 from attnviz.ops.dispatcher_bypass import is_direct
-from attnviz.ops.geometry import conv_window, levels, window
+from attnviz.ops.geometry import Window, conv_window, levels, window
 
 _GEOMETRY = "int[2] stride, int[2] padding, int[2] dilation"
 _LEVELS = "Tensor value, Tensor spatial_shapes, Tensor level_start_index, Tensor locations, Tensor weights"
@@ -76,40 +76,18 @@ for _name in OPS[:-1]:
 _library.impl("bilinear_splat", _bilinear_splat, "CompositeExplicitAutograd")
 
 
-def _fake(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    register: Callable[[Callable[..., Any]], Callable[..., Any]] = torch.library.register_fake(
-        f"attnviz::{name}", lib=_library
-    )
-    return register
+def _window_shape(check: Callable[..., Window]) -> Callable[..., Tensor]:
+    def fake(*args: Any) -> Tensor:
+        w = check(*args)
+        blank: Tensor = args[0].new_empty(w.batch, w.out_channels, w.out_height, w.out_width)
+        return blank
+
+    return fake
 
 
-@_fake("deform_conv2d")
-def _(
-    input: Tensor,  # noqa: A002 - torch's name
-    offset: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    mask: Tensor | None,
-) -> Tensor:
-    w = conv_window(input, offset, weight, bias, stride, padding, dilation, mask)
-    return input.new_empty(w.batch, w.out_channels, w.out_height, w.out_width)
-
-
-@_fake("deform_sample")
-def _(
-    input: Tensor,  # noqa: A002 - torch's name
-    offset: Tensor,
-    mask: Tensor | None,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-) -> Tensor:
-    w = window(input, offset, mask, kernel_size, stride, padding, dilation)
-    return input.new_empty(w.batch, w.channels, w.out_height, w.out_width)
+def _attention_shape(*args: Tensor) -> Tensor:
+    s = levels(*args)
+    return args[0].new_empty(s.batch, s.queries, s.heads * s.depth)
 
 
 def _blank(*tensors: Tensor | None) -> tuple[Tensor, ...]:
@@ -117,50 +95,17 @@ def _blank(*tensors: Tensor | None) -> tuple[Tensor, ...]:
     return tuple(model.new_empty(0) if t is None else t.new_empty(t.shape) for t in tensors)
 
 
-@_fake("deform_conv2d_backward")
-def _(
-    grad: Tensor,
-    input: Tensor,  # noqa: A002 - torch's name
-    offset: Tensor,
-    weight: Tensor,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    mask: Tensor | None,
-) -> tuple[Tensor, ...]:
-    return _blank(input, offset, mask, weight)
-
-
-@_fake("deform_sample_backward")
-def _(
-    grad: Tensor,
-    input: Tensor,  # noqa: A002 - torch's name
-    offset: Tensor,
-    mask: Tensor | None,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-) -> tuple[Tensor, ...]:
-    return _blank(input, offset, mask)
-
-
-@_fake("ms_deform_attn")
-def _(value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
-    s = levels(value, shapes, starts, locations, weights)
-    return value.new_empty(s.batch, s.queries, s.heads * s.depth)
-
-
-@_fake("ms_deform_attn_backward")
-def _(
-    grad: Tensor, value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor, weights: Tensor
-) -> tuple[Tensor, ...]:
-    return _blank(value, locations, weights)
-
-
-@_fake("bilinear_splat")
-def _(points: Tensor, weights: Tensor, height: int, width: int) -> Tensor:
-    return points.new_empty(points.shape[0], height, width)
+_FAKES: dict[str, Callable[..., Any]] = {
+    "deform_conv2d": _window_shape(conv_window),
+    "deform_conv2d_backward": lambda _grad, x, offset, weight, *rest: _blank(x, offset, rest[-1], weight),
+    "deform_sample": _window_shape(window),
+    "deform_sample_backward": lambda _grad, x, offset, mask, *_: _blank(x, offset, mask),
+    "ms_deform_attn": _attention_shape,
+    "ms_deform_attn_backward": lambda _grad, value, _shapes, _starts, *points: _blank(value, *points),
+    "bilinear_splat": lambda points, _weights, height, width: points.new_empty(points.shape[0], height, width),
+}
+for _name, _function in _FAKES.items():
+    torch.library.register_fake(f"attnviz::{_name}", _function, lib=_library)
 
 
 def _conv_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -246,10 +191,9 @@ def _one_by_one(name: str) -> Callable[..., Any]:
     """A vmap rule: call the operator for each entry and stack the results."""
 
     def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
+        pairs = list(zip(args, in_dims, strict=False))  # torch leaves out trailing Nones
         results = [
-            getattr(_ops, name)(
-                *(a.select(d, i) if isinstance(a, Tensor) and d is not None else a for a, d in zip(args, in_dims))  # noqa: B905 - torch leaves out trailing Nones
-            )
+            getattr(_ops, name)(*(a.select(d, i) if isinstance(d, int) else a for a, d in pairs))
             for i in range(info.batch_size)
         ]
         if isinstance(results[0], Tensor):

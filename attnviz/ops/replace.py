@@ -1,7 +1,6 @@
 """Give a user's model our deformable convolution, and take it back."""
 
-from collections.abc import Callable
-from types import TracebackType
+from contextlib import ExitStack
 from typing import Any, Self
 
 import torch
@@ -72,21 +71,18 @@ class Replaced:
         names: Dotted names of the replaced modules.
     """
 
-    def __init__(self, names: tuple[str, ...], undo: list[Callable[[], None]]) -> None:
-        self.names = names
-        self._undo = undo
+    def __init__(self) -> None:
+        self.names: tuple[str, ...] = ()
+        self._undo = ExitStack()
 
     def undo(self) -> None:
         """Restore the class of every module; a second call has no effect."""
-        while self._undo:
-            self._undo.pop()()
+        self._undo.close()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.undo()
 
     def __repr__(self) -> str:
@@ -111,19 +107,11 @@ def replace_deform_conv(model: nn.Module) -> Replaced:
     >>> replace_deform_conv(model).names
     ()
     """
-    names: list[str] = []
-    undo: list[Callable[[], None]] = []
-
-    def give_back(module: nn.Module, kind: type[nn.Module]) -> Callable[[], None]:
-        def back() -> None:
-            module.__class__ = kind
-
-        return back
-
+    replaced = Replaced()
     for name, module in model.named_modules():
         replacement = _replacement(module)
         if replacement is not None:
-            undo.append(give_back(module, type(module)))
+            replaced._undo.callback(setattr, module, "__class__", type(module))
             module.__class__ = replacement
-            names.append(name)
-    return Replaced(tuple(names), undo)
+            replaced.names += (name,)
+    return replaced

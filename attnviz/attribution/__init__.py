@@ -1,7 +1,8 @@
 """Heatmaps that explain a target class, through Captum's ``Attribution`` interface.
 
-A new method is one file with one function that returns a :class:`PreparedAttribution`: Captum's object, and how its
-result becomes a map. ``@method("name", ...)`` registers it in :data:`METHODS`. Captum is imported on first use.
+A new method is one file with one function of the model (``logits``), images ``x`` ``(N, C, H, W)`` and options. It
+returns a :class:`PreparedAttribution`: Captum's object, and how its result becomes a map. ``@method("name", ...)``
+registers it in :data:`METHODS`. Captum is imported on first use.
 """
 
 from attnviz.attribution.feature_layout import FeatureLayout

@@ -23,12 +23,8 @@ def sinks(received: Tensor, share: float = SINK) -> Tensor:
 
     .. math:: \frac{1}{N Q} \sum_{n, q} g_{nhqk} > 0.3
 
-    Args:
-        received: ``(..., K)``, what each key gets from the mean query.
-        share: Threshold; with at most 3 keys, uniform attention exceeds it.
-
-    Returns:
-        The shape of ``received``, bool.
+    ``received`` is ``(..., K)``, what each key gets from the mean query, as is the result, bool. ``share`` is the
+    threshold; with at most 3 keys, uniform attention exceeds it.
 
     Source: Gu et al., "When attention sink emerges in language models", ICLR 2025, section 3.1.
 
@@ -42,12 +38,7 @@ def sinks(received: Tensor, share: float = SINK) -> Tensor:
 def high_norm(norms: Tensor, times: float = OUTLIER) -> Tensor:
     r"""Which tokens have an outlying norm: more than 4 times the median of their image's.
 
-    Args:
-        norms: ``(N, T)``, norms of tokens.
-        times: The threshold.
-
-    Returns:
-        ``(N, T)``, bool.
+    ``norms`` are ``(N, T)``, as is the result, bool.
 
     Source: the phenomenon is of Darcet et al., "Vision transformers need registers", ICLR 2024. Where we differ: they
     take a threshold from the histogram of one model; a multiple of the median needs no histogram.

@@ -1,7 +1,8 @@
 """Diagnoses of gates over a data set: never open, never closed, never used, never changing.
 
 Pure functions of accumulators: :class:`~attnviz.metrics.streaming.Extremes` and
-:class:`~attnviz.metrics.streaming.Moments` of ``g``, one unit per entry, one sample per image.
+:class:`~attnviz.metrics.streaming.Moments` of ``g``, one unit per entry, one sample per image. Those that find entries
+return bools of the shape of one image's ``g``; their second argument is the threshold.
 """
 
 from __future__ import annotations
@@ -22,13 +23,6 @@ def dead(g: Extremes, closed: float = CLOSED) -> Tensor:
 
     .. math:: \max_n |g_{ni}| \le 0.01
 
-    Args:
-        g: Extremes over images.
-        closed: The threshold.
-
-    Returns:
-        Of the shape of one image's ``g``, bool.
-
     >>> dead(Extremes.of(torch.tensor([[0.0, 0.5], [0.01, 0.0]])))
     tensor([ True, False])
     """
@@ -40,12 +34,7 @@ def saturated(g: Extremes, wide: float = OPEN) -> Tensor:
 
     .. math:: \min_n g_{ni} \ge 0.99
 
-    Args:
-        g: Extremes over images, of a gate that a sigmoid or its like bounds; it has no meaning for others.
-        wide: The threshold.
-
-    Returns:
-        Of the shape of one image's ``g``, bool.
+    It has a meaning only for gates that a sigmoid or its like bounds.
 
     Source: as "right saturated" gates, with a threshold of 0.9, in Karpathy, Johnson and Fei-Fei,
     https://arxiv.org/abs/1506.02078, section 4.2.
@@ -61,14 +50,8 @@ def never_used(y: Extremes, relative: float = UNUSED) -> Tensor:
 
     .. math:: \max_{n, \text{positions}} |y_c| \le 10^{-6} \max_{c'} \max_{n, \text{positions}} |y_{c'}|
 
+    ``y`` is the output of the gate, one unit per channel, over images and positions; all channels count if it is zero.
     Whether other channels matter for the prediction needs an intervention (:func:`~attnviz.analyses.ablation.matters`).
-
-    Args:
-        y: Extremes of the output of the gate over images and positions, one unit per channel.
-        relative: The threshold, relative to the strongest channel.
-
-    Returns:
-        ``(C,)`` bool; all true if the output is zero.
 
     >>> never_used(Extremes.of(torch.tensor([[1.0, 0.0], [-2.0, 0.0]])))
     tensor([False,  True])
@@ -87,11 +70,7 @@ def input_share(g: Moments) -> float:
     well, and at each entry between images ``n``, which only the input can do. A gate that never changes is no
     attention, however uneven it is.
 
-    Args:
-        g: Moments over images, one unit per entry.
-
-    Returns:
-        In [0, 1]; NaN where ``g`` has no variance at all, or for fewer than 2 images.
+    In [0, 1]; NaN where ``g`` has no variance at all, or for fewer than 2 images.
 
     >>> input_share(Moments.of(torch.tensor([[0.0, 3.0], [2.0, 5.0]])))  # 1 around the means 1 and 4
     0.3076923076923077

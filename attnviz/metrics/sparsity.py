@@ -1,5 +1,8 @@
 """Sparsity: the share of a map's values that carries it.
 
+All take maps ``(N, ...)``, any sign, with ``n`` >= 2 values each (else :class:`ValueError`), or the same, sorted. They
+return ``(N,)`` float64; NaN for an all-zero map, which has no scale or direction, or a value that is not finite.
+
 All measures use absolute values, so that a large negative value counts as strong. Scaling a map or reordering its
 values changes nothing. Whether the small values are needed takes an intervention.
 """
@@ -36,18 +39,9 @@ def quick_measures() -> list[Measure]:
     higher_is="sparser",
 )
 def hoyer(g: Tensor | SortedMaps) -> Tensor:
-    r"""Hoyer sparsity of each map: 0 if all values are equally strong, 1 if only one is not zero.
+    r"""Hoyer sparsity of each map, in [0, 1]: 0 if all values are equally strong, 1 if only one is not zero.
 
     .. math:: (\sqrt{n} - \|g\|_1 / \|g\|_2) / (\sqrt{n} - 1)
-
-    Args:
-        g: Maps, ``(N, ...)``, any sign, ``n`` >= 2 values each; or the same, sorted.
-
-    Returns:
-        ``(N,)`` in [0, 1], float64; NaN for an all-zero map, which has no direction, or a value that is not finite.
-
-    Raises:
-        ValueError: fewer than 2 values per map.
 
     Source: Hoyer, JMLR 5 (2004), section 3.1.
 
@@ -67,21 +61,12 @@ def hoyer(g: Tensor | SortedMaps) -> Tensor:
     higher_is="sparser",
 )
 def gini(g: Tensor | SortedMaps) -> Tensor:
-    r"""Gini index of each map's strengths: 0 if all are equal, ``1 - 1/n`` if only one is not zero.
+    r"""Gini index of each map's strengths: from 0 if all are equal to ``1 - 1/n`` if only one is not zero.
 
     .. math:: 1 - 2 \sum_{k=1}^{n} \frac{|g|_{(k)}}{\|g\|_1} \frac{n - k + 1/2}{n}
 
     ``|g|_(k)`` is the k-th smallest. It is the only measure here with all six properties that Hurley and Rickard
     require of a sparsity measure, and it can be compared between maps of different sizes.
-
-    Args:
-        g: Maps, ``(N, ...)``, any sign, ``n`` >= 2 values each; or the same, sorted.
-
-    Returns:
-        ``(N,)`` in [0, 1 - 1/n], float64; NaN for an all-zero map, which has no shares, or a value that is not finite.
-
-    Raises:
-        ValueError: fewer than 2 values per map.
 
     Source: Hurley and Rickard, IEEE Transactions on Information Theory 55 (2009), table I and section III.
 
@@ -102,20 +87,11 @@ def gini(g: Tensor | SortedMaps) -> Tensor:
     higher_is="more spread out",
 )
 def normalised_entropy(g: Tensor | SortedMaps) -> Tensor:
-    r"""Entropy of each map's shares, relative to a flat map's: 1 if all are equal, 0 if only one is not zero.
+    r"""Entropy of each map's shares, relative to a flat map's: from 0 if only one is not zero to 1 if all are equal.
 
     .. math:: -\frac{1}{\log n} \sum_i p_i \log p_i, \quad p_i = |g_i| / \|g\|_1
 
     Higher is *less* sparse.
-
-    Args:
-        g: Maps, ``(N, ...)``, any sign, ``n`` >= 2 values each; or the same, sorted.
-
-    Returns:
-        ``(N,)`` in [0, 1], float64; NaN for an all-zero map, which has no shares, or a value that is not finite.
-
-    Raises:
-        ValueError: fewer than 2 values per map.
 
     Source: Shannon, Bell System Technical Journal 27 (1948), section 6; divided by its maximum.
 
@@ -134,22 +110,12 @@ def normalised_entropy(g: Tensor | SortedMaps) -> Tensor:
     higher_is="sparser",
 )
 def near_zero_share(g: Tensor | SortedMaps, *, threshold: float = 0.01) -> Tensor:
-    r"""Share of the values that are close to zero: at most 1 % of the map's largest.
+    r"""Share of the values, in [0, 1 - 1/n], that are close to zero: at most 1 % of the map's largest.
 
     .. math:: \frac{1}{n} |\{ i : |g_i| \le t \max_j |g_j| \}|
 
-    One outlier can push all other values below the threshold. Moving strength from a strong to a weak value can raise
-    the share.
-
-    Args:
-        g: Maps, ``(N, ...)``, any sign, ``n`` >= 2 values each; or the same, sorted.
-        threshold: ``t``, relative to the strongest value of the map.
-
-    Returns:
-        ``(N,)`` in [0, 1 - 1/n], float64; NaN for an all-zero map, which has no scale, or a value that is not finite.
-
-    Raises:
-        ValueError: fewer than 2 values per map, or a threshold outside [0, 1).
+    ``t`` is the ``threshold``, in [0, 1). One outlier can push all other values below the threshold. Moving strength
+    from a strong to a weak value can raise the share.
 
     Source: the l0-epsilon measure of Hurley and Rickard (2009), table I, with a relative threshold.
 

@@ -22,9 +22,6 @@ class ECA(nn.Module):
     .. math:: y = g\,x, \quad g = \sigma(\mathrm{conv}_k(\mathrm{mean}_{HW}\,x)), \quad
         k = \left|\tfrac{\log_2 C}{2} + \tfrac12\right|_{odd}
 
-    Args:
-        channels: ``C``.
-
     Shapes:
         ``x`` and ``y`` are ``(N, C, H, W)``, ``g`` is ``(N, C)`` in (0, 1).
 

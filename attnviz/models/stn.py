@@ -30,9 +30,6 @@ class SpatialTransformer(nn.Module):
     over positions gives a mean position, and a linear layer that gives the side of the window. The centre of the
     smallest window is the mean position; larger windows move less, and a window of the whole image does not move.
 
-    Args:
-        trunk: The trunk.
-
     Shapes:
         ``(N, 3, H, W)`` to ``(N, 1000)``; ``theta`` is ``(N, 2, 3)``, ``s`` in (0.3, 1.05), the centre in the image.
 

@@ -23,9 +23,6 @@ class TemporalAttention(nn.Module):
     .. math:: y = \sum_t g_t\,x_t, \quad g = \mathrm{softmax}_t(w^\top \tanh(W h + U x_t + b)), \quad
         h = \mathrm{mean}_t\,x_t
 
-    Args:
-        channels: ``C``.
-
     Shapes:
         ``x`` is ``(N, T, C)``, ``y`` ``(N, C)``, ``g`` ``(N, T)`` and sums to 1.
 
@@ -54,9 +51,6 @@ class TemporalAttention(nn.Module):
 
 class ClipClassifier(nn.Module):
     """The trunk on every frame of a clip, temporal attention over the pooled features, and the trunk's classifier.
-
-    Args:
-        trunk: The trunk.
 
     Shapes:
         ``(N, T, 3, H, W)`` to ``(N, 1000)``, for any number of frames ``T``.

@@ -18,9 +18,6 @@ class LKA(nn.Module):
 
     .. math:: y = g\,x, \quad g = f_{1\times1}(f^{dw}_{7\times7,\,d=3}(f^{dw}_{5\times5}(x)))
 
-    Args:
-        channels: ``C``.
-
     Shapes:
         ``x``, ``y`` and ``g`` are ``(N, C, H, W)``; ``g`` is not bounded.
 
@@ -46,9 +43,6 @@ class LKA(nn.Module):
 
 class VANBlock(nn.Module):
     """Large kernel attention, then a feed-forward network at each position.
-
-    Args:
-        channels: ``C``.
 
     Shapes:
         ``(N, C, H, W)`` to the same.

@@ -71,9 +71,6 @@ class FeedForward(nn.Module):
 class EncoderLayer(nn.Module):
     """Self-attention, then a feed-forward network on each token, both residual with pre-normalisation.
 
-    Args:
-        channels: ``C``.
-
     Shapes:
         ``(N, L, C)`` to the same.
 
@@ -102,9 +99,6 @@ class TokenEncoder(nn.Module):
 
     The patch tokens continue through the trunk. The class token is projected to the trunk's last width and added to
     its pooled features.
-
-    Args:
-        trunk: The trunk.
 
     Shapes:
         ``(N, 3, H, W)`` to ``(N, 1000)``.

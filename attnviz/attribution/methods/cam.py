@@ -43,9 +43,7 @@ def gradcam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu
 
     .. math:: L = \mathrm{ReLU}(\sum_k \alpha_k A^k), \quad \alpha_k = \frac{1}{hw} \sum_{ij} G^k_{ij}
 
-    Args:
-        logits: The model.
-        x: Images.
+    Options:
         layer: Dotted path of the layer, or a layer that was found before; by default found by
             :func:`~attnviz.attribution.layers.find_layer`.
         relu: Keep only positive values, as in the paper; ``False`` keeps the sign.

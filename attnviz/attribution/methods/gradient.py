@@ -63,12 +63,10 @@ def integrated_gradients(
     The sign is kept: negative values are evidence against the class. Over all pixels the map sums to ``s(x) - s(x')``,
     but for the error of the quadrature, which :func:`completeness_gap` gives.
 
-    Args:
-        logits: The model.
-        x: Images.
+    Options:
         steps: Points of the Gauss-Legendre quadrature.
-        baseline: The blank image ``x'``: a number, or a tensor ``(1, C, H, W)``. 0 is the mean colour of
-            the model's preprocessing.
+        baseline: The blank image ``x'``: a number, or a tensor ``(1, C, H, W)``. 0 is the mean colour of the model's
+            preprocessing.
         batch_size: Steps that run together.
 
     Raises:
@@ -102,9 +100,7 @@ def smoothgrad(
     .. math:: M_{ij} = \max_c | \frac{1}{n} \sum_{k=1}^n \partial s(x + \epsilon_k) / \partial x_{cij} |, \quad
         \epsilon_k \sim \mathcal{N}(0, \sigma^2)
 
-    Args:
-        logits: The model.
-        x: Images.
+    Options:
         samples: ``n``.
         noise: ``sigma``, relative to the range of values of each image. An image of one value gets no noise.
         batch_size: Samples that run together.

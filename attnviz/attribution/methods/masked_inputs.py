@@ -141,9 +141,7 @@ def rise(
 
     A mask is a grid of cells that are open with probability ``p``, enlarged bilinearly and shifted at random.
 
-    Args:
-        logits: The model.
-        x: Images.
+    Options:
         samples: ``n``. The paper takes 4000 and 8000.
         cells: How many cells a mask has along each side.
         keep: ``p``, the share of cells that are open.

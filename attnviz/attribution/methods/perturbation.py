@@ -34,9 +34,7 @@ def occlusion(
 
     .. math:: M_{ij} = \frac{1}{|P_{ij}|} \sum_{p \in P_{ij}} (s(x) - s(x \text{ without } p))
 
-    Args:
-        logits: The model.
-        x: Images.
+    Options:
         window: Side of the patch in pixels; by default an eighth of the image's shorter side.
         stride: Step between patches; by default the patch's side.
         baseline: Colour of the patch, after preprocessing; 0 is the preprocessing's mean colour.
@@ -79,9 +77,7 @@ def feature_ablation(
 ) -> PreparedAttribution:
     r"""Feature ablation: how much the logit drops if a superpixel is replaced by the baseline.
 
-    Args:
-        logits: The model.
-        x: Images.
+    Options:
         segments: About how many superpixels an image is cut into, see :func:`superpixels`.
         baseline: Colour of replaced pixels, after preprocessing.
         batch_size: Changed images that run together.
@@ -110,9 +106,7 @@ def lime(
 ) -> PreparedAttribution:
     r"""LIME: a linear model of the logit, fitted to images with superpixels switched off at random.
 
-    Args:
-        logits: The model.
-        x: Images.
+    Options:
         samples: Images that the linear model is fitted to.
         segments: About how many superpixels an image is cut into.
         baseline: Colour of replaced pixels, after preprocessing.

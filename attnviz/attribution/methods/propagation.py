@@ -58,9 +58,7 @@ def gradient_shap(
 
     The two references ``x'`` are the blank image and the mean colour of the image. ``alpha`` is uniform.
 
-    Args:
-        logits: The model.
-        x: Images.
+    Options:
         samples: Points at which the gradient is taken; all run together.
         noise: Standard deviation of the noise, relative to the range of values of each image.
         baseline: Value of the blank image.
@@ -176,9 +174,7 @@ def deeplift(logits: Logits, x: Tensor, *, baseline: float | Tensor = 0.0) -> Pr
     of its input. Captum follows activations that are modules, each called once. Whether it could follow this model is
     tested by the sum: where it misses the rise by more than 5 %, the method does not apply.
 
-    Args:
-        logits: The model.
-        x: Images.
+    Options:
         baseline: The blank image ``x'``: a number, or a tensor ``(1, C, H, W)``.
 
     Raises:
@@ -231,9 +227,7 @@ def lrp(logits: Logits, x: Tensor, *, epsilon: float = 1e-6) -> PreparedAttribut
     alone the map would be input times gradient. A sum is distributed over its branches. The values sum to the logit,
     but for what biases take.
 
-    Args:
-        logits: The model.
-        x: Images.
+    Options:
         epsilon: Of the epsilon rule, relative to the largest output of a layer.
 
     Raises:

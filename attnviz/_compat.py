@@ -24,6 +24,7 @@ _NAMES = {
     "dispatch_keys": "torch._C._dispatch_keys",
     "excluded_keys": "torch._C._dispatch_tls_local_exclude_set",
     "included_keys": "torch._C._dispatch_tls_local_include_set",
+    "unwrapped": "torch._C._functorch.get_unwrapped",
     "profiler_enabled": "torch._C._autograd._profiler_enabled",
 }
 
@@ -80,6 +81,9 @@ any_requires_grad: Callable[..., bool] = _FOUND["any_requires_grad"] or _fallbac
 is_functorch_wrapped: Callable[[Tensor], bool] = _FOUND["is_functorch_wrapped"] or (lambda _tensor: True)
 """Whether a tensor belongs to a ``torch.func`` transform and has no storage. Without it, records keep views of larger
 tensors, which takes memory."""
+
+unwrapped: Callable[[Tensor], Tensor | None] = _FOUND["unwrapped"] or (lambda _tensor: None)
+"""The tensor inside a tensor of a ``torch.func`` transform. Without it, the history of such a tensor ends."""
 
 safe_softmax: Callable[[Tensor, int], Tensor] = _FOUND["safe_softmax"] or _fallback_safe_softmax
 """Softmax with zeros in place of NaN for a row of ``-inf``."""

@@ -37,7 +37,7 @@ def maps_of(record: Record, images: int, queries: int | None = None) -> Tensor:
         queries: Largest number of queries, evenly spaced; all by default.
     """
     g = _some_rows(record, queries) if queries else record.g.detach()
-    layout = record.site.layout
+    layout = record.layout
     if layout is not None:
         return layout.split(g)
     g = g.unsqueeze(-2) if g.ndim == 3 else g
@@ -139,7 +139,7 @@ def on_plane(maps: Tensor, side: int = PLANE) -> Tensor:
 
 def on_grid(record: Record, keys: Tensor) -> Tensor | None:
     """Return values of keys ``(N, windows, K)`` on their grid; ``None`` without one."""
-    layout = record.site.layout
+    layout = record.layout
     if layout is not None:
         if layout.keys is None:
             return None

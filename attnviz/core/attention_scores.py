@@ -53,7 +53,7 @@ class Scores:
         shared = self.query.ndim > 2 and 1 != self.key.shape[-3] != self.query.shape[-3] != 1
         of_queries, of_keys = self.query.shape[:-2], self.key.shape[:-2]
         lead = of_queries if shared or of_queries == of_keys else torch.broadcast_shapes(of_queries, of_keys)
-        heads = lead[-1] if len(lead) > 1 else (self.heads or 1)
+        heads = lead[-1] if len(lead) > 1 else heads_of(math.prod(lead), self.heads)
         return math.prod(lead) // heads, heads, self.query.shape[-2], self.key.shape[-2]
 
     def rows(self, queries: Index = slice(None)) -> Tensor:
@@ -126,10 +126,15 @@ def canonical(g: Tensor, heads: int | None) -> Tensor:
     if g.ndim == 4:
         return g
     if g.ndim == 3:
-        return g.reshape(-1, heads or 1, *g.shape[1:])
+        return g.reshape(-1, heads_of(g.shape[0], heads), *g.shape[1:])
     if g.ndim == 2:
         return g[None, None]
     return g.flatten(0, g.ndim - 4)
+
+
+def heads_of(maps: int, heads: int | None) -> int:
+    """The number of heads in a leading axis of ``maps``: 1 if they are not divisible, as for another input size."""
+    return heads if heads and maps % heads == 0 else 1
 
 
 def _is_all(index: slice | Tensor) -> bool:

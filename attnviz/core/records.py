@@ -58,9 +58,10 @@ class Site:
             patching this function is enough and no function mode is needed. Not part of equality.
         starts_after: When a capture must begin to intercept the operations of the module; ``None``: at the start of
             the call. Not part of equality.
-        layout: How to split a pairwise or pooling map into images, windows and heads, and the positions of its queries
-            and keys, for inputs of the size with which the site was found; ``None`` for other kinds and if unknown. Not
-            part of equality.
+        layouts: For each call of the module in a forward pass, how to split a pairwise or pooling map into images,
+            windows and heads, and the positions of its queries and keys; ``None`` for a call whose positions are
+            unknown or depend on the data. They hold for maps of the size with which the site was found: see
+            :attr:`Record.layout`. Empty for other kinds. Not part of equality.
         size_bytes: Estimated memory of the records of one forward pass, for inputs like those with which the site was
             found, by what a capture keeps: ``"full"``, ``"rows"`` or ``"summary"``. Not part of equality.
     """
@@ -78,7 +79,7 @@ class Site:
     implied: bool = False
     patchable: bool = field(default=False, compare=False, repr=False)
     starts_after: ChildReturn | None = field(default=None, compare=False, repr=False)
-    layout: Layout | None = field(default=None, compare=False, repr=False)
+    layouts: tuple[Layout | None, ...] = field(default=(), compare=False, repr=False)
     size_bytes: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -86,6 +87,11 @@ class Site:
         """The module's path, with the ordinal if it is not 0: ``blocks.2.se``, ``cbam#1``."""
         path = self.module or "(root)"
         return path if self.ordinal == 0 else f"{path}#{self.ordinal}"
+
+    @property
+    def layout(self) -> Layout | None:
+        """The layout of the first call, for inputs of the size with which the site was found; ``None`` if unknown."""
+        return self.layouts[0] if self.layouts else None
 
     def matches(self, pattern: str) -> bool:
         """Whether a shell pattern matches the site's name, its module or its kind.
@@ -131,6 +137,13 @@ class Record:
     def shape(self) -> tuple[int, ...]:
         """Shape of the canonical ``g``, also if ``g`` is not kept."""
         return tuple(self.g.shape)
+
+    @property
+    def layout(self) -> Layout | None:
+        """The layout of this call's map; ``None`` if it is unknown, or if the map has another size than when found."""
+        layouts = self.site.layouts
+        layout = layouts[self.call % len(layouts)] if layouts else None
+        return layout if layout is not None and layout.fits(self.shape) else None
 
     def rows(self, queries: int | slice | Tensor | list[int]) -> Tensor:
         """Rows of a pairwise map, ``(N, heads, R, K)``, whether the map or its queries and keys were kept.

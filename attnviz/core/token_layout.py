@@ -131,6 +131,12 @@ class Layout:
                     f"{name} have positions in {len(tokens.positions)} windows, the layout has {self.windows}"
                 )
 
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether a canonical map of this shape, for any number of images, can have this layout."""
+        counts = [(self.keys, shape[-1])] + ([(self.queries, shape[-2])] if len(shape) == 4 else [])
+        sizes_agree = all(tokens is None or tokens.positions.shape[1] == count for tokens, count in counts)
+        return sizes_agree and shape[0] * shape[1] % (self.windows * self.heads) == 0
+
     def split(self, g: Tensor) -> Tensor:
         """The canonical ``g`` as ``(N, windows, heads, Q, K)``; a pooling map has ``Q`` = 1.
 

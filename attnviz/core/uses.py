@@ -28,6 +28,15 @@ class Use(Protocol):
 
 
 @runtime_checkable
+class HasCallSizes(Protocol):
+    """A use with sizes that can differ between the calls of a site."""
+
+    def for_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Use:
+        """The use with the sizes of this call."""
+        ...
+
+
+@runtime_checkable
 class HasChannelAxis(Protocol):
     """A gate whose ``x`` can have its channels on any axis."""
 

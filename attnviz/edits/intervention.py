@@ -30,6 +30,7 @@ class Intervention:
     def __init__(self, patterns: Mapping[str, Edit | str]) -> None:
         self.edits: dict[Site, tuple[Edit, ...]] = {}
         self._patterns = {pattern: as_edit(edit) for pattern, edit in patterns.items()}
+        self._failure: Exception | None = None
         self._calls: defaultdict[Site, Iterator[int]] = defaultdict(itertools.count)
 
     def _start(self, sites: list[Site]) -> Iterable[Site]:
@@ -41,6 +42,18 @@ class Intervention:
         found = {site: tuple(e for p, e in self._patterns.items() if site.matches(p)) for site in sites}
         self.edits = {site: edits for site, edits in found.items() if edits}
         return self.edits
+
+    def _fail(self, _site: Site, error: Exception) -> None:
+        self._failure = error
+
+    def _check(self) -> None:
+        """Raise the error of an edit that the model has caught.
+
+        Raises:
+            CaptureError: an edit failed.
+        """
+        if self._failure is not None:
+            raise CaptureError(f"an edit failed, and the model caught its error: {self._failure}") from self._failure
 
     def _edit(self, site: Site, g: Tensor, x: Operand) -> Tensor:
         moment = Moment(site, next(self._calls[site]), x)
@@ -88,7 +101,7 @@ def intervene(
         NoAttentionError: a pattern fits no site; where sites were left out, the first forward call raises it.
         CaptureError: the model holds parts whose operations cannot be seen, or has no module that a site names. In a
             forward call: an edit gave something that is not of the shape, dtype and device of ``g``, or does not
-            apply to a site.
+            apply to a site. At the end of the block: no site was reached, as no ``forward`` of the model was called.
 
     >>> import torch
     >>> class Squeeze(nn.Module):
@@ -102,8 +115,10 @@ def intervene(
     tensor([0.7311, 0.7311])
     """
     intervention = Intervention(edits)
-    with observing(model, sites, intervention._start, SiteObserver(edit=intervention._edit)):
+    observer = SiteObserver(edit=intervention._edit, fail=intervention._fail)
+    with observing(model, sites, intervention._start, observer, lambda: bool(intervention._calls)):
         yield intervention
+    intervention._check()
 
 
 def _check(site: Site, edit: Edit, g: Tensor, new: object) -> None:

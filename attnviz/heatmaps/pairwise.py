@@ -16,7 +16,7 @@ def keys_of(record: Record) -> tuple[Layout, Tokens]:
     Raises:
         CaptureError: the keys have no known positions on the image plane.
     """
-    layout = record.site.layout
+    layout = record.layout
     if layout is None or layout.keys is None or max(layout.keys.grid[1:]) == 1:
         raise CaptureError(f"{record.site.name}: the keys of this attention have no known positions on the image plane")
     return layout, layout.keys

@@ -18,8 +18,10 @@ the operation; its object is the adapter, or anything whose import registers ada
 from __future__ import annotations
 
 import functools
+import math
+import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
@@ -31,6 +33,8 @@ from torch.overrides import handle_torch_function, has_torch_function
 
 from attnviz.core.registry import Registry
 from attnviz.errors import CaptureError
+from attnviz.instrumentation.fused_encoders import THREAD
+from attnviz.instrumentation.operations import plain_name
 
 Body = TypeVar("Body", bound=Callable[..., Any])
 
@@ -52,10 +56,10 @@ def adapter(operation: str | type[torch.autograd.Function]) -> Callable[[Body], 
         ValueError: the operation has an adapter already.
     """
     if isinstance(operation, str):
-        return ADAPTERS.register(operation)
+        return ADAPTERS.register(plain_name(operation))
 
     def register(body: Body) -> Body:
-        name = f"{operation.__module__}.{operation.__qualname__}"
+        name = plain_name(f"{operation.__module__}.{operation.__qualname__}")
         ADAPTERS.register(name)(body)
         _FUNCTIONS[operation] = name
         return body
@@ -64,7 +68,7 @@ def adapter(operation: str | type[torch.autograd.Function]) -> Callable[[Body], 
 
 
 def adapters() -> Mapping[str, Callable[..., Any]]:
-    """All adapters by the name of their operation, including those of installed packages."""
+    """All adapters by the plain name of their operation, including those of installed packages."""
     _load_entry_points()
     return ADAPTERS.entries()
 
@@ -76,8 +80,9 @@ def _load_entry_points() -> None:
             body = entry.load()
         except Exception as error:
             raise CaptureError(f"the adapter {entry.name!r} of {entry.value} cannot be loaded: {error}") from error
-        if callable(body) and entry.name not in ADAPTERS and body not in ADAPTERS.entries().values():
-            ADAPTERS.register(entry.name)(body)
+        name = plain_name(entry.name)
+        if callable(body) and name not in ADAPTERS and body not in ADAPTERS.entries().values():
+            ADAPTERS.register(name)(body)
 
 
 @contextmanager
@@ -183,11 +188,30 @@ def _attend(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout_p: float, *, need_weights: bool
 ) -> tuple[Tensor, Tensor | None]:
     """The weighted sum of the values, and the weights if they are needed."""
-    if not need_weights:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout_p), None
+    if need_weights:
+        attention = F.dropout(_weights(q, k, mask), dropout_p)
+        return attention @ v, attention
+    attend = _native_attention if THREAD.is_native else F.scaled_dot_product_attention
+    return attend(q, k, v, attn_mask=mask, dropout_p=dropout_p), None
+
+
+def _weights(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
     scores = (q * (q.shape[-1] ** -0.5)) @ k.mT
-    attention = F.dropout((scores if mask is None else scores + mask).softmax(-1), dropout_p)
-    return attention @ v, attention
+    weights: Tensor = (scores if mask is None else scores + mask).softmax(-1)
+    return weights
+
+
+def _native_attention(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None, dropout_p: float) -> Tensor:
+    """``F.scaled_dot_product_attention``, rounded as in the native kernel of ``nn.MultiheadAttention``."""
+    if has_torch_function((q, k, v)):
+        result: Tensor = handle_torch_function(
+            _native_attention, (q, k, v), q, k, v, attn_mask=attn_mask, dropout_p=dropout_p
+        )
+        return result
+    return _weights(q, k, attn_mask) @ v
+
+
+_native_attention.__name__ = "scaled_dot_product_attention"  # under which it is traced and captured
 
 
 def _projected(
@@ -215,3 +239,55 @@ def _additive(mask: Tensor | None, dtype: torch.dtype, heads: int, n: int, *, pe
 
 def _padded(mask: Tensor | None) -> Tensor | None:
     return None if mask is None else F.pad(mask, (0, 1))
+
+
+@ADAPTERS.register("flex_attention")
+def flex_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    score_mod: Callable[..., Tensor],
+    block_mask: Sequence[Any],
+    scale: float,
+    kernel_options: Any = None,
+    score_mod_other_buffers: Sequence[Any] = (),
+    mask_mod_other_buffers: Sequence[Any] = (),
+) -> tuple[Tensor, ...]:
+    """The operator behind ``torch.nn.attention.flex_attention``; ``query`` is ``(N, heads, Q, d)``.
+
+    Returns:
+        The output, the log-sum-exp of the scores and, since PyTorch 2.9, their maximum; both in base 2.
+    """
+    groups = query.shape[1] // key.shape[1]
+    key, value = (t.repeat_interleave(groups, 1).expand(query.shape[0], -1, -1, -1) for t in (key, value))
+    wide = torch.float64 if query.dtype == torch.float64 else torch.float32
+    scores = query.to(wide) @ key.to(wide).mT * scale
+    places = [torch.arange(size, device=query.device) for size in scores.shape]
+    if score_mod.__name__ != "_identity":
+        scores = _at_every_pair(score_mod, scores)(scores, *places, *score_mod_other_buffers)
+    mask_mod = block_mask[-1]
+    if mask_mod.__name__ != "noop_mask":
+        allowed = _at_every_pair(mask_mod)(*places, *mask_mod_other_buffers)
+        scores = scores.masked_fill(~allowed, -torch.inf)
+    is_empty = (scores == -torch.inf).all(-1)
+    weights = scores.softmax(-1).masked_fill(is_empty[..., None], 0)
+    out = weights.to(query.dtype) @ value
+    statistics = [scores.logsumexp(-1).masked_fill(is_empty, -torch.inf)]
+    if hasattr(sys.modules.get("torch.nn.attention.flex_attention"), "AuxRequest"):
+        statistics.append(scores.amax(-1))
+    return out, *(each / math.log(2) for each in statistics)
+
+
+def _at_every_pair(function: Callable[..., Tensor], scores: Tensor | None = None) -> Callable[..., Tensor]:
+    """``function([score,] image, head, query, key, *buffers)`` at every pair of a query and a key."""
+    own = () if scores is None else (0,)
+
+    def everywhere(*args: Any) -> Tensor:
+        buffers = (None,) * (len(args) - len(own) - 4)
+        mapped = function
+        for axis in (3, 2, 1, 0):
+            places = tuple(0 if place == axis else None for place in range(4))
+            mapped = torch.vmap(mapped, in_dims=(*own, *places, *buffers))
+        return mapped(*args)
+
+    return everywhere

@@ -4,6 +4,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
+
 _ALIASES = {
     "multiply": "mul",
     "rmul": "mul",
@@ -19,7 +21,16 @@ _ALIASES = {
     "rtruediv": "div",
     "max_pool2d_with_indices": "max_pool2d",
     "special_expit": "sigmoid",
-    "_softmax": "softmax",
+    "safe_softmax": "softmax",
+    # Names of exported graphs.
+    "unsafe_view": "view",
+    "to_copy": "to",
+    "native_layer_norm": "layer_norm",
+    "native_group_norm": "group_norm",
+    "native_batch_norm": "batch_norm",
+    "native_batch_norm_legit": "batch_norm",
+    "native_batch_norm_legit_no_training": "batch_norm",
+    "native_dropout": "dropout",
     "T": "transpose",
     "mT": "transpose",
     "H": "transpose",
@@ -48,7 +59,7 @@ SLICING = frozenset(
 LEARNED = frozenset(
     """
     conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear bilinear matmul einsum addmm
-    baddbmm multi_head_attention_forward scaled_dot_product_attention deform_conv2d embedding
+    baddbmm convolution multi_head_attention_forward scaled_dot_product_attention deform_conv2d embedding
     """.split()
 )
 
@@ -76,6 +87,22 @@ AFFINE = frozenset(
     """.split()
 )
 
+# Only the shape, type or device of the operand is used.
+SHAPE_ONLY = frozenset(
+    """
+    zeros_like ones_like full_like rand_like randn_like randint_like new_zeros new_ones new_full new_tensor
+    """.split()
+)
+
+# Operators of other libraries whose values are known.
+_KNOWN_OPERATORS = frozenset(
+    """
+    torchvision::deform_conv2d torchvision::nms torchvision::roi_align torchvision::roi_pool
+    torchvision::ps_roi_align torchvision::ps_roi_pool
+    """.split()
+)
+_KNOWN_LIBRARIES = frozenset({"aten", "prims", "prim", "quantized", "quantized_decomposed", "attnviz"})
+
 _CHANNELS_FIRST = (
     "conv",
     "batch_norm",
@@ -102,8 +129,31 @@ def name_of(func: Callable[..., Any]) -> str:
     ('mul', 'mul')
     """
     name = _property(func) or getattr(func, "__name__", type(func).__name__)
-    name = name.strip("_") if name != "_softmax" else name
+    return plain_name(name.partition(".")[0] if isinstance(func, OpOverload) else name)
+
+
+def plain_name(name: str) -> str:
+    """The one name of an operation, without underscores at its ends.
+
+    >>> plain_name("mul_"), plain_name("__rmatmul__")
+    ('mul', 'matmul')
+    """
+    name = name.strip("_")
     return _ALIASES.get(name, name)
+
+
+def is_opaque(func: Callable[..., Any]) -> bool:
+    """Whether ``func`` is an operator of a library that attnviz does not know.
+
+    >>> import torch
+    >>> is_opaque(torch.ops.aten.mul.Tensor), is_opaque(torch.mul)
+    (False, False)
+    """
+    if isinstance(func, OpOverload | OpOverloadPacket):
+        name = func.name() if isinstance(func, OpOverload) else func._qualified_op_name
+        library, _, operator = name.partition("::")
+        return library not in _KNOWN_LIBRARIES and f"{library}::{operator.partition('.')[0]}" not in _KNOWN_OPERATORS
+    return isinstance(func, HigherOrderOperator)
 
 
 def _property(func: Callable[..., Any]) -> str:

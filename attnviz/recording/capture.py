@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -12,17 +13,17 @@ from torch import Tensor, nn
 from attnviz.core.attention_scores import Scores
 from attnviz.core.memory_budget import KEEPS, UNCHECKED_BYTES, Keep, available_bytes, choose
 from attnviz.core.records import Kind, Record, Site
-from attnviz.core.uses import Operand
+from attnviz.core.uses import Operand, Use
 from attnviz.errors import CaptureError, NoAttentionError, UnknownNameError
 from attnviz.instrumentation import module_hooks
 from attnviz.instrumentation.dispatch import HookTarget
-from attnviz.instrumentation.forward_wrapper import traceable
 from attnviz.instrumentation.site_handler import SiteObserver
+from attnviz.instrumentation.traceable import traceable
 from attnviz.recording.lazy_records import RowsRecord, SummaryRecord, compact
 from attnviz.recording.row_statistics import STATISTICS, blocks_of, summarise
 from attnviz.tracing.coverage import Unclaimed
 from attnviz.tracing.find import check_module, find_attention
-from attnviz.tracing.graph import tensors_in
+from attnviz.tracing.graph import image_input, input_tensors
 from attnviz.tracing.sites import Sites
 
 
@@ -52,6 +53,7 @@ class Captured:
         for name in self._statistics:
             STATISTICS[name]
         self._calls: dict[int, int] = {}  # by the id of a site: hashing a site is slow, and ``sites`` keeps it alive
+        self._failures: dict[str, Exception] = {}
         self._emit = each or self.records.append
         self._retains = each is None
 
@@ -82,7 +84,8 @@ class Captured:
     def _measure(self, model: nn.Module, *args: Any, **kwargs: Any) -> None:
         """Choose what to keep of the next forward call, which has these inputs."""
         sites = self.sites or Sites()
-        images = next((t.shape[0] for t in tensors_in((args, kwargs)) if t.ndim), None)
+        found = image_input(list(input_tensors((args, kwargs))))
+        images = None if found is None else int(found.shape[0])
         needed = {keep: sites.total_bytes(keep, images) for keep in KEEPS}
         device = next((p.device for p in model.parameters()), None)
         available = available_bytes(device) if max(needed.values()) > UNCHECKED_BYTES else None
@@ -91,21 +94,47 @@ class Captured:
     def _wants_scores_only(self) -> bool:
         return self.keep != "full"
 
-    def _keep(self, site: Site, g: Tensor, x: Operand, y: Tensor) -> None:
+    def _keep(self, site: Site, use: Use, g: Tensor, x: Operand, y: Tensor) -> None:
         call = self._next_call(site)
-        if self.keep == "summary" and site.kind is Kind.PAIRWISE:
-            shape = tuple(g.shape)
-            self._emit(SummaryRecord(site, call, shape, summarise(blocks_of(g), self._statistics, shape)))
+        own = site if use is site.use else replace(site, use=use)
+        try:
+            if self.keep == "summary" and site.kind is Kind.PAIRWISE:
+                shape = tuple(g.shape)
+                record: Record = SummaryRecord(own, call, shape, summarise(blocks_of(g), self._statistics, shape))
+            else:
+                record = Record(own, call, g, compact(x) if self._retains else x, y)
+        except Exception as error:  # noqa: BLE001  # it must not reach the model
+            self._fail(site, error)
         else:
-            self._emit(Record(site, call, g, compact(x) if self._retains else x, y))
+            self._emit(record)
 
     def _keep_scores(self, site: Site, scores: Scores, x: Operand, y: Tensor) -> None:
         call = self._next_call(site)
-        if self.keep == "summary":
-            summary = summarise(scores.detach().blocks(), self._statistics, scores.shape)
-            self._emit(SummaryRecord(site, call, scores.shape, summary))
+        try:
+            if self.keep == "summary":
+                summary = summarise(scores.detach().blocks(), self._statistics, scores.shape)
+                record: Record = SummaryRecord(site, call, scores.shape, summary)
+            else:
+                record = RowsRecord(site, call, scores, x, y)
+        except Exception as error:  # noqa: BLE001  # it must not reach the model
+            self._fail(site, error)
         else:
-            self._emit(RowsRecord(site, call, scores, x, y))
+            self._emit(record)
+
+    def _fail(self, site: Site, error: Exception) -> None:
+        self._failures.setdefault(site.name, error)
+
+    def _check(self) -> None:
+        """Raise what could not be raised into the model.
+
+        Raises:
+            CaptureError: a site could not be recorded.
+        """
+        if self._failures:
+            name, error = next(iter(self._failures.items()))
+            raise CaptureError(
+                f"{name}: the output of the model is right, but its attention could not be recorded: {error}"
+            ) from error
 
     def _next_call(self, site: Site) -> int:
         call = self._calls.get(id(site), 0)
@@ -163,6 +192,9 @@ def capture(
             the forward call: its records do not fit into memory.
         UnknownNameError: a statistic or the choice of what to keep does not exist.
 
+    At the end of the block, a :class:`CaptureError` is raised if a site could not be recorded (the model has run as
+    without a capture), or if no site was reached, because the block calls no ``forward`` of the model.
+
     >>> import torch
     >>> model, x = nn.MultiheadAttention(4, 2, batch_first=True).eval(), torch.rand(1, 3, 4)
     >>> with capture(model, keep="summary", statistics=["max"]) as captured:
@@ -175,19 +207,25 @@ def capture(
         keep=captured._keep,
         keep_scores=captured._keep_scores,
         wants_scores_only=captured._wants_scores_only,
+        fail=captured._fail,
         retains=each is None,
     )
     with ExitStack() as undo:
-        undo.enter_context(observing(model, captured.sites, captured._start, observer))
+        undo.enter_context(observing(model, captured.sites, captured._start, observer, lambda: bool(captured._calls)))
         if each is None or keep == "auto":
             measure = functools.partial(captured._measure, model)
             undo.enter_context(module_hooks.before_first(model, measure))
         yield captured
+    captured._check()
 
 
 @contextmanager
 def observing(
-    model: nn.Module, sites: Iterable[Site] | None, start: Callable[[Sites], Iterable[Site]], observer: SiteObserver
+    model: nn.Module,
+    sites: Iterable[Site] | None,
+    start: Callable[[Sites], Iterable[Site]],
+    observer: SiteObserver,
+    reached: Callable[[], bool],
 ) -> Iterator[None]:
     """Call ``observer`` at the sites of ``model`` inside the ``with`` block.
 
@@ -197,12 +235,16 @@ def observing(
             first forward call.
         start: Called once with the sites; returns those to observe.
         observer: The callbacks.
+        reached: Whether a site was reached.
 
     Raises:
-        CaptureError: the model has parts whose operations cannot be traced, or lacks the module of a site.
+        CaptureError: the model has parts whose operations cannot be traced, or lacks the module of a site; at the end
+            of the block: neither ``forward`` was called nor a site was reached.
     """
     check_module(model)
+    called: list[nn.Module] = []
     with ExitStack() as undo:
+        undo.enter_context(module_hooks.before_first(model, lambda *_args, **_kwargs: called.append(model)))
         undo.enter_context(traceable(model))
 
         def observe(sites: Iterable[Site]) -> None:
@@ -217,6 +259,11 @@ def observing(
         else:
             observe(start(Sites.of(sites)))
         yield
+    if not (called or reached()):
+        raise CaptureError(
+            f"{type(model).__name__}.forward was not called inside the block, so that no attention was reached; if you "
+            "call another method, find its sites first, as in find_attention(model.encode_image, images), and pass them"
+        )
 
 
 def _hook_targets(model: nn.Module, sites: Iterable[Site]) -> list[HookTarget]:

@@ -19,7 +19,7 @@ def same_tokens(records: Sequence[Record]) -> Tokens:
     if not records:
         raise CaptureError("rollout: there are no layers of attention")
     for record in records:
-        layout = record.site.layout
+        layout = record.layout
         if record.site.kind is not Kind.PAIRWISE or layout is None or layout.keys is None or layout.windows != 1:
             raise CaptureError(f"{record.site.name}: rollout needs self-attention over all tokens of an image")
         if record.shape[-2] != record.shape[-1] or record.shape[-1] != records[0].shape[-1]:
@@ -27,5 +27,5 @@ def same_tokens(records: Sequence[Record]) -> Tokens:
                 f"{record.site.name}: rollout needs layers of the same tokens, got {record.shape} after "
                 f"{records[0].shape}"
             )
-    keys: Tokens = records[0].site.layout.keys  # type: ignore[union-attr,assignment]  # checked above
+    keys: Tokens = records[0].layout.keys  # type: ignore[union-attr,assignment]  # checked above
     return keys

@@ -107,13 +107,20 @@ def reduced_axes(node: Node) -> tuple[int, ...]:
 def _joined(node: Node, axis: int) -> Step:
     """``stack`` and ``cat``."""
     dim = _normal(_dim(node), len(node.shape))
+    parents = joined_parts(node)
     if node.name == "stack":
         return _one(Meaning.BRANCHES, node, axis) if axis == dim else [(node.parents[0], axis - (axis > dim))]
     # Branches can also be unsqueezed and concatenated.
-    if axis == dim and all(p.shape[dim] == 1 for p in node.parents):
+    if axis == dim and all(p.shape[dim] == 1 for p in parents):
         return _one(Meaning.BRANCHES, node, axis)
-    largest = max(node.parents, key=lambda p: (p.depends, math.prod(p.shape)))
+    largest = max(parents, key=lambda p: (p.depends, math.prod(p.shape)))
     return [(largest, axis)] if len(largest.shape) == len(node.shape) else unknown(node, axis)
+
+
+def joined_parts(node: Node) -> list[Node]:
+    """The operands of a concatenation without empty ones: ``torch.cat`` ignores a tensor of shape ``(0,)``."""
+    parts = [parent for parent in node.parents if parent.shape != (0,)]
+    return parts or list(node.parents)
 
 
 def _selected(node: Node, axis: int) -> Step:

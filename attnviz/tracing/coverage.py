@@ -13,6 +13,7 @@ from attnviz.tracing.graph import Graph, Node
 from attnviz.tracing.provenance import root
 
 _ALWAYS = frozenset({"scaled_dot_product_attention", "grid_sample", "deform_conv2d", "multi_head_attention_forward"})
+_HIDDEN = "attention inside a scripted function or another library, whose operations cannot be captured"
 _APPLY = frozenset({"mul", "matmul", "einsum"})
 
 
@@ -36,14 +37,22 @@ class Unclaimed:
         return f"{self.operation} in {self.module or '(root)'} ({self.source}): {self.why}"
 
 
-def unclaimed_of(graph: Graph, sites: Iterable[Site]) -> tuple[Unclaimed, ...]:
-    """The attention-like operations that are no site, each once, in the order of the forward pass."""
+def unclaimed_of(graph: Graph, sites: Iterable[Site], hidden: Iterable[Node]) -> tuple[Unclaimed, ...]:
+    """The attention-like operations that are no site, each once, in the order of the forward pass.
+
+    Args:
+        graph: The forward pass.
+        sites: The sites that were found.
+        hidden: Attention in operations that no function mode receives.
+    """
     claimed = {(site.module, site.operation, site.position) for site in sites}
-    found: dict[tuple[str, str, int], Unclaimed] = {}
-    for node, why in _suspects(graph, claimed):
+    suspects = [*_suspects(graph, claimed), *((node, _HIDDEN) for node in hidden)]
+    suspects += [(node, f"its values could not be described: {why}") for node, why in graph.untraceable]
+    found: dict[tuple[str, str, str, int], Unclaimed] = {}
+    for node, why in sorted(suspects, key=lambda suspect: suspect[0].index):
         key = node.module, node.name, node.position
-        if key not in claimed:
-            found.setdefault(key, Unclaimed(node.name, node.module, node.source, why))
+        if not node.is_visible or key not in claimed:
+            found.setdefault((*key[:2], node.source, key[2]), Unclaimed(node.name, node.module, node.source, why))
     return tuple(found.values())
 
 

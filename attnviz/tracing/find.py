@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -17,10 +18,11 @@ from attnviz.core.records import Kind, Site
 from attnviz.core.token_layout import Layout
 from attnviz.core.uses import NeedsOperands
 from attnviz.errors import CaptureError
+from attnviz.instrumentation.autograd_functions import intercepted_functions
 from attnviz.instrumentation.dispatch import disabled
-from attnviz.instrumentation.forward_wrapper import traceable
 from attnviz.instrumentation.functional_patches import intercept, patched
 from attnviz.instrumentation.module_hooks import CHANGING
+from attnviz.instrumentation.traceable import traceable
 from attnviz.tracing.coverage import unclaimed_of
 from attnviz.tracing.detectors.linear_attention import LinearAttention
 from attnviz.tracing.detectors.registry import RECOGNISERS, Finding
@@ -30,6 +32,7 @@ from attnviz.tracing.sites import Sites
 from attnviz.tracing.token_positions import PositionTracker
 from attnviz.tracing.tracer import Tracer
 
+_WITH_TOKENS = {Kind.PAIRWISE, Kind.POOLING}
 _STATISTICS = 8  # upper bound of the numbers per query or key in a summary
 
 
@@ -63,6 +66,8 @@ def trace(model: nn.Module, *inputs: Any, **kwargs: Any) -> Graph:
         tracer.enter_inputs((inputs, kwargs))
         undo.enter_context(intercept(tracer.intercept))
         undo.enter_context(patched())
+        undo.enter_context(intercepted_functions(tracer.apply))
+        undo.enter_context(tracer.hidden_operations)
         undo.enter_context(tracer)
         model(*inputs, **kwargs)
     return tracer.graph
@@ -97,30 +102,52 @@ def sites_of(graph: Graph) -> Sites:
     recognisers = [RECOGNISERS[name] for name in RECOGNISERS]
     ordinals: Counter[str] = Counter()
     sites: dict[tuple[str, str, int], Site] = {}
-    same: defaultdict[tuple[str, str, int], list[Node]] = defaultdict(list)
+    calls: defaultdict[tuple[str, str, int], list[Node]] = defaultdict(list)
     for node in graph.nodes:
-        same[node.module, node.name, node.position].append(node)
-    found: list[tuple[Node, Finding]] = []
+        if node.is_visible:
+            calls[node.module, node.name, node.position].append(node)
+    found: defaultdict[tuple[str, str, int], list[tuple[Node, Finding]]] = defaultdict(list)
+    hidden: list[Node] = []
     for node in graph.nodes:
-        key = (node.module, node.name, node.position)
-        if not node.depends or key in sites:
-            continue
         finding = next((f for f in (recognise(graph, node) for recognise in recognisers) if f), None)
-        if finding is not None:
-            sites[key] = _site(graph, node, finding, ordinals[node.module], same[key])
+        if finding is None:
+            continue
+        key = (node.module, node.name, node.position)
+        if not node.is_visible:
+            hidden.append(node)
+        elif key not in sites:
+            sites[key] = _site(graph, node, finding, ordinals[node.module], calls[key])
             ordinals[node.module] += 1
-            found.append((node, finding))
-    complete = [replace(s, layout=layout) for s, layout in zip(sites.values(), _layouts(graph, found), strict=True)]
-    return Sites(complete, unclaimed_of(graph, complete), graph.images)
+        if node.is_visible and finding.kind is sites[key].kind:
+            found[key].append((node, finding))
+    complete = [
+        replace(site, layouts=layouts)
+        for site, layouts in zip(sites.values(), _layouts(graph, calls, found), strict=True)
+    ]
+    return Sites(complete, unclaimed_of(graph, complete, hidden), graph.images)
 
 
-def _layouts(graph: Graph, found: list[tuple[Node, Finding]]) -> list[Layout | None]:
-    """The layout of each site; positions are not tracked for a model without pairwise or pooling attention."""
+def _layouts(
+    graph: Graph,
+    calls: Mapping[tuple[str, str, int], list[Node]],
+    found: Mapping[tuple[str, str, int], list[tuple[Node, Finding]]],
+) -> list[tuple[Layout | None, ...]]:
+    """The layouts of each site, one per call; positions are not tracked for a model without tokens."""
     # Position codes are real tensors even if the model runs on fake ones.
     with disabled(), without_dispatch_modes():
-        has_tokens = any(finding.kind in {Kind.PAIRWISE, Kind.POOLING} for _, finding in found)
+        has_tokens = any(finding.kind in _WITH_TOKENS for of_site in found.values() for _, finding in of_site)
         tracker = PositionTracker(graph) if has_tokens else None
-        return [site_layout(tracker, node, one, graph.images) if tracker else None for node, one in found]
+        layouts = []
+        for key, of_site in found.items():
+            findings = {id(node): finding for node, finding in of_site}
+            each = (
+                site_layout(tracker, node, findings[id(node)], graph.images)
+                if tracker and id(node) in findings
+                else None
+                for node in calls[key]
+            )
+            layouts.append(tuple(each) if of_site[0][1].kind in _WITH_TOKENS else ())
+        return layouts
 
 
 def _site(graph: Graph, node: Node, finding: Finding, ordinal: int, same: list[Node]) -> Site:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from attnviz.instrumentation.operations import TRANSPARENT
@@ -92,7 +91,7 @@ def _einsum(node: Node, g_operand: int, squash: Node) -> Product | None:
 
 def _summed_later(graph: Graph, node: Node) -> tuple[int, ...]:
     """The axes of a product over which a later operation sums or averages it."""
-    for user in users(graph, node):
+    for user in users(node):
         if user.name in {"sum", "mean"}:
             before = user.parents[0]
             parts = [part for axis in reduced_axes(user) for part in parts_of(before, axis, node)]
@@ -102,9 +101,14 @@ def _summed_later(graph: Graph, node: Node) -> tuple[int, ...]:
     return ()
 
 
-def users(graph: Graph, node: Node) -> Iterator[Node]:
-    """The operations with ``node`` as an operand, rearranged or not."""
-    same = root(node)
-    for user in graph.nodes[node.index + 1 :]:
-        if user.name not in TRANSPARENT and any(root(p) is same for p in user.parents):
-            yield user
+def users(node: Node) -> list[Node]:
+    """The operations with ``node`` as an operand, rearranged or not, in the order of the forward pass."""
+    found: dict[int, Node] = {}
+    stack = [root(node)]
+    while stack:
+        for user in stack.pop().users:
+            if user.name in TRANSPARENT and root(user) is root(node):
+                stack.append(user)
+            else:
+                found[user.index] = user
+    return [found[index] for index in sorted(found) if index > node.index]

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attnviz.core.token_layout import PADDING
-from attnviz.tracing.axis_rules import reduced_axes
+from attnviz.tracing.axis_rules import joined_parts, reduced_axes
 from attnviz.tracing.graph import Graph, Node
 from attnviz.tracing.position_codes import (
     Positions,
@@ -95,7 +95,7 @@ class PositionTracker:
         return Positions(_rearrange(before.code, node), before.plane)
 
     def _joined(self, node: Node) -> Positions | None:
-        parts = [self.of(parent) for parent in node.parents]
+        parts = [self.of(parent) for parent in joined_parts(node)]
         known = [part for part in parts if part is not None]
         planes = {part.plane for part in known if part.plane is not None}
         if len(known) < len(parts) or len(planes) > 1:

@@ -6,8 +6,8 @@ import sys
 import sysconfig
 import threading
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -16,16 +16,33 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 import attnviz.instrumentation
-from attnviz._compat import function_mode_depth
+from attnviz._compat import function_mode_depth, is_functorch_wrapped, unwrapped
 from attnviz.core.records import ChildReturn
 from attnviz.instrumentation.adapters import adapters
 from attnviz.instrumentation.forward_wrapper import wrap_forward
 from attnviz.instrumentation.functional_patches import FUNCTIONS
-from attnviz.instrumentation.operations import is_getter, name_of
-from attnviz.tracing.graph import Graph, Node, tensors_in
+from attnviz.instrumentation.operations import SHAPE_ONLY, is_getter, is_opaque, name_of
+from attnviz.tracing.graph import OUTSIDE, Graph, Node, image_input, input_tensors, tensors_in
+from attnviz.tracing.tensor_facts import (
+    as_index,
+    is_regular,
+    itemsize_of,
+    shape_of,
+    share_memory,
+    strides_of,
+    version_of,
+)
+
+# Their numbers leave PyTorch, and can come back as a new tensor.
+_LEAVING = frozenset("numpy array tolist item dlpack to_dlpack".split())
+_ARRIVING = frozenset("tensor as_tensor asarray from_numpy frombuffer from_dlpack lift_fresh".split())
+# Memory without values: if it is read before an operation has written to it, a kernel outside PyTorch has filled it.
+_UNWRITTEN = frozenset("empty new_empty empty_like empty_strided new_empty_strided".split())
+_OVERWRITING = frozenset("copy fill zero normal uniform random exponential bernoulli".split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +54,13 @@ class _Call:
     kwargs: dict[str, Any]
     parents: tuple[Node, ...]
     operands: list[Tensor]
-    position: int
+    versions: list[int | None]
     source: str
-    patchable: bool
-    starts_after: ChildReturn | None
+    position: int = 0
+    patchable: bool = False
+    starts_after: ChildReturn | None = None
+    is_visible: bool = True
+    is_opaque: bool = False
 
 
 class _Frame:
@@ -66,12 +86,26 @@ class _Frame:
             self.starts_after = ChildReturn(module, dict(self.counts)) if is_usable else None
 
 
+class _HiddenOperations(TorchDispatchMode):
+    """Records the operations that no function mode receives, such as those of a scripted function."""
+
+    supports_higher_order_operators = True
+
+    def __init__(self, tracer: Tracer) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._tracer = tracer
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return self._tracer.run_hidden(func, args, kwargs or {})
+
+
 class Tracer(TorchFunctionMode):
-    """A function mode that builds a :class:`Graph`."""
+    """A function mode that builds a :class:`Graph`. An error of its own is never raised into the model."""
 
     def __init__(self) -> None:
         super().__init__()
         self.graph = Graph()
+        self.hidden_operations = _HiddenOperations(self)
         self._adapters = adapters()
         self._known: Any = WeakTensorKeyDictionary()
         self._frames = [_Frame("")]
@@ -79,19 +113,24 @@ class Tracer(TorchFunctionMode):
         self._patchable = False
         self._adapting = 0
         self._storages = 0
+        self._is_running = False  # an operation that is traced already
+        self._of_model: set[int] = set()  # parameters, buffers and other tensors that the modules hold
+        self._left = False  # numbers that depend on the inputs have left PyTorch
 
     def follow(self, model: nn.Module, undo: ExitStack) -> None:
         """Track which module of ``model`` is running, until ``undo`` is closed."""
         for path, module in model.named_modules():
             self.graph.type_names[path] = type(module).__name__
             undo.callback(wrap_forward(module, self._around(path)))
+            self._of_model.update(map(id, tensors_in((module._parameters, module._buffers, vars(module)))))
 
     def enter_inputs(self, inputs: Any) -> None:
         """Mark every tensor of ``inputs`` as an input of the model."""
-        for tensor in tensors_in(inputs):
+        tensors = list(input_tensors(inputs))
+        for tensor in tensors:
             self._known[tensor] = self._leaf(tensor, "input")
-            if not self.graph.images and tensor.ndim:
-                self.graph.images = tensor.shape[0]
+        images = image_input(tensors)
+        self.graph.images = 0 if images is None else int(images.shape[0])
 
     def _around(self, path: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         def wrap(forward: Callable[..., Any]) -> Callable[..., Any]:
@@ -115,7 +154,7 @@ class Tracer(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if is_getter(func):
+        if self._is_running or is_getter(func):
             return func(*args, **kwargs)
         name = name_of(func)
         if name in self._adapters:
@@ -129,18 +168,54 @@ class Tracer(TorchFunctionMode):
         starts_after = self._frames[-1].starts_after
         if name in FUNCTIONS and not patchable:
             self._miscount()
-        operands = list(tensors_in((args, kwargs)))
-        # The nodes are looked up before the call: an in-place operation gives its operand a new node.
-        parents = tuple(self._node(t) for t in operands)
-        versions = [_version(t) for t in operands]
-        node_args, node_kwargs = self._symbolic(args), self._symbolic(kwargs)
-        result = func(*args, **kwargs)
-        call = _Call(
-            name, node_args, node_kwargs, parents, operands, self._count(name), _source(), patchable, starts_after
+        call = self._described(name, args, kwargs)
+        self._is_running = True
+        try:
+            result = func(*args, **kwargs)
+        finally:
+            self._is_running = False
+        position = self._count(name)
+        call = replace(
+            call, position=position, patchable=patchable, starts_after=starts_after, is_opaque=is_opaque(func)
         )
-        for output, tensor in enumerate(self._made(result, operands, versions)):
-            self._add(tensor, call, output)
+        self._note_leaving(call)
+        self._add_results(result, call)
         return result
+
+    def run_hidden(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operation that the dispatcher received; record it if no function mode has received it."""
+        if self._is_running or threading.get_ident() != self._thread:
+            return func(*args, **kwargs)
+        with self._paused():
+            call = replace(self._described(name_of(func), args, kwargs), is_visible=False, is_opaque=is_opaque(func))
+            result = func(*args, **kwargs)
+            self._add_results(result, call)
+        return result
+
+    def apply(self, function: type[torch.autograd.Function], original: Callable[..., Any], *args: Any) -> Any:
+        """Run an ``autograd.Function``; results that its traced operations do not explain are recorded as its own."""
+        if self._is_running or threading.get_ident() != self._thread:
+            return original(*args)
+        with self._paused():
+            call = replace(self._described(function.__name__, args, {}), is_visible=False, is_opaque=True)
+            first = len(self.graph.nodes)
+        result = original(*args)
+        with self._paused():
+            made = {id(node) for node in self.graph.nodes[first:] if node.name != OUTSIDE}
+            unknown = [t for t in tensors_in(result) if id(self._known.get(t)) not in made]
+            for output, tensor in enumerate(unknown):
+                if not any(tensor is operand for operand in call.operands):
+                    self._try_to_add(tensor, call, output)
+        return result
+
+    @contextmanager
+    def _paused(self) -> Iterator[None]:
+        """Record no operation inside the block: it is part of one that is recorded, or ours."""
+        self._is_running = True
+        try:
+            yield
+        finally:
+            self._is_running = False
 
     def intercept(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Handle a call of a patched function; a call by an adapter does not count, as a capture runs the adapter."""
@@ -156,11 +231,28 @@ class Tracer(TorchFunctionMode):
         """Mark the running modules as unpatchable: a patch would miscount their calls."""
         self.graph.unpatchable.update(frame.path for frame in self._frames)
 
-    def _made(self, result: Any, operands: list[Tensor], versions: list[int | None]) -> list[Tensor]:
-        """The tensors with a new value: new tensors, and operands that were overwritten."""
-        changed = [t for t, version in zip(operands, versions, strict=True) if _version(t) != version]
-        old = {id(t) for t in operands}
-        return [t for t in tensors_in(result) if id(t) not in old] + changed
+    def _described(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
+        """The operands of a call, before it runs: an in-place operation gives its operand a new node."""
+        operands = list(tensors_in((args, kwargs)))
+        parents = tuple(self._node(tensor) for tensor in operands)
+        if name in _OVERWRITING and len(parents) > 0 and parents[0].name == OUTSIDE:
+            parents = parents[1:]
+        versions = [version_of(tensor) for tensor in operands]
+        return _Call(name, self._symbolic(args), self._symbolic(kwargs), parents, operands, versions, _source())
+
+    def _note_leaving(self, call: _Call) -> None:
+        is_number = any(t.is_floating_point() for t in call.operands)
+        if call.name in _LEAVING and is_number and any(parent.depends for parent in call.parents):
+            self._left = True
+
+    def _add_results(self, result: Any, call: _Call) -> None:
+        """Add the tensors with a new value: new tensors, and operands that were overwritten."""
+        pairs = zip(call.operands, call.versions, strict=True)
+        changed = [tensor for tensor, version in pairs if version_of(tensor) != version]
+        old = {id(tensor) for tensor in call.operands}
+        new = [tensor for tensor in tensors_in(result) if id(tensor) not in old]
+        for output, tensor in enumerate(new + changed):
+            self._try_to_add(tensor, call, output)
 
     def _count(self, name: str) -> int:
         position = self._frames[-1].counts[name]
@@ -168,14 +260,26 @@ class Tracer(TorchFunctionMode):
             frame.counts[name] += 1
         return position
 
+    def _try_to_add(self, tensor: Tensor, call: _Call, output: int) -> None:
+        """Add a value; one that cannot be described is noted, and its history ends there."""
+        try:
+            self._add(tensor, call, output)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it must not reach the model, which could catch it
+            node = self._node_of(None, call, output)
+            self.graph.untraceable.append((self.graph.add(node), f"{type(tensor).__name__}: {error}"))
+            self._known[tensor] = node
+
     def _add(self, tensor: Tensor, call: _Call, output: int) -> None:
         own = self._known.get(tensor)
-        shared = next((self._known[t].storage for t in call.operands if _share_memory(t, tensor)), None)
+        shared = next((t for t in call.operands if share_memory(t, tensor)), None)
+        node = self._node_of(tensor, call, output)
+        node.storage = self._new_storage() if shared is None else self._known[shared].storage
         if own is not None:
             self.graph.overwrites.setdefault(own.storage, []).append(len(self.graph.nodes))
-        node = self._node_of(tensor, call, self._new_storage() if shared is None else shared, output)
-        self.graph.nodes.append(node)
-        self._known[tensor] = node
+        self._known[tensor] = self.graph.add(node)
+        inner = unwrapped(tensor) if is_functorch_wrapped(tensor) else None
+        if inner is not None and inner not in self._known:
+            self._known[inner] = self._linked(inner, node)
         # Writing to a view changes its base too: torchvision's MViTv2 adds relative positions to a view of the scores.
         base = tensor._base
         if own is not None and base is not None and base in self._known:
@@ -184,39 +288,62 @@ class Tracer(TorchFunctionMode):
                 node, parents=(before, node), shape=before.shape, strides=before.strides, storage=before.storage
             )
 
-    def _node_of(self, tensor: Tensor, call: _Call, storage: int, output: int) -> Node:
+    def _node_of(self, tensor: Tensor | None, call: _Call, output: int) -> Node:
+        """The node of a result; ``None`` for one whose shape and memory are unknown."""
+        depends = call.name not in SHAPE_ONLY and any(parent.depends for parent in call.parents)
+        is_outside = call.name in _UNWRITTEN or (self._left and self._arrives(tensor, call))
         return Node(
             index=len(self.graph.nodes),
-            name=call.name,
+            name=OUTSIDE if is_outside else call.name,
             args=call.args,
             kwargs=call.kwargs,
             parents=call.parents,
-            shape=tuple(tensor.shape),
-            strides=_strides(tensor),
-            depends=any(parent.depends for parent in call.parents),
-            storage=storage,
+            shape=() if tensor is None else shape_of(tensor),
+            strides=() if tensor is None else strides_of(tensor),
+            depends=depends or is_outside,
+            storage=0,
             module=self._frames[-1].path,
             position=call.position,
             source=call.source,
-            itemsize=tensor.element_size(),
+            itemsize=4 if tensor is None else itemsize_of(tensor),
             output=output,
             patchable=call.patchable,
             starts_after=call.starts_after,
-            value=_as_index(tensor),
+            value=None if tensor is None else as_index(tensor),
+            is_visible=call.is_visible and tensor is not None,
+            is_opaque=call.is_opaque or tensor is None,
         )
+
+    @staticmethod
+    def _arrives(tensor: Tensor | None, call: _Call) -> bool:
+        """Whether a new tensor can hold numbers that have left PyTorch."""
+        is_new = call.name in _ARRIVING and not any(parent.depends for parent in call.parents)
+        return is_new and tensor is not None and tensor.is_floating_point()
 
     def _node(self, tensor: Tensor) -> Node:
         known: Node | None = self._known.get(tensor)
+        inner = unwrapped(tensor) if known is None and is_functorch_wrapped(tensor) else None
+        if inner is not None:
+            known = self._known[tensor] = self._linked(tensor, self._node(inner))
         if known is None:
-            known = self._known[tensor] = self._leaf(tensor, "constant")
+            # Tensors that PyTorch made during the pass are known. NumPy's numbers can be those that have left.
+            is_outside = self._left and tensor.is_floating_point() and id(tensor) not in self._of_model
+            known = self._known[tensor] = self._leaf(tensor, OUTSIDE if is_outside else "constant")
         return known
 
-    def _leaf(self, tensor: Tensor, name: str) -> Node:
-        index, shape, storage = len(self.graph.nodes), tuple(tensor.shape), self._new_storage()
-        node = Node(index, name, (), {}, (), shape, _strides(tensor), name == "input", storage)
-        node.itemsize, node.value = tensor.element_size(), _as_index(tensor)
-        self.graph.nodes.append(node)
+    def _linked(self, tensor: Tensor, other: Node) -> Node:
+        """A node for the same values outside or inside of ``vmap``, where the tensor has another shape."""
+        node = self._leaf(tensor, "vmap")
+        node.parents, node.depends = (other,), other.depends
+        other.users.append(node)
         return node
+
+    def _leaf(self, tensor: Tensor, name: str) -> Node:
+        index, storage, regular = len(self.graph.nodes), self._new_storage(), is_regular(tensor)
+        shape = tuple(tensor.shape) if regular else ()
+        node = Node(index, name, (), {}, (), shape, strides_of(tensor), name != "constant", storage)
+        node.itemsize, node.value = itemsize_of(tensor), as_index(tensor) if regular else None
+        return self.graph.add(node)
 
     def _new_storage(self) -> int:
         self._storages += 1
@@ -230,30 +357,6 @@ class Tracer(TorchFunctionMode):
         if isinstance(value, list | tuple):
             return tuple(self._symbolic(item) for item in value)
         return value
-
-
-def _strides(tensor: Tensor) -> tuple[int, ...]:
-    return tuple(tensor.stride()) if tensor.layout == torch.strided else ()
-
-
-def _as_index(tensor: Tensor) -> Tensor | None:
-    whole = not tensor.is_floating_point() and not tensor.is_complex()
-    return tensor if whole and tensor.numel() <= _LARGEST_INDEX else None
-
-
-_LARGEST_INDEX = 1 << 20
-
-
-def _version(tensor: Tensor) -> int | None:
-    return None if tensor.is_inference() else tensor._version
-
-
-def _share_memory(one: Tensor, other: Tensor) -> bool:
-    if one is other:
-        return True
-    if one.layout != torch.strided or other.layout != torch.strided:
-        return False
-    return bool(one.untyped_storage()._cdata == other.untyped_storage()._cdata)
 
 
 _LIBRARY = sysconfig.get_paths()["purelib"]

@@ -130,6 +130,7 @@ def test_the_patched_function_is_restored_after_an_error(error):
             with capture(model, sites):
                 assert F.scaled_dot_product_attention is not original
                 assert F.scaled_dot_product_attention.__name__ == original.__name__
+                model(x)
             assert F.scaled_dot_product_attention is not original
             raise error
 

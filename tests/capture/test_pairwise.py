@@ -138,9 +138,6 @@ def test_grouped_and_masked_fused_attention_is_reconstructed():
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(2, heads, n, 8, generator=generator) for heads, n in ((4, 5), (2, 7), (2, 7)))
     mask = torch.arange(35).view(5, 7) % 3 != 1
-    with capture(Fused()) as captured:
-        Fused()(q, k, v, mask)
-    assert captured.records == []
     model = Fused()
     with capture(model) as captured:
         model(q, k, v, mask)

@@ -204,6 +204,7 @@ def test_pickled_sites_are_equal_and_can_be_captured():
 
 
 def test_a_model_without_attention_gives_no_records():
-    with capture(networks.build("residual")) as captured:
-        networks.build("residual")(networks.images())
+    model = networks.build("residual")
+    with capture(model) as captured:
+        model(networks.images())
     assert captured.records == []

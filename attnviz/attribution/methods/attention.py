@@ -31,9 +31,7 @@ def gradient_rollout(logits: Logits, x: Tensor, *, query: int = 0) -> PreparedAt
 
     ``A`` is a layer's attention, :math:`G = \partial s / \partial A`; the shortcut of the token is left out of the map.
 
-    Args:
-        logits: The model.
-        x: Images.
+    Options:
         query: Which token is followed, where there is a class token; without one the mean over all tokens is.
 
     Raises:
@@ -79,7 +77,7 @@ def legrad(logits: Logits, x: Tensor) -> PreparedAttribution:
     def explain(records: Sequence[Record], gradients: Sequence[Tensor]) -> Tensor:
         planes = []
         for record, gradient in zip(records, gradients, strict=True):
-            layout = record.site.layout
+            layout = record.layout
             if layout is None or layout.keys is None:
                 raise CaptureError(
                     f"{record.site.name}: the keys of this attention have no known positions on the image plane"

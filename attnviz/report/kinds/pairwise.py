@@ -34,7 +34,7 @@ _MATRIX_PX = 96
 )
 def pairwise(record: Record, context: RenderContext) -> Sequence[Component]:
     """Return selectable queries, or the matrix if the positions of queries or keys are unknown."""
-    found, layout = key_maps(record), record.site.layout
+    found, layout = key_maps(record), record.layout
     if found is None or layout is None or layout.queries is None:
         return [_matrix(record)]
     received = found[0].mean((0, 1))[None]
@@ -53,7 +53,7 @@ def key_maps(record: Record) -> tuple[Array, Array] | None:
         and frames are summed; and the weights of keys without a position, ``(windows * Q, heads)``. ``None`` if the
         positions of the keys are unknown.
     """
-    layout = record.site.layout
+    layout = record.layout
     if layout is None or layout.keys is None:
         return None
     g = to_array(layout.split(record.g)[0])
@@ -110,7 +110,7 @@ def _thinned(positions: Array, grid: tuple[int, int, int], most: int) -> tuple[A
 
 
 def _queries(record: Record, context: RenderContext, maps: Array, unplaced: Array) -> Queries:
-    layout: Any = record.site.layout
+    layout: Any = record.layout
     budget = PAGE_VALUES // context.count_of_kind(record) // (maps.shape[2] * maps.shape[3])
     positions, grid = layout.queries.positions.numpy(), layout.queries.grid
     heads, tokens = maps.shape[1], min(MAX_TOKENS, int((positions[0] == -1).sum()))

@@ -113,12 +113,12 @@ def _compares(product: Product) -> bool:
 
 def _is_kernel(graph: Graph, node: Node) -> bool:
     """Whether a mixture of constants is the weight of a convolution (CondConv, DynamicConv)."""
-    mixtures = [node, *(user for user in users(graph, node) if node.name == "mul" and user.name == "sum")]
+    mixtures = [node, *(user for user in users(node) if node.name == "mul" and user.name == "sum")]
     roots = {id(root(m)) for m in mixtures}
     return any(
         user.name.startswith(("conv", "linear")) and any(id(root(p)) in roots for p in user.parents[1:])
         for mixture in mixtures
-        for user in users(graph, mixture)
+        for user in users(mixture)
     )
 
 
@@ -144,7 +144,7 @@ def _is_added_to_sibling(graph: Graph, node: Node, squash: Node) -> bool:
         for term in _terms(total):
             if term is not node and term.name == "mul" and any(squash_node(p) is squash for p in term.parents[:2]):
                 return True
-        total = next((user for user in users(graph, total) if user.name in {"add", "radd"}), None)
+        total = next((user for user in users(total) if user.name in {"add", "radd"}), None)
     return False
 
 

@@ -15,6 +15,7 @@ from attnviz.core.records import Kind
 from attnviz.core.uses import Operand
 from attnviz.tracing.detectors.registry import RECOGNISERS, Finding
 from attnviz.tracing.graph import Graph, Node
+from attnviz.tracing.products import users
 from attnviz.tracing.provenance import Mixing, ancestors, channel_axis, mixing_between, mixing_of, root, squash_of
 
 
@@ -157,5 +158,4 @@ def _is_summed(graph: Graph, node: Node, g: Node, squash: str | None) -> bool:
     """Whether ``g`` comes from a softmax and the product is then summed: a weighted mean, not a gate."""
     if squash not in {"softmax", "softmin"}:
         return False
-    users = (n for n in graph.nodes[node.index + 1 :] if any(root(p) is node for p in n.parents))
-    return any(n.name == "sum" for n in users)
+    return any(user.name == "sum" for user in users(node))

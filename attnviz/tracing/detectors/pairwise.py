@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -67,7 +67,7 @@ class Einsum:
         order: The axes of ``g`` in the order batch, queries, keys.
         queries: Number of query axes.
         keys: Number of key axes.
-        sizes: Sizes of the query axes.
+        sizes: Sizes of the query axes, if there are several.
     """
 
     equation: str
@@ -85,6 +85,15 @@ class Einsum:
         g = g.flatten(batch + self.queries).flatten(batch, batch + self.queries - 1)
         return canonical(g, None), operands[1 - self.g_operand]
 
+    def for_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Einsum:
+        """The same with the sizes of this call."""
+        if not self.sizes:
+            return self
+        operands = list(args[1]) if isinstance(args[1], list | tuple) else list(args[1:])
+        shape = operands[self.g_operand].shape
+        batch = len(self.order) - self.queries - self.keys
+        return replace(self, sizes=tuple(shape[axis] for axis in self.order[batch : batch + self.queries]))
+
     def __call__(self, g: Tensor, x: Operand) -> Tensor:
         """The Einstein sum of ``g``, in its own order of axes, and ``x``."""
         x = _single(x)
@@ -92,7 +101,7 @@ class Einsum:
         known = dict(zip(terms[1 - self.g_operand], x.shape, strict=True))
         letters = [terms[self.g_operand][axis] for axis in self.order]
         batch = len(letters) - self.queries - self.keys
-        sizes = dict(zip(letters[batch : batch + self.queries], self.sizes, strict=True))
+        sizes = dict(zip(letters[batch : batch + self.queries], self.sizes, strict=False))
         g = g.reshape([known.get(letter) or sizes.get(letter, -1) for letter in letters])
         g = g.permute([self.order.index(axis) for axis in range(len(letters))])
         return torch.einsum(self.equation, *((g, x) if self.g_operand == 0 else (x, g)))
@@ -245,7 +254,7 @@ def recognise_einsum(graph: Graph, node: Node) -> Finding | None:
         if softmax.axis is not None and mine[softmax.axis] not in keys:
             continue
         order = tuple(mine.index(letter) for letter in [*batch, *queries, *keys])
-        sizes = tuple(g.shape[mine.index(letter)] for letter in queries)
+        sizes = tuple(g.shape[mine.index(letter)] for letter in queries) if len(queries) > 1 else ()
         return Finding(
             Kind.PAIRWISE, Einsum(equation, g_operand, order, len(queries), len(keys), sizes), g, x, "softmax"
         )

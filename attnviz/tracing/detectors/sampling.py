@@ -265,20 +265,12 @@ def recognise_multi_scale(graph: Graph, node: Node) -> Finding | None:
     return Finding(Kind.SAMPLING, MultiScaleSampling(locations.shape[2], locations.shape[3]), locations, x)
 
 
-# Operations that use only the shape, type or device of their operand.
-_SHAPE_ONLY = frozenset(
-    """
-    zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty new_tensor
-    """.split()
-)
-
-
 def is_predicted(node: Node) -> bool:
-    """Whether a learned operation computed the value from the inputs, and not only from their shape."""
+    """Whether a learned operation computed the value from the inputs."""
     stack, visited = [node], set()
     while stack:
         current = stack.pop()
-        if id(current) in visited or not current.depends or current.name in _SHAPE_ONLY:
+        if id(current) in visited or not current.depends:
             continue
         visited.add(id(current))
         if current.name in LEARNED:

@@ -1,0 +1,72 @@
+"""Facts about a tensor, with an answer for those that have no fixed shape, memory or version.
+
+Nested tensors, tensors under ``vmap`` and tensor subclasses raise for some of them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_LARGEST_INDEX = 1 << 20
+
+
+def is_regular(tensor: Tensor) -> bool:
+    """Whether the tensor has a shape of plain integers; a nested tensor has none."""
+    return not tensor.is_nested and all(type(size) is int for size in tensor.shape)
+
+
+def shape_of(tensor: Tensor) -> tuple[int, ...]:
+    """The shape.
+
+    Raises:
+        ValueError: the tensor has no shape of plain integers.
+    """
+    if not is_regular(tensor):
+        raise ValueError("it has no fixed shape")
+    return tuple(tensor.shape)
+
+
+def strides_of(tensor: Tensor) -> tuple[int, ...]:
+    """The strides; ``()`` if the tensor is not strided."""
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return ()
+    try:
+        strides = tuple(tensor.stride())
+    except (RuntimeError, NotImplementedError):
+        return ()
+    return strides if all(type(stride) is int for stride in strides) else ()
+
+
+def itemsize_of(tensor: Tensor) -> int:
+    """Bytes per number."""
+    return tensor.dtype.itemsize
+
+
+def as_index(tensor: Tensor) -> Tensor | None:
+    """The tensor if it can be an index: integers or booleans of limited size; else ``None``."""
+    if tensor.is_floating_point() or tensor.is_complex():
+        return None
+    return tensor if tensor.numel() <= _LARGEST_INDEX else None
+
+
+def version_of(tensor: Tensor) -> int | None:
+    """The number of in-place changes; ``None`` if it is not counted."""
+    if tensor.is_inference():
+        return None
+    try:
+        return int(tensor._version)
+    except (RuntimeError, NotImplementedError):
+        return None
+
+
+def share_memory(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors use the same storage; false if one has none."""
+    if one is other:
+        return True
+    if one.layout != torch.strided or other.layout != torch.strided:
+        return False
+    try:
+        return bool(one.untyped_storage()._cdata == other.untyped_storage()._cdata)
+    except (RuntimeError, NotImplementedError):
+        return False

@@ -22,7 +22,7 @@ from attnviz.training.versions import versions
 from builtin_training.cached_features import prepare
 from builtin_training.card import card_text
 
-_CHOICE_VIEWS = 384  # training views on which the map that is scored is chosen
+_CHOICE_VIEWS = 384  # training views, at most, on which the map that is scored is chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def train(plan: TrainingPlan, sources: Sources, progress: Progress) -> Evaluatio
         OutputError: the results cannot be written.
     """
     weights = _learn(plan, sources, progress)
-    choice = replace(plan.data, views=_CHOICE_VIEWS, plain_share=0.5, patches=0)
+    choice = replace(plan.data, views=min(_CHOICE_VIEWS, plan.data.views), plain_share=0.5, patches=0)
     chosen = evaluate_models({plan.model: weights}, sources, choice, progress, full=False)
     held_out = replace(plan.data, views=plan.held_out_views, plain_share=0.5, held_out=True, patches=0)
     map_of = {plan.model: chosen[0].map_of}

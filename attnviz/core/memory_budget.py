@@ -17,12 +17,20 @@ KEEPS: tuple[Keep, ...] = get_args(Keep)
 UNCHECKED_BYTES = 64 * 2**20
 """Needs up to this size are not checked: querying the memory takes longer than capturing a small model."""
 
-_MEMINFO = Path("/proc/meminfo")
-_LIMIT, _USED = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+MEMINFO = Path("/proc/meminfo")
+CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
-def available_bytes(device: torch.device | None = None) -> int | None:
-    """Available memory of a device in bytes; ``None`` if unknown."""
+def available_bytes(
+    device: torch.device | None = None, meminfo: Path = MEMINFO, control_group: Path = CONTROL_GROUP
+) -> int | None:
+    """Available memory of a device in bytes; ``None`` if unknown.
+
+    Args:
+        device: By default the CPU.
+        meminfo: File with Linux's estimate for the machine.
+        control_group: Folder with the limit of the container.
+    """
     device = device or torch.device("cpu")
     if device.type == "cuda" and torch.cuda.is_available():
         free, _ = torch.cuda.mem_get_info(device)
@@ -30,24 +38,24 @@ def available_bytes(device: torch.device | None = None) -> int | None:
         return int(free + reserved)
     if device.type != "cpu":
         return None
-    found = [n for n in (_from_meminfo(), _from_control_group()) if n is not None]
+    found = [n for n in (_from_meminfo(meminfo), _from_control_group(control_group)) if n is not None]
     return min(found) if found else _from_sysconf()
 
 
-def _from_meminfo() -> int | None:
+def _from_meminfo(path: Path) -> int | None:
     """Available memory as Linux estimates it, with the reclaimable page cache, which ``sysconf`` excludes."""
     try:
-        lines = _MEMINFO.read_text(encoding="ascii").splitlines()
+        lines = path.read_text(encoding="ascii").splitlines()
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
-def _from_control_group() -> int | None:
+def _from_control_group(folder: Path) -> int | None:
     """Remaining memory below the limit of a container."""
     try:
-        limit = _LIMIT.read_text(encoding="ascii").strip()
-        return None if limit == "max" else int(limit) - int(_USED.read_text(encoding="ascii"))
+        limit, used = ((folder / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current"))
+        return None if limit == "max" else int(limit) - int(used)
     except (OSError, ValueError):
         return None
 

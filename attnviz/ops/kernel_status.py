@@ -65,11 +65,12 @@ class Check:
         return self.error <= self.limit
 
 
-def self_test(device: str | torch.device = "cpu") -> list[Check]:
+def self_test(device: str | torch.device = "cpu", tolerance: float = TOLERANCE) -> list[Check]:
     """Compare every op, forward and backward, on a device with the float64 reference.
 
     Args:
         device: ``"cpu"``, ``"cuda"``, ``"mps"``, …
+        tolerance: Largest error that passes.
 
     Returns:
         One :class:`Check` per output and gradient; about 20, in a second or so.
@@ -87,7 +88,11 @@ def self_test(device: str | torch.device = "cpu") -> list[Check]:
         raise DeviceError(
             f"device {device}: wanted one that torch can use, got: {str(error).splitlines()[0]}"
         ) from error
-    return [check for name, op, inputs in _cases() for check in _compare(name, op, inputs, device)]
+    return [
+        Check(f"{name}: {tensor}", error, tolerance)
+        for name, op, inputs in _cases()
+        for tensor, error in _errors(op, inputs, device)
+    ]
 
 
 def _cases() -> Iterator[tuple[str, Callable[..., Tensor], dict[str, Tensor]]]:
@@ -117,14 +122,14 @@ def _attend(
     return ms_deform_attn(value, shapes, starts, sampling_locations, attention_weights)
 
 
-def _compare(name: str, op: Callable[..., Tensor], inputs: dict[str, Tensor], device: torch.device) -> Iterator[Check]:
+def _errors(op: Callable[..., Tensor], inputs: dict[str, Tensor], device: torch.device) -> Iterator[tuple[str, float]]:
     with native.use_kernel(native.REFERENCE):
         wanted = _results(op, inputs)
     narrow = {key: t.to(device, torch.float32) for key, t in inputs.items()}
     got = _results(op, narrow)
     for key, tensor in wanted.items():
         error = (got[key].to("cpu", torch.float64) - tensor).abs().max() / tensor.abs().max()
-        yield Check(f"{name}: {key}", float(error), TOLERANCE)
+        yield key, float(error)
 
 
 def _results(op: Callable[..., Tensor], inputs: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from attnviz.core import memory_budget
-from attnviz.core.memory_budget import available_bytes, choose
+from attnviz.core.memory_budget import KEEPS, available_bytes, choose
 from attnviz.edits.intervention import intervene
 from attnviz.errors import CaptureError, UnknownNameError
 from attnviz.recording import STATISTICS, capture
@@ -220,7 +219,7 @@ def test_the_memory_of_records_is_known_before_the_run():
 def test_a_capture_that_does_not_fit_is_an_error_before_the_model_runs(monkeypatch):
     model, x = Fused(), operands(q=50, k=70)
     sites = find_attention(model, *x)
-    needed = {keep: sites.total_bytes(keep) for keep in memory_budget.KEEPS}
+    needed = {keep: sites.total_bytes(keep) for keep in KEEPS}
     module = sys.modules[capture.__module__]
     monkeypatch.setattr(module, "available_bytes", lambda device: needed["full"] - 1)
     monkeypatch.setattr(module, "UNCHECKED_BYTES", 0)
@@ -248,16 +247,16 @@ def test_a_summary_that_does_not_fit_is_an_error():
         choose("auto", {"full": 900, "rows": 90, "summary": 9}, 8)
 
 
-def test_available_memory_is_that_of_linux_within_the_limit_of_the_container(tmp_path, monkeypatch):
-    for name, text in (("_MEMINFO", "MemTotal: 9 kB\nMemAvailable:  2048 kB\n"), ("_LIMIT", "max\n"), ("_USED", "5\n")):
-        (tmp_path / name).write_text(text)
-        monkeypatch.setattr(memory_budget, name, tmp_path / name)
-    assert available_bytes() == 2048 * 1024
-    (tmp_path / "_LIMIT").write_text("1005\n")
-    assert available_bytes(torch.device("cpu")) == 1000
-    monkeypatch.setattr(memory_budget, "_MEMINFO", tmp_path / "missing")
-    monkeypatch.setattr(memory_budget, "_LIMIT", tmp_path / "missing")
-    assert available_bytes() is None or available_bytes() > 0
+def test_available_memory_is_that_of_linux_within_the_limit_of_the_container(tmp_path):
+    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:  2048 kB\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("5\n")
+    files = {"meminfo": tmp_path / "meminfo", "control_group": tmp_path}
+    assert available_bytes(**files) == 2048 * 1024
+    (tmp_path / "memory.max").write_text("1005\n")
+    assert available_bytes(torch.device("cpu"), **files) == 1000
+    missing = {"meminfo": tmp_path / "missing", "control_group": tmp_path / "missing"}
+    assert available_bytes(**missing) is None or available_bytes(**missing) > 0
     assert available_bytes(torch.device("meta")) is None
 
 

@@ -163,13 +163,12 @@ def test_the_facts_say_what_runs_and_why():
         pass
 
 
-def test_the_self_test_passes_here_and_fails_where_numbers_are_wrong(monkeypatch):
+def test_the_self_test_passes_here_and_fails_where_numbers_are_wrong():
     checks = self_test("cpu")
     assert len(checks) == 14
     assert all(check.passed for check in checks)
     assert any(check.error > 0 for check in checks)
-    monkeypatch.setattr("attnviz.ops.kernel_status.TOLERANCE", 0.0)
-    assert not all(check.passed for check in self_test("cpu"))
+    assert not all(check.passed for check in self_test("cpu", tolerance=0.0))
     with pytest.raises(DeviceError, match=r"device .*: wanted one that torch can use"):
         self_test("cuda" if not torch.cuda.is_available() else "xla")
 

@@ -23,7 +23,6 @@ def run(monkeypatch, tmp_path):
     """Run ``attnviz``."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.setattr("builtin_training.run._CHOICE_VIEWS", 4)
     logging.disable(logging.NOTSET)
 
     def invoke(*words, program=cli):

@@ -5,24 +5,41 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from attnviz.training.sources import ImageFile, Sources, image_files, load_objects, load_photographs, subject_group
 from builtin_training.qt_resources import read_rcc
 
-STAMPS = Path("/usr/share/tuxpaint/stamps")
+OBJECTS_HELP = "Folder of cut-outs with transparency, instead of Tux Paint's stamps."
+BACKGROUNDS_HELP = "Folder of photographs, instead of those of the packages."
 PACKAGES = (
     "tuxpaint-stamps-default opencv-doc gcompris-qt-data gnome-backgrounds mate-backgrounds "
     "plasma-workspace-wallpapers lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 ukui-wallpapers"
 )
-_PHOTOGRAPH_FOLDERS = (
-    Path("/usr/share/doc/opencv-doc/examples/data"),
-    Path("/usr/share/backgrounds"),
-    Path("/usr/share/wallpapers"),
-)
-_RCC_FOLDER = Path("/usr/share/gcompris-qt/rcc")
 _RCC_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
-_PYTHON_PACKAGES = (("skimage", "data"), ("sklearn", "datasets/images"))
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the installed packages store their images.
+
+    Attributes:
+        stamps: Folder of Tux Paint's stamps.
+        photographs: Folders of photographs and wallpapers.
+        python_packages: Packages that contain photographs, with the folder inside.
+        archives: Folder of Qt resource archives.
+    """
+
+    stamps: Path = Path("/usr/share/tuxpaint/stamps")
+    photographs: tuple[Path, ...] = (
+        Path("/usr/share/doc/opencv-doc/examples/data"), Path("/usr/share/backgrounds"), Path("/usr/share/wallpapers"),
+    )  # fmt: skip
+    python_packages: tuple[tuple[str, str], ...] = (("skimage", "data"), ("sklearn", "datasets/images"))
+    archives: Path = Path("/usr/share/gcompris-qt/rcc")
+
+
+INSTALLED = Places()
 
 # Drawings, which are not photographs.
 _DRAWINGS = re.compile(
@@ -34,20 +51,21 @@ _DRAWINGS = re.compile(
 _EXAMPLES = re.compile(r"chelsea|coffee|rocket|astronaut")
 
 
-def find_sources(objects: Path | None = None, photographs: Path | None = None) -> Sources:
+def find_sources(objects: Path | None = None, photographs: Path | None = None, places: Places = INSTALLED) -> Sources:
     """Load the objects and photographs of the installed packages, or of given folders.
 
     Args:
         objects: Folder of images with transparency, searched recursively; Tux Paint's stamps by default.
         photographs: Folder of photographs, searched recursively; by default the photographs of Debian packages,
             scikit-image and scikit-learn.
+        places: Where the packages are installed.
 
     Raises:
         DataError: fewer than 5 usable objects or photographs; the message names the packages to install.
     """
-    object_files = image_files(objects) if objects else _photographic(image_files(STAMPS))
+    object_files = image_files(objects) if objects else _photographic(image_files(places.stamps))
     things = load_objects(object_files, _where(objects))  # first, since photographs take longer
-    photograph_files = image_files(photographs) if photographs else _photographic(_installed_photographs())
+    photograph_files = image_files(photographs) if photographs else _photographic(_installed_photographs(places))
     return Sources(things, load_photographs(photograph_files, _where(photographs)))
 
 
@@ -55,14 +73,14 @@ def _where(folder: Path | None) -> str:
     return f"in {folder}" if folder else f"on this machine: apt-get install {PACKAGES}"
 
 
-def _installed_photographs() -> Iterator[ImageFile]:
-    for folder in _PHOTOGRAPH_FOLDERS:
+def _installed_photographs(places: Places) -> Iterator[ImageFile]:
+    for folder in places.photographs:
         yield from _one_per_theme(folder)
-    for package, inside in _PYTHON_PACKAGES:
+    for package, inside in places.python_packages:
         spec = importlib.util.find_spec(package)
         if spec is not None and spec.origin is not None:
             yield from image_files(Path(spec.origin).parent / inside)
-    for archive in sorted(_RCC_FOLDER.glob("*.rcc")):
+    for archive in sorted(places.archives.glob("*.rcc")):
         for name, content in sorted(read_rcc(archive)):
             if Path(name).suffix in _RCC_SUFFIXES:
                 yield name, lambda content=content: content  # type: ignore[misc]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,26 +15,15 @@ if not __package__:  # run as a script
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from attnviz.cli.evaluate import print_evaluation
-from attnviz.cli.training_options import FOLDER, Script, evaluation_options
-from builtin_training.debian_sources import find_sources
+from attnviz.cli.training_options import Script, evaluation_options
+from builtin_training.debian_sources import BACKGROUNDS_HELP, OBJECTS_HELP, find_sources
 
 
 @click.command(cls=Script)
-@evaluation_options
-@click.option("--objects", type=FOLDER, help="Folder of cut-outs with transparency, instead of Tux Paint's stamps.")
-@click.option("--backgrounds", type=FOLDER, help="Folder of photographs, instead of those of the packages.")
-def command(
-    models: tuple[str, ...],
-    *,
-    weights: Path | None,
-    views: int,
-    seed: int | None,
-    as_json: bool,
-    objects: Path | None,
-    backgrounds: Path | None,
-) -> None:
+@evaluation_options(OBJECTS_HELP, BACKGROUNDS_HELP)
+def command(*, objects: Path | None, backgrounds: Path | None, **options: Any) -> None:
     """Evaluate MODELS, by default all that have weights, on objects and photographs that no model was trained on."""
-    print_evaluation(models, weights, views, seed, lambda: find_sources(objects, backgrounds), as_json=as_json)
+    print_evaluation(lambda: find_sources(objects, backgrounds), **options)
 
 
 if __name__ == "__main__":

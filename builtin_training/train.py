@@ -16,40 +16,31 @@ if not __package__:  # run as a script
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from attnviz.cli.evaluation_tables import evaluation_table
+from attnviz.cli.options import option
 from attnviz.cli.training_options import FOLDER, Script, progress, repeatable, training_options
 from attnviz.media.atomic_files import check_files
 from attnviz.models import MODELS
 from attnviz.training.features import DataRecipe
 from attnviz.training.optimizers import OPTIMIZERS
 from attnviz.training.trainer import TrainRecipe
-from builtin_training.debian_sources import find_sources
+from builtin_training.debian_sources import BACKGROUNDS_HELP, OBJECTS_HELP, find_sources
 from builtin_training.run import TrainingPlan, train
 
 
 @click.command(cls=Script)
 @training_options
-@click.option(
-    "--plain-share", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Share of plain photographs."
-)
-@click.option(
-    "--plain-weight",
-    type=click.FloatRange(min=0),
-    default=3.0,
-    show_default=True,
+@option("--plain-share", type=click.FloatRange(0, 1), default=0.5, help="Share of plain photographs.")
+@option(
+    "--plain-weight", type=click.FloatRange(min=0), default=3.0,
     help="Loss weight of a plain photograph; a scene has weight 1.",
-)
-@click.option(
-    "--patches",
-    type=click.IntRange(min=0),
-    default=6,
-    show_default=True,
+)  # fmt: skip
+@option(
+    "--patches", type=click.IntRange(min=0), default=6,
     help="Maximum number of parts of each photograph that are used as objects, in every other scene.",
-)
-@click.option(
-    "--held-out-views", type=click.IntRange(min=2), default=1600, show_default=True, help="Number of evaluation views."
-)
-@click.option("--objects", type=FOLDER, help="Folder of cut-outs with transparency, instead of Tux Paint's stamps.")
-@click.option("--backgrounds", type=FOLDER, help="Folder of photographs, instead of those of the packages.")
+)  # fmt: skip
+@option("--held-out-views", type=click.IntRange(min=2), default=1600, help="Number of evaluation views.")
+@option("--objects", type=FOLDER, help=OBJECTS_HELP)
+@option("--backgrounds", type=FOLDER, help=BACKGROUNDS_HELP)
 def command(
     model: str,
     *,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from attnviz.cli.options import CommaList, list_given, output, running, several_models
+from attnviz.cli.options import CommaList, Loading, list_given, option, output, running, several_models
 from attnviz.cli.progress import progress_bar
 from attnviz.cli.registry_help import AGREEMENT, METHODS, METRICS, RegistryCommand
 
@@ -38,9 +38,7 @@ FORMATS = ("html", "png", "json")
     "faithfulness, and all measures of localisation if there are masks]",
 )  # fmt: skip
 @click.option("--mask", "masks", multiple=True, help="Image that is white on the object; one per image.")
-@click.option(
-    "--sites", default="last", show_default=True, help="Sites by a shell pattern, or last: the last of each kind."
-)
+@option("--sites", default="last", help="Sites by a shell pattern, or last: the last of each kind.")
 @click.option("--target", "-t", help="Class to explain, by index or name.  [default: the most probable class]")
 @running
 @output("comparison", "comparison", FORMATS)
@@ -52,9 +50,7 @@ def command(
     masks: tuple[str, ...],
     sites: str,
     target: str | None,
-    weights: str,
-    device: str,
-    seed: int,
+    loading: Loading,
     out: Path,
     formats: tuple[str, ...],
     *,
@@ -84,7 +80,7 @@ def command(
 
     methods = methods or DEFAULT_METHODS
     with progress_bar(shown=not quiet) as on_progress:
-        subjects = _subjects(items, tuple(dict.fromkeys(models)), weights, device, seed)
+        subjects = _subjects(items, tuple(dict.fromkeys(models)), loading)
         has_masks = all(subject.masks is not None for subject in subjects.values())
         found = compare(
             subjects,
@@ -93,12 +89,13 @@ def command(
             metrics=metrics or (*METRICS, *(LOCALISATION if has_masks else ())),
             sites=sites,
             target=target,
-            seed=seed,
+            seed=loading.seed,
             progress=on_progress,
         )
         settings = {
-            "models": ", ".join(models), "weights": weights, "methods": ", ".join(methods), "sites": sites,
-            "masks": ", ".join(item.mask or "" for item in items).strip(", ") or "none", "device": device, "seed": seed,
+            "models": ", ".join(models), "weights": loading.weights, "methods": ", ".join(methods), "sites": sites,
+            "masks": ", ".join(item.mask or "" for item in items).strip(", ") or "none", "device": loading.device,
+            "seed": loading.seed,
         }  # fmt: skip
         found = replace(found, settings=settings)
         files = write(found, out, formats, overwrite=overwrite)
@@ -116,19 +113,18 @@ def _with_masks(items: Sequence[Item], masks: Sequence[str]) -> list[Item]:
     return [replace(item, mask=mask) for item, mask in zip(items, masks, strict=True)] if masks else list(items)
 
 
-def _subjects(items: Sequence[Item], models: Sequence[str], weights: str, device: str, seed: int) -> dict[str, Subject]:
+def _subjects(items: Sequence[Item], models: Sequence[str], loading: Loading) -> dict[str, Subject]:
     """Every model with its inputs, and with masks if every image has one."""
     import numpy as np
     import torch
 
     from attnviz.analyses.comparison import Subject
     from attnviz.batch.image_reader import object_masks
-    from attnviz.cli.model_loading import load
     from attnviz.media.image_decoding import as_picture
     from attnviz.media.images import as_images
 
     pictures = [as_picture(item.path) for item in items]
-    visions = {model: load(model, weights, device, seed) for model in models}
+    visions = {model: loading.load(model) for model in models}
     preprocesses = [vision.preprocess for vision in visions.values()]
     masks = [object_masks(item, picture, preprocesses) for item, picture in zip(items, pictures, strict=True)]
     subjects = {}
@@ -143,28 +139,20 @@ def _subjects(items: Sequence[Item], models: Sequence[str], weights: str, device
 
 
 def _print(found: Comparison, files: Sequence[Path]) -> None:
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
+    from attnviz.cli.terminal import console_of, print_end, table_of
     from attnviz.core.glossary import title
     from attnviz.report.core.formatting import number
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=160)
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("map", no_wrap=True)
-    for metric in found.metrics:
-        arrow = "↑" if metric.higher_is == "better" else "↓"
-        table.add_column(f"{title('measure', metric.name)} {arrow}", justify="right")
+    heads = (f"{title('measure', one.name)} {'↑' if one.higher_is == 'better' else '↓'}" for one in found.metrics)
+    table = table_of("map", *heads)
+    table.columns[0].no_wrap = True
     for row in found.rows:
         cells = (number(row.cells[metric.name].value) for metric in found.metrics)
         table.add_row(Text(row.name, "dim" if row.kind == "baseline" else ""), *cells)
+    console = console_of(160)
     console.print(table)
     for text in found.summary:
         console.print(Text(text))
-    for text in found.caveats:
-        console.print(Text(f"note: {text}", style="yellow"))
-    for path in files:
-        console.print(Text(str(path), style="green"), soft_wrap=True)
+    print_end(console, found.caveats, files)

@@ -5,31 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from attnviz.cli.evaluation_tables import evaluation_table
-from attnviz.cli.training_options import FOLDER, evaluation_options, progress
+from attnviz.cli.training_options import evaluation_options, progress
 
 if TYPE_CHECKING:
     from attnviz.training.sources import Sources
 
 
 @click.command()
-@evaluation_options
-@click.option("--objects", type=FOLDER, help="Folder of cut-out objects with transparency; required.")
-@click.option("--backgrounds", type=FOLDER, help="Folder of photographs; required.")
-def command(
-    models: tuple[str, ...],
-    *,
-    weights: Path | None,
-    views: int,
-    seed: int | None,
-    as_json: bool,
-    objects: Path | None,
-    backgrounds: Path | None,
-) -> None:
+@evaluation_options(
+    "Folder of cut-out objects with transparency; required.", "Folder of photographs; required."
+)  # fmt: skip
+def command(*, objects: Path | None, backgrounds: Path | None, **options: Any) -> None:
     """Evaluate MODELS, by default all that have weights, on scenes of objects in photographs.
 
     A fifth of the objects and photographs is used: the fifth that a training with the same seed leaves out.
@@ -41,26 +32,26 @@ def command(
         )
     from attnviz.training.sources import find_sources
 
-    print_evaluation(models, weights, views, seed, lambda: find_sources(objects, backgrounds), as_json=as_json)
+    print_evaluation(lambda: find_sources(objects, backgrounds), **options)
 
 
 def print_evaluation(
+    load_sources: Callable[[], Sources],
     models: Sequence[str],
     weights: Path | None,
     views: int,
     seed: int | None,
-    load_sources: Callable[[], Sources],
     *,
     as_json: bool,
 ) -> None:
-    """Evaluate models on held-out views and print the figures.
+    """Evaluate models on held-out views, and print the figures as a table or as JSON.
 
     Args:
+        load_sources: Loads objects and photographs.
         models: Names; all models with weights if empty.
         weights: File of weights for one model, or ``None`` for the shipped ones.
         views: Number of views.
         seed: Seed of the held-out split; ``None`` for the seed of the training.
-        load_sources: Loads objects and photographs.
         as_json: Print JSON instead of the table.
     """
     from attnviz.models import MODELS
@@ -84,9 +75,8 @@ def print_evaluation(
         for frames in dict.fromkeys(MODELS[name].frames for name in names):
             group = [name for name in names if MODELS[name].frames == frames or not MODELS[name].attends]
             held_out = DataRecipe(views, seed=seed, held_out=True, frames=frames)
-            chosen = {
-                name: map_of[name] for name in group if name in map_of and (frames is None or MODELS[name].frames)
-            }
+            fitting = (name for name in group if name in map_of and (frames is None or MODELS[name].frames))
+            chosen = {name: map_of[name] for name in fitting}
             results += evaluate_models(dict.fromkeys(group, weights), sources, held_out, on_progress, chosen)
     if as_json:
         click.echo(json.dumps([result.as_dict() for result in results], indent=1))
@@ -95,20 +85,11 @@ def print_evaluation(
 
 
 def _split_seed(seed: int | None, seeds: Mapping[str, int]) -> int:
-    """The seed whose held-out objects and photographs no model was trained on.
-
-    Args:
-        seed: Value of ``--seed``.
-        seeds: Training seed of each model.
-
-    Raises:
-        UsageError: there is none.
-    """
+    """The seed, given or of the trainings, whose held-out images no model was trained on; a usage error if none."""
     distinct = set(seeds.values()) | ({seed} if seed is not None else set())
     if len(distinct) > 1:
         trained = ", ".join(f"{name} with seed {other}" for name, other in seeds.items())
         given = "" if seed is None else f"; got --seed {seed}"
-        raise click.UsageError(
-            f"images held out by one seed are training images of another: trained were {trained}{given}"
-        )
+        why = "images held out by one seed are training images of another"
+        raise click.UsageError(f"{why}: trained were {trained}{given}")
     return distinct.pop() if distinct else 0

@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from attnviz.cli.options import MODEL_HELP, CommaList, list_given, printing, running
+from attnviz.cli.options import MODEL_HELP, CommaList, Loading, list_given, option, printing, running
 from attnviz.cli.progress import Progress, StepTimes, progress_bar
 from attnviz.cli.registry_help import METHODS, RegistryCommand
 from attnviz.errors import OutputError
@@ -28,23 +28,23 @@ _KEPT_VALUES = 1 << 28
 
 @click.command(cls=RegistryCommand, registries=METHODS, short_help="Explain images and clips.")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
-@click.option("--model", "-m", default="cbam", show_default=True, help=MODEL_HELP)
+@option("--model", "-m", default="cbam", help=MODEL_HELP)
 @click.option("--target", "-t", help="Class to explain, by index or name.  [default: the most probable class]")
 @click.option(
     "--methods", type=CommaList(),
     help="Attribution methods, comma-separated.  [default: those of gradcam, saliency, integrated_gradients and "
     "smoothgrad that apply to the model]",
 )  # fmt: skip
-@click.option(
-    "--sites", type=CommaList(), default="*", show_default=True,
+@option(
+    "--sites", type=CommaList(), default="*",
     help="Attention sites by name, module or kind: shell patterns, comma-separated.",
 )  # fmt: skip
 @click.option(
     "--out", "-o", type=click.Path(path_type=Path),
     help="Output folder; for several images, the folder of their folders.  [default: named after the image]",
 )  # fmt: skip
-@click.option(
-    "--format", "formats", type=CommaList(FORMATS), default=",".join(FORMATS), show_default=True,
+@option(
+    "--format", "formats", type=CommaList(FORMATS), default=",".join(FORMATS),
     help="Files to write, comma-separated; gif for clips only.",
 )  # fmt: skip
 @click.option(
@@ -65,9 +65,7 @@ def command(
     out: Path | None,
     formats: tuple[str, ...],
     frames: int | None,
-    weights: str,
-    device: str,
-    seed: int,
+    loading: Loading,
     *,
     overwrite: bool,
     as_json: bool,
@@ -92,7 +90,11 @@ def command(
     for folder in folders:
         check_folder(folder, formats, overwrite=overwrite)
     sources = _open_all(paths)
-    _check_methods(methods or ())
+    if methods:
+        from attnviz.attribution import METHODS
+
+        for method in methods:
+            METHODS[method]  # an unknown name is an error before a model is loaded
 
     prepared: PreparedModel | None = None
     summaries = []
@@ -100,31 +102,28 @@ def command(
         times = StepTimes()
         with progress_bar(shown=not quiet, label=Path(image).name, times=times) as on_progress:
             from attnviz.explanation.explain import explain
+            from attnviz.explanation.prepared_model import PreparedModel
 
-            prepared = prepared or _load(model, weights, device, seed, on_progress)
+            if prepared is None:
+                on_progress("load the model", 0, 1)
+                prepared = PreparedModel(loading.load(model))
             explanation = explain(
                 sources.pop(image, image), prepared, methods=methods, target=target, sites=",".join(sites),
-                weights=weights, seed=seed, progress=on_progress, frames=frames,
+                weights=loading.weights, seed=loading.seed, progress=on_progress, frames=frames,
             )  # fmt: skip
             explanation = replace(explanation, settings={"model": model, **explanation.settings})
             document, files = _write(explanation, folder, formats, on_progress, overwrite=overwrite)
         times.stop()
         if as_json:
-            summaries.append(_summary(document, files))
+            from attnviz.report.explanation.json_file import dump
+
+            summaries.append({**dump(document, arrays=False), "files": [str(path) for path in files]})
         elif not quiet:
             from attnviz.cli.explain_output import print_explanation
 
             print_explanation(document, files, times.seconds, verbose=verbose)
     if as_json:
         click.echo(json.dumps(summaries[0] if len(summaries) == 1 else summaries, ensure_ascii=False, indent=2))
-
-
-def _load(model: str, weights: str, device: str, seed: int, on_progress: Progress) -> PreparedModel:
-    from attnviz.cli.model_loading import load
-    from attnviz.explanation.prepared_model import PreparedModel
-
-    on_progress("load the model", 0, 1)
-    return PreparedModel(load(model, weights, device, seed))
 
 
 def _open_all(images: Sequence[str]) -> dict[str, Source]:
@@ -142,15 +141,6 @@ def _open_all(images: Sequence[str]) -> dict[str, Source]:
     return sources
 
 
-def _check_methods(methods: Sequence[str]) -> None:
-    """Raise an error for an unknown name before a model is loaded."""
-    if methods:
-        from attnviz.attribution import METHODS
-
-        for method in methods:
-            METHODS[method]
-
-
 def _write(
     explanation: Explanation, folder: Path, formats: Sequence[str], on_progress: Progress, *, overwrite: bool
 ) -> tuple[Document, list[Path]]:
@@ -163,9 +153,3 @@ def _write(
     if not wanted:
         raise OutputError(f"{document.file_name}: an image has no frames to animate, wanted another format than gif")
     return document, write_folder(document, folder, wanted, overwrite=overwrite)
-
-
-def _summary(document: Document, files: Sequence[Path]) -> dict[str, Any]:
-    from attnviz.report.explanation.json_file import dump
-
-    return {**dump(document, arrays=False), "files": [str(path) for path in files]}

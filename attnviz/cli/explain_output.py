@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from attnviz.cli.terminal import console_of, print_end, table_of
 from attnviz.core.glossary import title
 from attnviz.report.core.formatting import number
 from attnviz.report.core.viewer_data import title_of
@@ -20,17 +21,13 @@ if TYPE_CHECKING:
     from attnviz.report.core.document import ClipView
 
 _BAR = 20
-_PIPE_WIDTH = 140  # of a pipe or a file
 
 
 def print_explanation(
     document: Document, files: Sequence[Path], seconds: Mapping[str, float], *, verbose: bool
 ) -> None:
     """Print predictions, sites, agreement of the maps and the paths of the files."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=_PIPE_WIDTH)
-    target = document.target
+    console, target = console_of(), document.target
     facts = f"  {document.model}  explains ", (target.label, "bold cyan"), f"  p = {target.probability:.3f}"
     console.print(Text.assemble((document.file_name, "bold"), *facts))
     console.print(_predictions(document))
@@ -39,40 +36,41 @@ def print_explanation(
     if document.sites:
         console.print(_sites(document))
     _print_agreement(console, document, verbose=verbose)
-    for note in document.notes:
-        console.print(Text(f"note: {note}", style="yellow"))
+    print_end(console, document.notes, ())
     if verbose:
         for key, value in document.settings.items():
             console.print(Text(f"{key}: {value}", style="dim"))
         console.print(Text("time: " + ", ".join(f"{step} {spent:.2f} s" for step, spent in seconds.items()), "dim"))
-    for path in files:
-        console.print(Text(str(path), style="green"), soft_wrap=True)
+    print_end(console, (), files)
+
+
+def _bar(share: float, *, highlighted: bool) -> Text:
+    filled = round(_BAR * share)
+    return Text("█" * filled + "·" * (_BAR - filled), "cyan" if highlighted else "dim")
 
 
 def _predictions(document: Document) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table = table_of()
+    table.show_header = False
     for one in document.predictions:
-        filled = round(_BAR * one.probability)
-        bar = Text("█" * filled + "·" * (_BAR - filled), "cyan" if one.index == document.target.index else "dim")
+        bar = _bar(one.probability, highlighted=one.index == document.target.index)
         table.add_row(f"{one.probability:.3f}", bar, Text(one.label), Text(str(one.index), "dim"))
     return table
 
 
 def _frames(clip: ClipView) -> Table:
     """A bar for each frame."""
-    table = Table(
-        box=None, padding=(0, 2, 0, 0), show_header=False, title=f"Frames: {clip.weight_name}", title_justify="left"
-    )
+    table = table_of(title=f"Frames: {clip.weight_name}")
+    table.show_header = False
     top = max(float(clip.weights.max()), 1e-30)
     for index, (second, weight) in enumerate(zip(clip.seconds, clip.weights, strict=True)):
-        filled = round(_BAR * float(weight) / top)
-        bar = Text("█" * filled + "·" * (_BAR - filled), "cyan" if index == clip.shown else "dim")
+        bar = _bar(float(weight) / top, highlighted=index == clip.shown)
         table.add_row(f"{second:.2f} s", bar, f"{float(weight):.3f}")
     return table
 
 
 def _sites(document: Document) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title="Attention sites", title_justify="left")
+    table = table_of(title="Attention sites")
     measures = document.measures_of_sites()
     for header in ("site", "kind", "g", "range of g"):
         table.add_column(header)
@@ -93,7 +91,7 @@ def _print_agreement(console: Console, document: Document, *, verbose: bool) -> 
     attributions = document.of_kind("attribution")
     if not tables:
         return
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title="Agreement of maps", title_justify="left")
+    table = table_of(title="Agreement of maps")
     table.add_column("", no_wrap=True)
     if verbose:
         for name in tables:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from attnviz.cli.options import running
+from attnviz.cli.options import Loading, running
 
 if TYPE_CHECKING:
     from attnviz.analyses.verification import Proof
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 @click.option("--verify", is_flag=True, help="Reconstruct y, re-inject g, and inject another g, at every site.")
 @running
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(
-    model: str, image: Path | None, weights: str, device: str, seed: int, *, verify: bool, as_json: bool
-) -> None:
+def command(model: str, image: Path | None, loading: Loading, *, verify: bool, as_json: bool) -> None:
     """List a model's attention sites: where, what kind, the shape and size of g, and the line that applies it.
 
     \b
@@ -35,16 +33,15 @@ def command(
     import torch
 
     from attnviz.analyses.verification import prove
-    from attnviz.cli.model_loading import load
     from attnviz.media.images import load_images
     from attnviz.recording import capture
     from attnviz.tracing import find_attention
 
-    vision = load(model, weights, device, seed)
+    vision = loading.load(model)
     at = next((p.device for p in vision.module.parameters()), torch.device("cpu"))
     if image is None:
         side = vision.preprocess.size_px
-        x = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(seed)).to(at)
+        x = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(loading.seed)).to(at)
     else:
         x = load_images(image, vision.preprocess).x.to(at)
     sites = find_attention(vision.module, x)
@@ -84,14 +81,12 @@ def _facts(model: str, sites: Sites, shapes: Mapping[Site, tuple[int, ...]], pro
 
 
 def _show(model: str, sites: Sites, shapes: Mapping[Site, tuple[int, ...]], proofs: Sequence[Proof]) -> None:
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
+    from attnviz.cli.terminal import console_of, table_of
     from attnviz.core.memory_budget import KEEPS, in_words
 
-    console = Console(highlight=False, width=None if Console().is_terminal else 160)
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    console, table = console_of(160), table_of()
     headings = ["site", "kind", "module", "g", "record", "bounded by"]
     for heading in [*headings, *(["rebuilt", "put back", "halved", ""] if proofs else ["applied at"])]:
         table.add_column(heading, overflow="fold")

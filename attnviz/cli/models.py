@@ -26,21 +26,13 @@ def command(*, as_json: bool) -> None:
     cards = {name: read_card(name) for name in MODELS}
     if as_json:
         rows = [
-            {
-                "model": name,
-                "summary": MODELS[name].summary,
-                "source": MODELS[name].source,
-                "figures": card.figures if card else None,
-            }
-            for name, card in cards.items()
+            {"model": name, "summary": one.summary, "source": one.source, "figures": card.figures if card else None}
+            for (name, card), one in zip(cards.items(), map(MODELS.__getitem__, cards), strict=True)
         ]
-        click.echo(
-            json.dumps(
-                {"models": rows, "libraries": [f"{scheme}:" for scheme in LOADERS if scheme != "function"]}, indent=1
-            )
-        )
-        return
-    _print_table(cards)
+        libraries = [f"{scheme}:" for scheme in LOADERS if scheme != "function"]
+        click.echo(json.dumps({"models": rows, "libraries": libraries}, indent=1))
+    else:
+        _print_table(cards)
 
 
 def _print_table(cards: Mapping[str, Card | None]) -> None:

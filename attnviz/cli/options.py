@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,79 +12,95 @@ import click
 
 if TYPE_CHECKING:
     from attnviz.media.image_listing import Listing
+    from attnviz.models import VisionModel
 
-Decorated = TypeVar("Decorated", bound=Callable[..., Any])
-
-if TYPE_CHECKING:
     _NamesType = click.ParamType["tuple[str, ...]"]
 else:
     _NamesType = click.ParamType  # not generic before Click 8.2
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+option = partial(click.option, show_default=True)
+"""An option whose help shows its default."""
 
 _SEED = click.IntRange(0, 2**63 - 1)
 MODEL_HELP = "A name that `attnviz models` lists, or timm:NAME, torchvision:NAME, hf:NAME, package.module:function."
 
 
-def _apply(decorated: Decorated, *options: Callable[[Decorated], Decorated]) -> Decorated:
-    for option in reversed(options):
-        decorated = option(decorated)
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """The values of ``--weights``, ``--device`` and ``--seed``."""
+
+    weights: str
+    device: str
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not self.weights:
+            raise click.BadParameter("wanted default, none or a file", param_hint="'--weights'")
+
+    def load(self, model: str) -> VisionModel:
+        """Return the model on its device; the device is checked first, since that is quick.
+
+        Raises:
+            DeviceError: the device is not there.
+            UnknownNameError: no such model.
+            WeightsError: the weights are missing or damaged.
+        """
+        from attnviz.models import load_model
+        from attnviz.models.devices import choose_device
+
+        at = choose_device(self.device)
+        vision = load_model(model, weights=self.weights, seed=self.seed)
+        vision.module.to(at)
+        return vision
+
+
+def apply_options(decorated: Decorated, *options: Callable[[Decorated], Decorated]) -> Decorated:
+    """Add options to a command, which are listed in this order."""
+    for one in reversed(options):
+        decorated = one(decorated)
     return decorated
 
 
-def running(decorated: Decorated) -> Decorated:
-    """Options ``--weights``, ``--device`` and ``--seed``."""
-    return _apply(
-        decorated,
-        click.option("--weights", default="default", show_default=True, help="default, none (random) or a file."),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps."),
-        click.option("--seed", type=_SEED, default=0, show_default=True, help="Random seed."),
+def running(decorated: Callable[..., None]) -> Callable[..., None]:
+    """Options ``--weights``, ``--device`` and ``--seed``; the command gets them as ``loading``."""
+
+    @wraps(decorated)
+    def command(*, weights: str, device: str, seed: int, **others: Any) -> None:
+        decorated(loading=Loading(weights, device, seed), **others)
+
+    return apply_options(
+        command,
+        option("--weights", default="default", help="default, none (random) or a file."),
+        option("--device", default="auto", help="auto, cpu, cuda or mps."),
+        option("--seed", type=_SEED, default=0, help="Random seed."),
     )
 
 
-def several_models(decorated: Decorated) -> Decorated:
-    """Option ``--model``, which can be repeated."""
-    return click.option(
-        "--model", "-m", "models", multiple=True, default=("cbam",), show_default=True,
-        help=f"{MODEL_HELP} Can be repeated.",
-    )(decorated)  # fmt: skip
+several_models = option(
+    "--model", "-m", "models", multiple=True, default=("cbam",), help=f"{MODEL_HELP} Can be repeated."
+)
 
 
 def output(what: str, folder: str, formats: Sequence[str]) -> Callable[[Decorated], Decorated]:
-    """Options ``--out`` and ``--format`` of a command that writes a folder, and those of :func:`printing`.
-
-    Args:
-        what: What is written, for the help: ``"comparison"``.
-        folder: Default folder.
-        formats: Formats, all written by default.
-    """
-
-    def decorate(decorated: Decorated) -> Decorated:
-        return _apply(
-            printing(what)(decorated),
-            click.option(
-                "--out", "-o", type=click.Path(path_type=Path), default=Path(folder), show_default=True,
-                help="Output folder.",
-            ),
-            click.option(
-                "--format", "formats", type=CommaList(formats), default=",".join(formats), show_default=True,
-                help="Files to write, comma-separated.",
-            ),
-        )  # fmt: skip
-
-    return decorate
+    """Options ``--out`` and ``--format``, all by default, of a command that writes a folder, and :func:`printing`."""
+    path, names = click.Path(path_type=Path), CommaList(formats)
+    return lambda decorated: apply_options(
+        printing(what)(decorated),
+        option("--out", "-o", type=path, default=Path(folder), help="Output folder."),
+        option("--format", "formats", type=names, default=",".join(formats), help="Files to write, comma-separated."),
+    )
 
 
 def printing(what: str) -> Callable[[Decorated], Decorated]:
     """Options ``--overwrite``, ``--json`` and ``--quiet``."""
-
-    def decorate(decorated: Decorated) -> Decorated:
-        return _apply(
-            decorated,
-            click.option("--overwrite", is_flag=True, help=f"Replace an existing {what}."),
-            click.option("--json", "as_json", is_flag=True, help="Print JSON to standard output."),
-            click.option("--quiet", "-q", is_flag=True, help="Suppress all output except errors."),
-        )
-
-    return decorate
+    return lambda decorated: apply_options(
+        decorated,
+        click.option("--overwrite", is_flag=True, help=f"Replace an existing {what}."),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON to standard output."),
+        click.option("--quiet", "-q", is_flag=True, help="Suppress all output except errors."),
+    )
 
 
 class CommaList(_NamesType):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attnviz.cli.errors import INTERRUPTED
-from attnviz.cli.options import CommaList, printing, running, several_models
+from attnviz.cli.options import CommaList, Loading, option, printing, running, several_models
 from attnviz.cli.progress import Progress, progress_bar
 from attnviz.cli.registry_help import METHODS, METRICS, RegistryCommand
 
@@ -26,43 +26,43 @@ FORMATS = ("csv", "json", "pdf")
 @click.command(cls=RegistryCommand, registries=METHODS | METRICS, short_help="Report on a folder or a list of images.")
 @click.argument("given", metavar="IMAGE...", nargs=-1, required=True)
 @several_models
-@click.option(
+@option(
     "--methods", type=CommaList(),
     help="Attribution methods, comma-separated.  [default: gradcam and saliency, if they apply]",
 )  # fmt: skip
-@click.option(
-    "--metrics", type=CommaList(may_be_empty=True), default="none", show_default=True,
+@option(
+    "--metrics", type=CommaList(may_be_empty=True), default="none",
     help="Tests of faithfulness of every map, comma-separated; each needs many forward passes. Localisation is measured"
     " for images with boxes or masks.",
 )  # fmt: skip
-@click.option(
-    "--sites", default="last", show_default=True,
+@option(
+    "--sites", default="last",
     help="Attention sites: shell patterns, comma-separated; last measures all and maps the last of each kind.",
 )  # fmt: skip
 @running
-@click.option("--out", "-o", default="report", show_default=True, help="Folder, or a URL such as s3://bucket/run.")
-@click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Batch size.")
-@click.option(
-    "--workers", type=click.IntRange(min=0), default=min(4, os.cpu_count() or 1), show_default=True,
+@option("--out", "-o", default="report", help="Folder, or a URL such as s3://bucket/run.")
+@option("--batch", type=click.IntRange(min=1), default=8, help="Batch size.")
+@option(
+    "--workers", type=click.IntRange(min=0), default=min(4, os.cpu_count() or 1),
     help="Number of threads that read images.",
 )  # fmt: skip
-@click.option(
-    "--shard-size", type=click.IntRange(min=1), default=64, show_default=True,
+@option(
+    "--shard-size", type=click.IntRange(min=1), default=64,
     help="Images per file: the most that an interruption can lose.",
 )  # fmt: skip
-@click.option("--limit", type=click.IntRange(min=1), help="Largest number of images, evenly spread.")
-@click.option(
-    "--pages", type=click.IntRange(min=0), default=8, show_default=True,
+@option("--limit", type=click.IntRange(min=1), help="Largest number of images, evenly spread.")
+@option(
+    "--pages", type=click.IntRange(min=0), default=8,
     help="Number of outliers that get the full page of `attnviz explain`.",
 )  # fmt: skip
-@click.option("--export", "formats", type=CommaList(FORMATS, may_be_empty=True), default="none", show_default=True,
+@option("--export", "formats", type=CommaList(FORMATS, may_be_empty=True), default="none",
               help="Also write csv, json, pdf; comma-separated.")  # fmt: skip
-@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Engine.")
-@click.option("--address", help="Address of a Ray cluster, or auto.  [default: a new cluster on this machine]")
-@click.option("--actors", type=click.IntRange(min=1), help="Ray: number of copies of the models.  "
+@option("--engine", type=click.Choice(["local", "ray"]), default="local", help="Engine.")
+@option("--address", help="Address of a Ray cluster, or auto.  [default: a new cluster on this machine]")
+@option("--actors", type=click.IntRange(min=1), help="Ray: number of copies of the models.  "
               "[default: one per GPU, or as many as the processors of the cluster allow]")  # fmt: skip
-@click.option("--gpus", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Ray: GPUs per copy.")
-@click.option("--cpus", type=click.FloatRange(min=0), help="Ray: processors per copy.  [default: those of the "
+@option("--gpus", type=click.FloatRange(min=0), default=0.0, help="Ray: GPUs per copy.")
+@option("--cpus", type=click.FloatRange(min=0), help="Ray: processors per copy.  [default: those of the "
               "smallest machine]")  # fmt: skip
 @printing("run; by default it is continued")
 def command(
@@ -71,7 +71,6 @@ def command(
     methods: tuple[str, ...] | None,
     metrics: tuple[str, ...],
     sites: str,
-    weights: str,
     out: str,
     batch: int,
     workers: int,
@@ -84,8 +83,7 @@ def command(
     actors: int | None,
     gpus: float,
     cpus: float | None,
-    device: str,
-    seed: int,
+    loading: Loading,
     *,
     overwrite: bool,
     as_json: bool,
@@ -101,8 +99,6 @@ def command(
     attnviz report val.csv --model timm:seresnet50 --methods gradcam,integrated_gradients --metrics insertion,deletion
     attnviz report s3://bucket/photos --engine ray --address auto --gpus 1 --out s3://bucket/report
     """  # noqa: D301  # \b is the character that keeps Click from re-wrapping
-    if not weights:
-        raise click.BadParameter("wanted default, none or a file", param_hint="'--weights'")
     if engine == "local" and (address or actors or gpus or cpus):
         raise click.UsageError("--address, --actors, --gpus and --cpus need --engine ray")
     if "pdf" in formats:
@@ -112,28 +108,27 @@ def command(
 
     from attnviz.batch import RunOptions, run
 
+    names = tuple(dict.fromkeys(models))
     options = RunOptions(
-        tuple(dict.fromkeys(models)), methods, tuple(metrics), sites, weights, seed, batch, shard_size, limit
+        names, methods, tuple(metrics), sites, loading.weights, loading.seed, batch, shard_size, limit
     )  # fmt: skip
-    runner = None if engine == "local" else _ray(address, actors, gpus, cpus, device, workers)
+    runner: Engine | None = None
+    if engine == "ray":
+        from attnviz.batch.ray_engine import Cluster, RayEngine
+
+        runner = RayEngine(Cluster(address, actors, gpus, cpus), loading.device, workers)
     with progress_bar(shown=not quiet, unit="images") as on_progress, _resumable(out):
         outcome = run(
-            given, out, options, device=device, workers=workers, overwrite=overwrite, engine=runner,
+            given, out, options, device=loading.device, workers=workers, overwrite=overwrite, engine=runner,
             progress=on_progress,
         )  # fmt: skip
-        summary, files = _finish(outcome, pages, formats, device, on_progress)
+        summary, files = _finish(outcome, pages, formats, loading.device, on_progress)
     if as_json:
         click.echo(json.dumps(_as_json(outcome, summary, files), ensure_ascii=False))
     elif not quiet:
         from attnviz.cli.report_output import print_outcome
 
         print_outcome(outcome, summary, files)
-
-
-def _ray(address: str | None, actors: int | None, gpus: float, cpus: float | None, device: str, workers: int) -> Engine:
-    from attnviz.batch.ray_engine import Cluster, RayEngine
-
-    return RayEngine(Cluster(address, actors, gpus, cpus), device, workers)
 
 
 def _finish(
@@ -148,9 +143,8 @@ def _finish(
     on_progress("summarise", 0, 0)
     summary = summarise(store, [one.name for one in plan.models], max(pages, 10))
     wanted = [(one.item, one.model) for one in summary.surprises[:pages]]
-    write_pages(
-        store, plan, outcome.listing.items, wanted, device, lambda done: on_progress("write pages", done, len(wanted))
-    )
+    items = outcome.listing.items
+    write_pages(store, plan, items, wanted, device, lambda done: on_progress("write pages", done, len(wanted)))
     files = []
     if store.folder.is_local:
         on_progress("write the report", 0, 0)
@@ -188,9 +182,7 @@ def _resumable(out: str) -> Iterator[None]:
         if store.folder.exists("plan.json"):
             plan = parse(store.folder.read("plan.json"), store.folder.path("plan.json"))
             shards = -(-plan["total"] // plan["shard_size"])
-            click.echo(
-                f"Interrupted: {len(store.done())} of {shards} shards are kept; the same command continues the run.",
-                err=True,
-            )
+            kept = f"{len(store.done())} of {shards} shards are kept"
+            click.echo(f"Interrupted: {kept}; the same command continues the run.", err=True)
             raise click.exceptions.Exit(INTERRUPTED) from None
         raise

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
+
+from attnviz.cli.terminal import console_of, print_end, table_of
 
 if TYPE_CHECKING:
     from attnviz.batch import Outcome
@@ -18,16 +19,11 @@ _WIDTH = 120
 
 def print_outcome(outcome: Outcome, summary: Summary, files: list[str]) -> None:
     """Print counts, failures with reasons, outliers and the paths of the files."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=_WIDTH)
+    console = console_of(_WIDTH)
     done = f"{outcome.computed} images in {outcome.seconds:.0f} s ({outcome.rate:.1f} images/s)"
     earlier = f"; {outcome.before} were done before" if outcome.before else ""
     console.print(Text(f"{done}{earlier}." if outcome.computed else f"All {outcome.before} images were done before."))
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("model")
-    for head in ("images", "failed", "correct", "mean probability", "mean agreement"):
-        table.add_column(head, justify="right")
+    table = table_of("model", "images", "failed", "correct", "mean probability", "mean agreement")
     for one in summary.models:
         means = [mean for (kind, _, _, name), (mean, _) in one.means.items() if (kind, name) == ("pair", "spearman")]
         agreed = f"{sum(means) / len(means):.2f}" if means else "–"
@@ -36,13 +32,9 @@ def print_outcome(outcome: Outcome, summary: Summary, files: list[str]) -> None:
         table.add_row(Text(one.model), str(one.ok + one.failed), str(one.failed), correct, sure, agreed)
     console.print(table)
     _print_lists(console, summary)
-    for planned in outcome.plan.models:
-        for note in planned.notes:
-            console.print(Text(f"note: {planned.name}: {note}", style="yellow"))
-    for note in outcome.plan.notes:
-        console.print(Text(_one_line(f"note: {note}"), style="yellow"))
-    for path in [*files, outcome.store.folder.path("measures")]:
-        console.print(Text(path, style="green"), soft_wrap=True)
+    notes = [f"{planned.name}: {note}" for planned in outcome.plan.models for note in planned.notes]
+    notes += map(_one_line, outcome.plan.notes)
+    print_end(console, notes, [*files, outcome.store.folder.path("measures")])
 
 
 def _print_lists(console: Console, summary: Summary) -> None:

@@ -113,7 +113,8 @@ class ModelScores:
         self.columns["top5"] += (logits.topk(5).indices == target).any(1).float().tolist()
         self.columns["gradcam"] += self._gradcam_hits(x, target[:, 0], masks)
         for name, values in maps.items():
-            self.hits.setdefault(name, []).extend(pointing(values, masks).tolist())
+            one_row = (part.flatten(1)[:, None] for part in (values, masks))  # positions of an image, frames of a clip
+            self.hits.setdefault(name, []).extend(pointing(*one_row).tolist())
             self.energy.setdefault(name, []).extend(energy(values, masks).tolist())
 
     def compared(self, map_of: str) -> dict[str, Array]:

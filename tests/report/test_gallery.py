@@ -164,7 +164,7 @@ class TestFiles:
         assert (folder / "index.html").is_file()
         parts = {one.parent.name: [*one.parent.iterdir()] for one in (folder / "page").rglob("*.js")}
         assert {name: len(parts[name]) for name in ("data", "thumbs", "index")} == {"data": 3, "thumbs": 3, "index": 1}
-        assert not [*folder.glob(".page*")]
+        assert not [*folder.glob(".*.partial")]
 
     def test_maps_and_numbers_of_an_image_are_in_the_script_of_its_shard(self, folder):
         shard, items = arguments((folder / "page/data/part-000001.js").read_text(), "data")
@@ -225,7 +225,7 @@ class TestFiles:
             write(tmp_path)
         assert (tmp_path / "index.html").read_text() == before
         assert (tmp_path / "page" / "data").is_dir()
-        assert not [*tmp_path.glob(".page*")]
+        assert not [*tmp_path.glob(".*.partial")]
 
     def test_the_page_of_an_unfinished_run_says_so(self, tmp_path):
         make_run(tmp_path, 8, shard=8, total=100)

@@ -5,17 +5,16 @@ import struct
 import pytest
 
 from attnviz.errors import DataError
-from builtin_training import debian_sources
+from builtin_training.debian_sources import Places, find_sources
 from builtin_training.qt_resources import read_rcc
 
 
-def test_without_the_packages_the_error_names_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(debian_sources, "STAMPS", tmp_path)
+def test_without_the_packages_the_error_names_them(tmp_path):
     with pytest.raises(DataError, match="found 0 on this machine: apt-get install tuxpaint-stamps-default opencv-doc"):
-        debian_sources.find_sources()
+        find_sources(places=Places(stamps=tmp_path))
 
 
-def test_drawings_examples_and_further_sizes_of_a_wallpaper_are_left_out(tmp_path, monkeypatch, image_folder):
+def test_drawings_examples_and_further_sizes_of_a_wallpaper_are_left_out(tmp_path, image_folder):
     stamps, wallpapers = tmp_path / "stamps", tmp_path / "backgrounds"
     for folder, kind in ((stamps, "objects"), (wallpapers, "photographs")):
         folder.mkdir()
@@ -28,11 +27,7 @@ def test_drawings_examples_and_further_sizes_of_a_wallpaper_are_left_out(tmp_pat
     theme.mkdir(parents=True)
     for size in ("1080x1920", "5120x2880"):
         (theme / f"{size}.jpg").write_bytes(photograph)
-    monkeypatch.setattr(debian_sources, "STAMPS", stamps)
-    monkeypatch.setattr(debian_sources, "_PHOTOGRAPH_FOLDERS", (wallpapers,))
-    monkeypatch.setattr(debian_sources, "_PYTHON_PACKAGES", ())
-    monkeypatch.setattr(debian_sources, "_RCC_FOLDER", tmp_path / "none")
-    sources = debian_sources.find_sources()
+    sources = find_sources(places=Places(stamps, (wallpapers,), (), tmp_path / "none"))
     assert len(sources.objects) == 12
     assert [one.name for one in sources.photographs if "noise" not in one.name] == [
         "backgrounds/Kay/contents/images/1080x1920.jpg"

@@ -76,13 +76,9 @@ def maps(comparison: Comparison) -> Figure:
         for axis, (name, values) in zip(axes[1:], shown.maps.items(), strict=False):
             scale = colour_range(values, kind=kinds[name])
             axis.imshow(overlay(shown.pixels, MapView(name, kinds[name], "", "", values, *scale)))
-            axis.set_title(_wrapped(name.removeprefix(f"{shown.model}: ")), fontsize=7)
+            short = fill(name.removeprefix(f"{shown.model}: ").replace(".", ". "), 26)  # wrapped after words and dots
+            axis.set_title(short.replace(". ", "."), fontsize=7)
     return figure
-
-
-def _wrapped(name: str) -> str:
-    """Wrap a name after words and dots."""
-    return fill(name.replace(".", ". "), 26).replace(". ", ".")
 
 
 def matrix(comparison: Comparison) -> Figure:

@@ -6,27 +6,15 @@ A component is a frozen dataclass of numbers, texts and arrays, so that ``explan
 file here, decorated with ``@COMPONENTS.register("name")``, and one template.
 """
 
-from attnviz.report.components.base import COMPONENTS
 from attnviz.report.components.charts import Bars, Profile
 from attnviz.report.components.filmstrip import Strip
 from attnviz.report.components.image_grid import Pictures, Views
 from attnviz.report.components.outline import Outline
 from attnviz.report.components.query_maps import Queries
 from attnviz.report.components.sampling_points import Level, Points
-from attnviz.report.core.component import Backdrop, Component, StaticImage
+from attnviz.report.core.component import COMPONENTS, Backdrop, Component, StaticImage
 
 __all__ = [
-    "COMPONENTS",
-    "Backdrop",
-    "Bars",
-    "Component",
-    "Level",
-    "Outline",
-    "Pictures",
-    "Points",
-    "Profile",
-    "Queries",
-    "StaticImage",
-    "Strip",
-    "Views",
-]
+    "COMPONENTS", "Backdrop", "Bars", "Component", "Level", "Outline", "Pictures", "Points", "Profile", "Queries",
+    "StaticImage", "Strip", "Views",
+]  # fmt: skip

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from attnviz.core.arrays import Array
-from attnviz.report.components.base import COMPONENTS
-from attnviz.report.core.component import Backdrop, StaticImage
+from attnviz.report.core.component import COMPONENTS, Backdrop, Component
 from attnviz.report.core.formatting import number
 
 _WIDTH, _HEIGHT = 100, 40
@@ -17,51 +16,35 @@ _WIDTH, _HEIGHT = 100, 40
 
 @COMPONENTS.register("bars")
 @dataclass(frozen=True, slots=True, eq=False)
-class Bars:
+class Bars(Component):
     """A few named numbers, each with a bar.
 
     Attributes:
-        title: Title.
-        caption: Caption.
         names: Name of each bar.
         values: ``(n,)``. Bars start at 0; the longest possible bar is the largest absolute value, at least 1.
     """
 
-    title: str
-    caption: str
     names: tuple[str, ...]
     values: Array
 
     def view(self, backdrop: Backdrop) -> dict[str, Any]:
         """Return name, number and length of each bar."""
         shares = 100 * np.abs(self.values) / max(1.0, float(np.abs(self.values).max(initial=0.0)))
-        return {
-            "bars": [
-                {"name": name, "value": number(float(value)), "share": f"{share:.1f}"}
-                for name, value, share in zip(self.names, self.values, shares, strict=True)
-            ]
-        }
-
-    def static_images(self, backdrop: Backdrop) -> list[StaticImage]:
-        """Return nothing: bars are shown on the page only."""
-        return []
+        bars = zip(self.names, self.values.tolist(), shares, strict=True)
+        return {"bars": [{"name": name, "value": number(one), "share": f"{share:.1f}"} for name, one, share in bars]}
 
 
 @COMPONENTS.register("profile")
 @dataclass(frozen=True, slots=True, eq=False)
-class Profile:
+class Profile(Component):
     """Many numbers in descending order. Several series are sorted by the first one.
 
     Attributes:
-        title: Title.
-        caption: Caption.
         names: Name of each series.
         values: ``(series, n)``.
         unit: Plural noun for the numbers: ``"channels"``.
     """
 
-    title: str
-    caption: str
     names: tuple[str, ...]
     values: Array
     unit: str
@@ -76,10 +59,6 @@ class Profile:
             for name, series in zip(self.names, self.values, strict=True)
         ]
         return {"rows": rows, "top": number(top), "low": number(low), "count": self.values.shape[1], "unit": self.unit}
-
-    def static_images(self, backdrop: Backdrop) -> list[StaticImage]:
-        """Return nothing: the figure has its own chart of gates."""
-        return []
 
 
 def _stairs(values: Array, low: float, top: float) -> str:

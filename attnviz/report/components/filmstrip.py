@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from attnviz.core.arrays import Array
-from attnviz.report.components.base import COMPONENTS
 from attnviz.report.core.colours import jpeg_uri, resized
-from attnviz.report.core.component import Backdrop, StaticImage
+from attnviz.report.core.component import COMPONENTS, Backdrop, Component, StaticImage
 from attnviz.report.core.formatting import number
 
 _FRAME_PX = 160
@@ -18,18 +17,14 @@ _FRAME_PX = 160
 
 @COMPONENTS.register("strip")
 @dataclass(frozen=True, slots=True, eq=False)
-class Strip:
+class Strip(Component):
     """The frames of a clip in temporal order, each with a number below it.
 
     Attributes:
-        title: Title.
-        caption: Caption.
         values: ``(T,)``, not negative.
         uniform: Value of every frame under uniform weights; NaN if there is none.
     """
 
-    title: str
-    caption: str
     values: Array
     uniform: float
 
@@ -57,9 +52,10 @@ class Strip:
         if frames is None:
             return []
         shares = self.values / max(float(self.values.max(initial=0.0)), 1e-30)
+        parts = enumerate(zip(frames, shares.tolist(), self.values.tolist(), strict=True))
         return [
-            StaticImage(_name(index, backdrop.seconds), _with_bar(frame, float(share)), number(float(value)))
-            for index, (frame, share, value) in enumerate(zip(frames, shares, self.values, strict=True))
+            StaticImage(_name(index, backdrop.seconds), _with_bar(frame, share), number(value))
+            for index, (frame, share, value) in parts
         ]
 
     def _frames(self, backdrop: Backdrop) -> Array | None:

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from attnviz.core.arrays import Array
-from attnviz.report.components.base import COMPONENTS
 from attnviz.report.core.colours import jpeg_uri, map_uri, overlay, resized
-from attnviz.report.core.component import Backdrop, StaticImage
+from attnviz.report.core.component import COMPONENTS, Backdrop, Component, StaticImage
 from attnviz.report.core.formatting import number
 from attnviz.report.core.map_view import MapView, colour_range
 
@@ -22,20 +21,16 @@ _OVERLAY_PX, _VIEW_PX = 168, 280
 
 @COMPONENTS.register("pictures")
 @dataclass(frozen=True, slots=True, eq=False)
-class Pictures:
+class Pictures(Component):
     """Small maps side by side, each with its own colour scale.
 
     Attributes:
-        title: Title.
-        caption: Caption.
         names: Name of each map.
         values: ``(n, h, w)``.
         over: Whether the maps lie on the image plane and are drawn over the image.
         printed: Whether maps on the image plane are also part of a printed figure.
     """
 
-    title: str
-    caption: str
     names: tuple[str, ...]
     values: Array
     over: bool = False
@@ -76,19 +71,15 @@ class Pictures:
 
 @COMPONENTS.register("views")
 @dataclass(frozen=True, slots=True, eq=False)
-class Views:
+class Views(Component):
     """Processed versions of the image: resampled, or dimmed by a mask.
 
     Attributes:
-        title: Title.
-        caption: Caption.
         names: Name of each version.
         pixels: ``(n, H, W, 3)`` uint8 RGB.
         printed: Whether they are also part of a printed figure.
     """
 
-    title: str
-    caption: str
     names: tuple[str, ...]
     pixels: Array
     printed: bool = True

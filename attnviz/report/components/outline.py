@@ -9,10 +9,9 @@ import cv2
 import numpy as np
 
 from attnviz.core.arrays import Array
-from attnviz.report.components.base import COMPONENTS
 from attnviz.report.components.image_grid import IMAGE_PX
 from attnviz.report.core.colours import resized
-from attnviz.report.core.component import Backdrop, StaticImage
+from attnviz.report.core.component import COMPONENTS, Backdrop, Component, StaticImage
 
 _EDGE, _MESH = (255, 196, 0), (255, 255, 255)
 _SUBPIXELS = 16  # OpenCV takes coordinates in sixteenths of a pixel, shift 4
@@ -20,18 +19,14 @@ _SUBPIXELS = 16  # OpenCV takes coordinates in sixteenths of a pixel, shift 4
 
 @COMPONENTS.register("outline")
 @dataclass(frozen=True, slots=True, eq=False)
-class Outline:
+class Outline(Component):
     """A closed outline with a mesh inside, drawn over the image.
 
     Attributes:
-        title: Title.
-        caption: Caption.
         edge: ``(n, 2)`` corners, x then y, as fractions of the image: (0, 0) upper left, (1, 1) lower right.
         mesh: ``(lines, m, 2)``, in the same coordinates.
     """
 
-    title: str
-    caption: str
     edge: Array
     mesh: Array
 

@@ -9,10 +9,9 @@ import cv2
 import numpy as np
 
 from attnviz.core.arrays import Array
-from attnviz.report.components.base import COMPONENTS
 from attnviz.report.components.image_grid import IMAGE_PX
-from attnviz.report.core.colours import grey_uri, jpeg_uri, lookup, overlay, resized
-from attnviz.report.core.component import Backdrop, StaticImage
+from attnviz.report.core.colours import jpeg_uri, lookup, overlay, png_uri, resized
+from attnviz.report.core.component import COMPONENTS, Backdrop, Component, StaticImage
 from attnviz.report.core.formatting import number
 from attnviz.report.core.map_view import MapView
 from attnviz.report.core.packing import packed, quantised
@@ -24,12 +23,10 @@ _MAX_IMAGES = 4
 
 @COMPONENTS.register("queries")
 @dataclass(frozen=True, slots=True, eq=False)
-class Queries:
+class Queries(Component):
     """A map for each query; the page shows the one that is selected on the image.
 
     Attributes:
-        title: Title.
-        caption: Caption.
         names: Name of each query: ``"class token"``, or its position.
         spots: ``(n, 2)`` centres of the queries, x then y, as fractions of the image; NaN for a query without a
             position. Those come first.
@@ -39,8 +36,6 @@ class Queries:
         nowhere: ``(sheets, n)``: the weight of keys without a position, such as a class token.
     """
 
-    title: str
-    caption: str
     names: tuple[str, ...]
     spots: Array
     cell: tuple[float, float]
@@ -67,7 +62,7 @@ class Queries:
             "first": self.first,
             "fallback": jpeg_uri(overlay(picture, self._map(self.first), 0.6), 80),
             "shape": [int(n) for n in self.maps.shape],
-            "maps": grey_uri(flat),
+            "maps": png_uri(flat),
             "high": packed(high),
             "unplaced": packed(self.nowhere.astype(np.float32)),
             "centres": packed(np.nan_to_num(self.spots, nan=-1.0).astype(np.float32)),

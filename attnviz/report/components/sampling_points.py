@@ -10,10 +10,9 @@ import cv2
 import numpy as np
 
 from attnviz.core.arrays import Array
-from attnviz.report.components.base import COMPONENTS
 from attnviz.report.components.image_grid import IMAGE_PX
 from attnviz.report.core.colours import jpeg_uri, resized
-from attnviz.report.core.component import Backdrop, StaticImage
+from attnviz.report.core.component import COMPONENTS, Backdrop, Component, StaticImage
 from attnviz.report.core.packing import packed
 
 LOW, HIGH = -0.5, 1.5
@@ -51,17 +50,13 @@ class Level:
 
 @COMPONENTS.register("points")
 @dataclass(frozen=True, slots=True, eq=False)
-class Points:
+class Points(Component):
     """The points that an output position samples, and those that these depend on in the layers before.
 
     Attributes:
-        title: Title.
-        caption: Caption.
         levels: The layer itself, then the layers before it, nearest first.
     """
 
-    title: str
-    caption: str
     levels: tuple[Level, ...]
 
     @classmethod

@@ -7,11 +7,13 @@ uniform: equal steps look equal, also in print and with most colour vision defic
 from __future__ import annotations
 
 import base64
+import io
 from functools import cache
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from attnviz.core.arrays import Array
 from attnviz.report.core.map_view import MapView
@@ -22,11 +24,6 @@ if TYPE_CHECKING:
 
 OPACITY = 0.5
 """Default opacity of an overlay."""
-
-
-def colour_map(view: MapView) -> Colormap:
-    """Return the Matplotlib colour map of a map."""
-    return _colour_map(palette(view))
 
 
 def palette(view: MapView) -> str:
@@ -57,7 +54,7 @@ def levels(view: MapView) -> Array:
 
 def lookup(view: MapView) -> Array:
     """Return the colour scale of a map, ``(256, 3)`` uint8 RGB."""
-    table: Array = np.rint(colour_map(view)(np.arange(256))[:, :3] * 255).astype(np.uint8)
+    table: Array = np.rint(_colour_map(palette(view))(np.arange(256))[:, :3] * 255).astype(np.uint8)
     return table
 
 
@@ -117,24 +114,16 @@ def jpeg_uri(picture: Array, quality: int = 88) -> str:
 
 def map_uri(view: MapView) -> str:
     """Encode a map in its colours as a PNG ``data:`` URI."""
-    return _png_uri(levels(view), lookup(view))
+    return png_uri(levels(view), lookup(view))
 
 
-def grey_uri(values: Array) -> str:
-    """Encode ``(H, W)`` uint8 values as a grey PNG ``data:`` URI: lossless, compressed, decoded by every browser."""
-    return _png_uri(values, None)
-
-
-def _png_uri(values: Array, table: Array | None) -> str:
-    from io import BytesIO
-
-    from PIL import Image
-
+def png_uri(values: Array, table: Array | None = None) -> str:
+    """Encode ``(H, W)`` uint8 values as a grey PNG ``data:`` URI, or in the colours of a ``table``."""
     image = Image.fromarray(values)
     if table is not None:
         image = image.convert("P")
         image.putpalette(table.tobytes())
-    buffer = BytesIO()
+    buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=6)
     return data_uri(buffer.getvalue(), "image/png")
 

@@ -1,10 +1,12 @@
-"""The interface of a report component."""
+"""The base class of report components, and their registry."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from attnviz.core.arrays import Array
+from attnviz.core.registry import Registry
 
 
 class Backdrop(NamedTuple):
@@ -35,23 +37,30 @@ class StaticImage(NamedTuple):
     note: str = ""
 
 
-class Component(Protocol):
-    """A part of a report with a title, a caption and data to display."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Component:
+    """A part of a report with a title, a caption and data to display.
 
-    @property
-    def title(self) -> str:
-        """Title."""
-        ...
+    Attributes:
+        title: Title.
+        caption: What is displayed, and what was left out to keep the page small.
+    """
 
-    @property
-    def caption(self) -> str:
-        """Caption: what is displayed, and what was left out to keep the page small."""
-        ...
+    title: str
+    caption: str
 
     def view(self, backdrop: Backdrop) -> dict[str, Any]:
         """Return the variables of the component's template, except title and caption."""
-        ...
+        raise NotImplementedError
 
     def static_images(self, backdrop: Backdrop) -> list[StaticImage]:
         """Return pictures for a printed figure, the most important first; empty if a figure gains nothing."""
-        ...
+        return []
+
+
+COMPONENTS: Registry[type[Any]] = Registry("component", home="attnviz.report.components")
+
+
+def name_of(component: Component) -> str:
+    """Return the name under which a component's class is registered."""
+    return next(name for name, one in COMPONENTS.entries().items() if one is type(component))

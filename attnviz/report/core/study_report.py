@@ -6,14 +6,18 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from attnviz.media.atomic_files import check_files, write_files
 from attnviz.report.core.colours import data_uri
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from attnviz.core.comparison_results import Comparison
+    from attnviz.core.sparsity_results import SparsityStudy
 
 FIGURES = "figures"
 """Name of the folder of figures."""
@@ -35,15 +39,7 @@ class ReportFigure(NamedTuple):
     figure: Figure
 
 
-class Study(Protocol):
-    """The result of a study."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the content of the JSON file."""
-        ...
-
-
-S = TypeVar("S", bound=Study)
+S = TypeVar("S", "Comparison", "SparsityStudy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +81,13 @@ class StudyReport(Generic[S]):
         Raises:
             OutputError: see :func:`~attnviz.media.atomic_files.write_files`.
         """
-
-        def fill(partial: Path) -> None:
-            self._fill(study, partial, formats)
-
+        fill = partial(self._fill, study, formats)
         return write_files(folder, self._names(formats), fill, self.noun, overwrite=overwrite)
 
     def _names(self, formats: Sequence[str]) -> list[str]:
         return [FIGURES if name == "png" else f"{self.stem}.{name}" for name in formats]
 
-    def _fill(self, study: S, folder: Path, formats: Sequence[str]) -> None:
+    def _fill(self, study: S, formats: Sequence[str], folder: Path) -> None:
         if "json" in formats:
             text = json.dumps(study.as_dict(), ensure_ascii=False, allow_nan=False, indent=1)
             (folder / f"{self.stem}.json").write_text(text + "\n", encoding="utf-8")

@@ -1,18 +1,26 @@
-"""Templates of the pages, and settings as rows of text."""
+"""Templates of the pages, settings as rows of text, and the glossary."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from attnviz.core.glossary import title
+from attnviz.core.glossary import Category, Meaning, is_defined, meaning, title
 from attnviz.report.core.formatting import number, visible
 
 if TYPE_CHECKING:
     from jinja2 import Template
+
+_HEADINGS: dict[Category, str] = {
+    "method": "Attribution methods",
+    "map": "Maps of attention",
+    "kind": "Kinds of attention",
+    "measure": "Measures",
+    "edit": "Replacements of g",
+}
 
 
 def template(name: str) -> Template:
@@ -50,3 +58,10 @@ def _text(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {one}" for name, one in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def glossary_groups(names: Iterable[tuple[Category, str]]) -> list[tuple[str, list[Meaning]]]:
+    """Return headings and meanings, each name once; names without a meaning are left out."""
+    known = dict.fromkeys(name for name in names if is_defined(*name))
+    groups = [(heading, [meaning(*name) for name in known if name[0] == key]) for key, heading in _HEADINGS.items()]
+    return [(heading, members) for heading, members in groups if members]

@@ -8,9 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from attnviz.core.arrays import Array
-from attnviz.report.core.packing import packed
-
 
 def call(name: str, *values: Any) -> str:
     r"""Return a script that passes values to a function of the page.
@@ -37,8 +34,3 @@ def rounded(value: float) -> float | None:
     (0.12346, None)
     """
     return float(f"{value:.5g}") if np.isfinite(value) else None
-
-
-def floats(values: Array) -> str:
-    """Encode numbers as base64 of 32-bit floats, NaN included."""
-    return packed(np.asarray(values, np.float32))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ import numpy as np
 
 from attnviz.core.arrays import Array
 from attnviz.report.core.formatting import visible
-from attnviz.report.dataset.js_data import floats, write_call
+from attnviz.report.core.packing import packed
+from attnviz.report.dataset.js_data import write_call
 from attnviz.report.dataset.run_folder import Run
 
 CHUNK = 2048
@@ -125,8 +125,8 @@ def _index(predictions: Predictions, pending: dict[int, dict[str, Any]], models:
         "models": [
             {
                 "targets": [image["targets"].get(model, "") for image in images],
-                "states": base64.b64encode(predictions.states[model, items].tobytes()).decode("ascii"),
-                "probability": floats(predictions.probability[model, items]),
+                "states": packed(predictions.states[model, items]),
+                "probability": packed(predictions.probability[model, items]),
             }
             for model in range(models)
         ],

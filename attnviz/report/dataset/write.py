@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from attnviz.errors import OutputError
+from attnviz.media.atomic_files import write_files
 from attnviz.report.core.colours import OPACITY, gradient_css
 from attnviz.report.core.map_view import MapView
+from attnviz.report.core.packing import packed
 from attnviz.report.core.templating import settings_rows, template
 from attnviz.report.core.viewer_data import GROUPS, palettes
 from attnviz.report.dataset import overview
 from attnviz.report.dataset.box_plots import save
 from attnviz.report.dataset.columns import Columns, gather, stride_of
 from attnviz.report.dataset.figures import boxes
-from attnviz.report.dataset.js_data import floats, write_call
+from attnviz.report.dataset.js_data import write_call
 from attnviz.report.dataset.outliers import cards, outlier_lists
 from attnviz.report.dataset.predictions import Predictions, read_predictions
 from attnviz.report.dataset.run_folder import Run, open_run
@@ -45,18 +44,12 @@ def write(folder: str | Path) -> Path:
         OutputError: the page cannot be written.
     """
     run = open_run(Path(folder))
-    try:
-        with tempfile.TemporaryDirectory(prefix=".page.", suffix=".partial", dir=run.folder) as name:
-            partial = Path(name) / PAGE
-            partial.mkdir()
-            text = _fill(run, partial, Path(name) / "columns")
-            (Path(name) / INDEX).write_text(text, encoding="utf-8")
-            if (run.folder / PAGE).is_dir():
-                shutil.rmtree(run.folder / PAGE)
-            partial.replace(run.folder / PAGE)
-            (Path(name) / INDEX).replace(run.folder / INDEX)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
+
+    def fill(partial: Path) -> None:
+        (partial / PAGE).mkdir()
+        (partial / INDEX).write_text(_fill(run, partial / PAGE, partial / "columns"), encoding="utf-8")
+
+    write_files(run.folder, (PAGE, INDEX), fill, "page", overwrite=True)
     return run.folder / INDEX
 
 
@@ -69,7 +62,7 @@ def _fill(run: Run, page: Path, scratch: Path) -> str:
     for shard in run.shards:
         write_parts(run, shard, page, index, texts)
     for at, values in enumerate(columns.values[: len(columns.keys)]):
-        write_call(page / f"columns/{at:06d}.js", "column", at, floats(values))
+        write_call(page / f"columns/{at:06d}.js", "column", at, packed(values))
     for name in (*SCRIPTS_BEFORE_INDEX, *SCRIPTS_AFTER_INDEX):
         (page / f"{name}.js").write_text(template(f"{name}.js").render(), encoding="utf-8")
     (page / "page.css").write_text("\n".join(template(f"{name}.css").render() for name in STYLES), encoding="utf-8")
@@ -104,18 +97,16 @@ def _settings(run: Run) -> list[tuple[str, str]]:
     for part in ("settings", "versions"):
         nested = run.plan.get(part)
         if isinstance(nested, dict):
-            settings |= {
-                key: value for key, value in nested.items() if not isinstance(value, dict) and value is not None
-            }
+            plain = {key: one for key, one in nested.items() if not isinstance(one, dict) and one is not None}
+            settings |= plain
     return settings_rows(settings)
 
 
 def _data(run: Run, columns: Columns, predictions: Predictions, texts: dict[str, Any]) -> dict[str, Any]:
     """Return the data of the page's scripts that is part of ``index.html``."""
     kinds = [("attention", False), ("attribution", False), ("attribution", True)]
-    scales = [
-        MapView("", kind, "", "", columns.values[:0], 0.0, 1.0, signed=signed, clipped=False) for kind, signed in kinds
-    ]
+    none = columns.values[:0]
+    scales = [MapView("", kind, "", "", none, 0.0, 1.0, signed=signed, clipped=False) for kind, signed in kinds]
     tables = palettes(scales)
     return {
         "models": run.models,

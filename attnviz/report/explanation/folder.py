@@ -45,12 +45,6 @@ def check_folder(folder: Path, formats: Iterable[str], *, overwrite: bool) -> No
 def write_folder(document: Document, folder: Path, formats: Sequence[str], *, overwrite: bool = False) -> list[Path]:
     """Write the report: all of its files, or none after an error. Other files in the folder are kept.
 
-    Args:
-        document: The document.
-        folder: Output folder; created if it does not exist.
-        formats: ``"html"``, ``"png"``, ``"json"``, ``"gif"``.
-        overwrite: Whether to replace the files of an earlier report.
-
     Returns:
         The files, in the order of ``formats``.
 

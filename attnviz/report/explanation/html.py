@@ -9,15 +9,13 @@ from typing import Any
 
 from attnviz.core.glossary import meaning, title
 from attnviz.core.records import Score
-from attnviz.report.components import Backdrop, Component
-from attnviz.report.components.base import name_of
 from attnviz.report.core.colours import OPACITY, data_uri, gradient_css, jpeg_uri, overlay, resized
+from attnviz.report.core.component import Backdrop, Component, name_of
 from attnviz.report.core.document import ClipView, Document, SiteView, backdrop_of
 from attnviz.report.core.formatting import number, scale_ends, table_cell
-from attnviz.report.core.glossary_view import glossary_groups
 from attnviz.report.core.map_view import CLIP_PERCENTILE
 from attnviz.report.core.renderers import renderer
-from attnviz.report.core.templating import settings_rows, template
+from attnviz.report.core.templating import glossary_groups, settings_rows, template
 from attnviz.report.core.viewer_data import GROUPS, palettes, title_of, views_of
 from attnviz.report.explanation.gif import animated, picture_of
 from attnviz.report.explanation.json_file import names_in

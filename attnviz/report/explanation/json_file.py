@@ -24,8 +24,7 @@ from attnviz.core.explanation_results import Prediction
 from attnviz.core.json_encoding import to_plain
 from attnviz.core.records import Score
 from attnviz.errors import DataError
-from attnviz.report.components import COMPONENTS, Component
-from attnviz.report.components.base import name_of
+from attnviz.report.core.component import COMPONENTS, Component, name_of
 from attnviz.report.core.document import SCHEMA, VERSION, ClipView, Document, FrameMaps, SiteView
 from attnviz.report.core.map_view import MapView
 from attnviz.report.core.renderers import renderer

@@ -51,14 +51,7 @@ KIND_RENDERERS: Registry[KindRenderer] = Registry(
 
 
 def kind_renderer(kind: Kind, *, title: str, means: str, not_means: str) -> Callable[[KindRenderer], KindRenderer]:
-    """Return a decorator that registers the renderer of a kind.
-
-    Args:
-        kind: The kind of attention.
-        title: Display name.
-        means: What its map shows.
-        not_means: What its map does not show.
-    """
+    """Return a decorator that registers the renderer of a kind, and what its map means and does not mean."""
     define("kind", kind.value, Meaning(title, means, not_means))
     return KIND_RENDERERS.register(kind.value)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from attnviz.core.records import Kind, Record
 from attnviz.report.components import Bars, Component, Profile
 from attnviz.report.kinds.base import RenderContext, kind_renderer, to_array
@@ -15,7 +13,7 @@ from attnviz.report.kinds.base import RenderContext, kind_renderer, to_array
     means="The weights of the branches, for each channel.",
     not_means="A position in the image.",
 )
-def branch(record: Record, context: RenderContext) -> Sequence[Component]:
+def branch(record: Record, context: RenderContext) -> list[Component]:
     """Return the mean weight of each branch, and the weights of all channels for each branch."""
     weights = to_array(record.g[0])
     names = tuple(f"branch {index + 1}" for index in range(len(weights)))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from attnviz.core.arrays import Array
@@ -22,7 +20,7 @@ MAX_MAPS = 6
     means="One weight for each channel. The map shows where the channels with large weights are active.",
     not_means="That the module attends to a position: every position is multiplied by the same weights.",
 )
-def channel(record: Record, context: RenderContext) -> Sequence[Component]:
+def channel(record: Record, context: RenderContext) -> list[Component]:
     """Return the sorted gates, and the feature maps of the most and the least open channels before the gate."""
     gates = to_array(record.g[0])
     caption = "Each step is a channel, the most open first. The order of channels in the model has no meaning."
@@ -41,6 +39,5 @@ def channel(record: Record, context: RenderContext) -> Sequence[Component]:
 
 def _features(title: str, channels: Array, gates: Array, maps: Array) -> Pictures:
     names = tuple(f"channel {c}, g = {number(float(gates[c]))}" for c in channels)
-    return Pictures(
-        title, "Feature maps before the gate, each with its own colour scale.", names, downsampled(maps[channels])
-    )
+    caption = "Feature maps before the gate, each with its own colour scale."
+    return Pictures(title, caption, names, downsampled(maps[channels]))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 
@@ -22,7 +20,7 @@ _CRITERIA = (cv2.TERM_CRITERIA_MAX_ITER + cv2.TERM_CRITERIA_EPS, 50, 1e-6)
     means="One weight for each channel and position; the map shows how strongly each position is changed.",
     not_means="A single position of attention: channels can attend to different positions.",
 )
-def dense(record: Record, context: RenderContext) -> Sequence[Component]:
+def dense(record: Record, context: RenderContext) -> list[Component]:
     """Return the mean gate of each group of channels with similar maps, largest group first."""
     g = to_array(record.g[0])
     labels = groups(downsampled(g).reshape(len(g), -1), GROUPS)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from attnviz.core.arrays import Array
 from attnviz.core.records import Kind, Record
 from attnviz.report.components import Bars, Component, Pictures, Profile
 from attnviz.report.kinds.base import RenderContext, kind_renderer, to_array
@@ -21,7 +18,7 @@ MAX_HEADS = 6
     means="How much each position contributes to the pooled context.",
     not_means="That each position is changed differently.",
 )
-def pooling(record: Record, context: RenderContext) -> Sequence[Component]:
+def pooling(record: Record, context: RenderContext) -> list[Component]:
     """Return the weights of each head over the image, or sorted if the positions of the keys are unknown."""
     found = key_maps(record)
     weights = to_array(record.g[0])
@@ -29,11 +26,12 @@ def pooling(record: Record, context: RenderContext) -> Sequence[Component]:
         caption = "The positions of the keys on the image are unknown."
         return [Profile("All positions", caption, _heads(len(weights)), weights[:MAX_HEADS], "positions")]
     maps, unplaced = found[0].mean(0), found[1].mean(0)
-    single = len(maps) == 1
-    names = ("all positions",) if single else ("mean over heads", *_heads(len(maps)))
+    names: tuple[str, ...] = ("all positions",)
+    shares = maps
+    if len(maps) > 1:
+        names, shares = ("mean over heads", *_heads(len(maps))), np.concatenate([maps.mean(0)[None], maps[:MAX_HEADS]])
     omitted = f" {len(maps) - MAX_HEADS} more heads are left out." if len(maps) > MAX_HEADS else ""
     caption = f"The share of each position in the context.{omitted}"
-    shares = maps if single else _with_mean(maps)
     components: list[Component] = [Pictures("Contributions to the context", caption, names, shares, over=True)]
     if unplaced.max() > 0:
         components.append(Bars("From tokens without a position", "Mean over heads.", ("share",), unplaced.mean()[None]))
@@ -42,7 +40,3 @@ def pooling(record: Record, context: RenderContext) -> Sequence[Component]:
 
 def _heads(count: int) -> tuple[str, ...]:
     return tuple(f"head {index + 1}" for index in range(min(MAX_HEADS, count)))
-
-
-def _with_mean(maps: Array) -> Array:
-    return np.concatenate([maps.mean(0, keepdims=True), maps[:MAX_HEADS]])

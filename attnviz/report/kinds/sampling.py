@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -22,7 +22,7 @@ _VIEW_PX, _MESH = 448, 8
 @kind_renderer(
     Kind.SAMPLING, title="sampling", means="Where features are sampled.", not_means="How important each of them is."
 )
-def sampling(record: Record, context: RenderContext) -> Sequence[Component]:
+def sampling(record: Record, context: RenderContext) -> list[Component]:
     """Return where a module samples and how often each position is sampled.
 
     With one point per output, the outline of the sampled region and the resampled image; with several, the points.
@@ -97,7 +97,8 @@ def _resampled(sampled: SampledPoints, context: RenderContext) -> Views:
 
 
 def _points(record: Record, context: RenderContext) -> Points:
-    levels = tuple(_level(one.name, sampled) for one, sampled in _chain(record, context))
+    sites = list(_multi_point_sites(record, context))[::-1][:MAX_DEPTH]
+    levels = tuple(_level(one.name, sampled) for one, sampled in sites)
     text = "Select an output position by a click on the image or with the arrow keys. Larger dots have larger weights."
     if len(levels) > 1:
         text += (
@@ -107,12 +108,8 @@ def _points(record: Record, context: RenderContext) -> Points:
     return Points("Sampling points of each output position", text, levels)
 
 
-def _chain(record: Record, context: RenderContext) -> list[tuple[Record, SampledPoints]]:
-    """Return the record and the sites before it that sample several points per output, nearest first."""
-    return list(_multi_point_sites(record, context))[::-1][:MAX_DEPTH]
-
-
 def _multi_point_sites(record: Record, context: RenderContext) -> Iterator[tuple[Record, SampledPoints]]:
+    """Yield the sites that sample several points per output, up to the record itself."""
     for one in context.records:
         sampled = sampled_points(one, context.size) if one.site.kind is Kind.SAMPLING else None
         if sampled is not None and sampled.is_plane and sampled.points.shape[0] > 1:

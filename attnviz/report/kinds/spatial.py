@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 
@@ -24,7 +22,7 @@ _VIEW_PX = 280
     means="One weight for each position: where features pass.",
     not_means="Importance for the target class: the gate does not depend on the target.",
 )
-def spatial(record: Record, context: RenderContext) -> Sequence[Component]:
+def spatial(record: Record, context: RenderContext) -> list[Component]:
     """Return the mask over the image at its own resolution, the image dimmed by the mask, and the sorted values."""
     mask = to_array(record.g[0])
     size = f"{mask.shape[0]} × {mask.shape[1]}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from attnviz.core.records import Kind, Record
 from attnviz.report.components import Component, Pictures, Strip
 from attnviz.report.kinds.base import RenderContext, kind_renderer, to_array
@@ -12,7 +10,7 @@ from attnviz.report.kinds.base import RenderContext, kind_renderer, to_array
 @kind_renderer(
     Kind.TEMPORAL, title="temporal weights", means="The weights of the frames.", not_means="A position in a frame."
 )
-def temporal(record: Record, context: RenderContext) -> Sequence[Component]:
+def temporal(record: Record, context: RenderContext) -> list[Component]:
     """Return the weight of each frame; for attention between frames, the mean weight of each and the matrix."""
     g = to_array(record.g[0])
     if g.ndim == 1:

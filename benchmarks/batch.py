@@ -33,7 +33,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-HOUSE = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 FEW = 100
 
 
@@ -65,7 +65,7 @@ def photographs(folder: Path, count: int) -> Path:
     """A folder with ``count`` different JPEG files."""
     target = folder / f"photos-{count}"
     target.mkdir(exist_ok=True)
-    samples = [Image.open(path).convert("RGB") for path in sorted((HOUSE / "sample_data").glob("*.[jp][pn]g"))]
+    samples = [Image.open(path).convert("RGB") for path in sorted((ROOT / "sample_data").glob("*.[jp][pn]g"))]
     draw = np.random.default_rng(0)
     for n in range(count):
         one = samples[n % len(samples)]
@@ -192,7 +192,7 @@ def process(options: argparse.Namespace, photos: Path, out: Path, engine: str) -
         *(["--threads", str(options.threads)] if options.threads else []),
     ]  # fmt: skip
     start = time.perf_counter()
-    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, cwd=HOUSE)
+    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     return {**json.loads(done.stdout.splitlines()[-1]), "seconds": time.perf_counter() - start}
 
 

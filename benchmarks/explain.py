@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-HOUSE = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 2.5
 COMMAND = "import sys; sys.argv = ['attnviz', *sys.argv[1:]]; from attnviz.cli.main import main; main()"
 
@@ -35,7 +35,7 @@ class Side:
     def run(self) -> None:
         """Run it once."""
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        result = subprocess.run(self.words, cwd=HOUSE, check=True, capture_output=True, text=True)
+        result = subprocess.run(self.words, cwd=ROOT, check=True, capture_output=True, text=True)
         wall = time.perf_counter() - start
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -52,7 +52,7 @@ def compare(ours: Side, theirs: Side, rounds: int) -> dict[str, object]:
     ratio = ours.wall_s / theirs.wall_s
     return {
         "ours": ours.title, "ours_s": round(ours.wall_s, 3), "ours_cpu_s": round(ours.cpu_s, 3),
-        "beside": theirs.title, "beside_s": round(theirs.wall_s, 3), "beside_cpu_s": round(theirs.cpu_s, 3),
+        "reference": theirs.title, "reference_s": round(theirs.wall_s, 3), "reference_cpu_s": round(theirs.cpu_s, 3),
         "ratio": round(ratio, 2), "limit": LIMIT, "within": ratio <= LIMIT,
     }  # fmt: skip
 
@@ -85,7 +85,7 @@ def main() -> None:
     for row in rows:
         verdict = "within" if row["within"] else "ABOVE"
         print(f"{row['ours']}: {row['ours_s']} s (CPU {row['ours_cpu_s']} s)")
-        print(f'  beside `python -c "{row["beside"]}"`: {row["beside_s"]} s (CPU {row["beside_cpu_s"]} s)')
+        print(f'  reference `python -c "{row["reference"]}"`: {row["reference_s"]} s (CPU {row["reference_cpu_s"]} s)')
         print(f"  ratio {row['ratio']}, {verdict} the limit of {row['limit']}")
     print("where the time of the fastest run goes:")
     for name, spent in sorted(steps.items(), key=lambda step: -step[1]):

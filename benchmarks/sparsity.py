@@ -38,14 +38,14 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore")
-    question = StudyConfig(MeasureSelection(activations=options.activations), causal=options.causal)
+    config = StudyConfig(MeasureSelection(activations=options.activations), causal=options.causal)
     print(f"{'model':32}{'sites':>6}{'passes':>8}{'bare s':>9}{'study s':>9}{'ratio':>8}   (lowest, highest)")
     worst = 0.0
     for name in options.models:
         vision = attnviz.load_model(name, weights="none")
         x = torch.randn(options.images, 3, 224, 224, generator=torch.Generator().manual_seed(0))
         parts = x.split(options.batch)
-        sites, passes, bare, asked = measure(vision.module, parts, question, options.repeats)
+        sites, passes, bare, asked = measure(vision.module, parts, config, options.repeats)
         ratios = sorted(b / a for a, b in zip(bare, asked, strict=True))
         ratio = statistics.median(ratios)
         worst = max(worst, ratio)
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def measure(
-    model: nn.Module, parts: tuple[Tensor, ...], question: StudyConfig, repeats: int
+    model: nn.Module, parts: tuple[Tensor, ...], config: StudyConfig, repeats: int
 ) -> tuple[int, float, list[float], list[float]]:
     """Sites, number of passes, and seconds of the plain passes and of the study in each turn."""
     batches = [lambda part=part: part for part in parts]
@@ -66,7 +66,7 @@ def measure(
         seen += len(inputs[0])
 
     handle = model.register_forward_pre_hook(count)
-    found = study(model, batches, question)  # also warms up
+    found = study(model, batches, config)  # also warms up
     handle.remove()
     images = sum(map(len, parts))
     # The pass that finds sites is a cost of the study, not a pass that it needs.
@@ -80,7 +80,7 @@ def measure(
                     model(part)
         bare.append(time.perf_counter() - start)
         start = time.perf_counter()
-        study(model, batches, question)
+        study(model, batches, config)
         asked.append(time.perf_counter() - start)
     return len(found.sites), passes, bare, asked
 

@@ -21,7 +21,7 @@ def picture(seed: int, width: int = 40, height: int = 48) -> bytes:
 
 
 def bomb() -> bytes:
-    """A PNG that says it has 900 million pixels."""
+    """A PNG whose header declares 900 million pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

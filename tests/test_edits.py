@@ -1,4 +1,4 @@
-"""Each edit does to g what its formula says, for every kind."""
+"""Each edit changes g by its formula, for every kind."""
 
 import pickle
 

@@ -1,4 +1,4 @@
-"""One image through the whole house, and a borrowed model left as it was."""
+"""One image from the file to all results, and the model unchanged afterwards."""
 
 import copy
 import math
@@ -222,7 +222,7 @@ class TestNotes:
                 super().__init__()
                 self.stem, self.head = nn.Conv2d(3, 6, 4, 4), nn.Linear(6, 2)
 
-            def forward(self, x):  # softmax weights on values with six axes: a form that no recogniser knows
+            def forward(self, x):  # softmax weights on values with six axes: a form that no detector recognises
                 x = self.stem(x)
                 weights = torch.softmax(x.mean((2, 3)), dim=1)[..., None, None, None, None]
                 blocks = x.unflatten(2, (2, -1)).unflatten(4, (2, -1))

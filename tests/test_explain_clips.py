@@ -1,4 +1,4 @@
-"""A clip through the whole house: by a model that looks at frames together, and by one that looks at single images."""
+"""A clip from the file to all results: by a model of clips, and by one of single images."""
 
 from pathlib import Path
 

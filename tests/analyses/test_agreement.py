@@ -155,7 +155,7 @@ def test_integers_halves_and_gradients_are_welcome_and_inputs_stay(name: str) ->
 
 
 @every_measure
-def test_a_measure_says_what_its_numbers_mean(name: str) -> None:
+def test_every_measure_has_a_meaning_and_a_direction(name: str) -> None:
     measure = AGREEMENT[name]
     assert (measure.name, measure.high) == (name, 1.0)
     assert measure.higher_is in {"more alike", "less alike"}

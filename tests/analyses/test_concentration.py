@@ -136,7 +136,7 @@ def test_taking_from_the_strong_to_give_to_the_weak_never_makes_a_map_sparser(
 
 
 def test_participation_can_rise_and_fall_under_robin_hood() -> None:
-    """Documented: it looks at energies, whose sum a gift between values does not keep."""
+    """Documented: it measures energies, whose sum changes when strength moves from one value to another."""
     assert of("participation_ratio", [9.0, 2.0, 0.0]) > of("participation_ratio", [10.0, 1.0, 0.0])
     assert of("participation_ratio", [10.0, 0.5, 0.5]) < of("participation_ratio", [10.0, 1.0, 0.0])
 

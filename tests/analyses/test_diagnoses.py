@@ -103,7 +103,7 @@ def test_the_same_head_is_alike_and_heads_without_a_common_key_are_not() -> None
     torch.testing.assert_close(cka(hsic(stack).mean(0))[0], torch.ones(3).double())  # queries relate alike
 
 
-def test_cka_of_a_head_that_does_not_tell_queries_apart_is_undefined() -> None:
+def test_cka_of_a_head_that_treats_all_queries_alike_is_undefined() -> None:
     flat = torch.full((1, 1, 5, 6), 1 / 6)
     similarity = cka(hsic(torch.cat([rows(1, 1, 5, 6), flat], 1)).mean(0))
     assert similarity.isnan().tolist() == [[False, True], [True, True]]
@@ -149,7 +149,7 @@ def test_token_norms_read_every_usual_layout() -> None:
 
 
 class Attention(nn.Module):
-    """Self-attention in which every query attends to the first token, and a second head looks at itself."""
+    """Self-attention in which every query attends to the first token, and in a second head every token to itself."""
 
     def __init__(self, to_first: float) -> None:
         super().__init__()
@@ -195,10 +195,10 @@ def test_norms_are_of_the_block_around_the_attention_and_leave_no_hook() -> None
 
 
 def _tally(records: list[Record], images: int, asked: MeasureSelection) -> Tally:
-    look = SparsityCollector(images, asked)
+    collector = SparsityCollector(images, asked)
     for record in records:
-        look(record)
-    return look.tally()
+        collector(record)
+    return collector.tally()
 
 
 def test_a_tally_tells_the_sink_and_the_heads_of_a_known_network() -> None:

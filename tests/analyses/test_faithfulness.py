@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attnviz.metrics import faithfulness as faith
+from attnviz.metrics import faithfulness
 from attnviz.metrics.faithfulness import FAITHFULNESS
 from attnviz.metrics.imputation import imputed
 from attnviz.metrics.perturbation_curves import ClassProbe, curve, deletion_curve, order_of
@@ -49,14 +49,14 @@ def left(x: Tensor) -> Tensor:
     return maps
 
 
-def rated(name: str, question: ClassProbe, maps: Tensor) -> Tensor:
-    return FAITHFULNESS[name](question, maps)
+def rated(name: str, probe: ClassProbe, maps: Tensor) -> Tensor:
+    return FAITHFULNESS[name](probe, maps)
 
 
 @every_test
 def test_the_map_that_shows_what_the_model_reads_is_better_than_its_reverse(name: str, x: Tensor) -> None:
-    question = ClassProbe(Half(), x, 1)
-    good, bad = rated(name, question, left(x)), rated(name, question, left(x).flip(2))
+    probe = ClassProbe(Half(), x, 1)
+    good, bad = rated(name, probe, left(x)), rated(name, probe, left(x).flip(2))
     better = good - bad if FAITHFULNESS[name].higher_is == "better" else bad - good
     assert (better >= 0).all()
     assert name == "average_increase" or (better > 0).all()
@@ -96,25 +96,25 @@ def test_maps_of_another_size_are_refused(name: str, x: Tensor) -> None:
 
 @every_test
 def test_scale_of_a_map_plays_no_part(name: str, x: Tensor) -> None:
-    question, maps = ClassProbe(Small(), x, 1), torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(2))
-    torch.testing.assert_close(rated(name, question, 1000 * maps), rated(name, question, maps), atol=1e-5, rtol=1e-4)
+    probe, maps = ClassProbe(Small(), x, 1), torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(rated(name, probe, 1000 * maps), rated(name, probe, maps), atol=1e-5, rtol=1e-4)
 
 
 def test_a_curve_worked_by_hand() -> None:
     """Two pixels, 2 and 1, the left one read: deleting it first takes the probability from sigmoid(6) to 1/2."""
     x, maps = torch.tensor([[[[2.0, 1.0]]]]), torch.tensor([[[5.0, 3.0]]])
-    question = ClassProbe(Half(3.0), x, 1)
-    deleted = deletion_curve(question, maps, steps=2)
+    probe = ClassProbe(Half(3.0), x, 1)
+    deleted = deletion_curve(probe, maps, steps=2)
     high = 1 / (1 + math.exp(-6))
     torch.testing.assert_close(deleted.values, torch.tensor([[high, 0.5, 0.5]]))
     assert deleted.area.item() == pytest.approx((high + 0.5) / 4 + 0.25)
-    reverse = deletion_curve(question, -maps, steps=2)
+    reverse = deletion_curve(probe, -maps, steps=2)
     torch.testing.assert_close(reverse.values, torch.tensor([[high, high, 0.5]]))
-    assert faith.comprehensiveness(question, maps, shares=(0.5,)).item() == pytest.approx(high - 0.5)
-    assert faith.sufficiency(question, maps, shares=(0.5,)).item() == pytest.approx(0.0)
-    assert faith.sufficiency(question, -maps, shares=(0.5,)).item() == pytest.approx(high - 0.5)
-    assert faith.average_drop(question, maps).item() == pytest.approx(0.0)
-    assert faith.average_drop(question, -maps).item() == pytest.approx((high - 0.5) / high)
+    assert faithfulness.comprehensiveness(probe, maps, shares=(0.5,)).item() == pytest.approx(high - 0.5)
+    assert faithfulness.sufficiency(probe, maps, shares=(0.5,)).item() == pytest.approx(0.0)
+    assert faithfulness.sufficiency(probe, -maps, shares=(0.5,)).item() == pytest.approx(high - 0.5)
+    assert faithfulness.average_drop(probe, maps).item() == pytest.approx(0.0)
+    assert faithfulness.average_drop(probe, -maps).item() == pytest.approx((high - 0.5) / high)
 
 
 def test_pixels_that_tie_are_ordered_at_random_and_not_row_by_row() -> None:
@@ -142,13 +142,15 @@ def test_the_deletion_curve_is_quantus_pixel_flipping(x: Tensor) -> None:
 
 def test_average_drop_is_the_papers(x: Tensor) -> None:
     model, maps = Small().eval(), torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(2))
-    question = ClassProbe(model, x, 2)
+    probe = ClassProbe(model, x, 2)
     with torch.no_grad():
         for n in range(3):
             mask = (maps[n] - maps[n].min()) / (maps[n].max() - maps[n].min())
             full, seen = (float(model(v[None]).softmax(1)[0, 2]) for v in (x[n], x[n] * mask))
-            assert faith.average_drop(question, maps)[n].item() == pytest.approx(max(0, (full - seen) / full), abs=1e-6)
-            assert faith.average_increase(question, maps)[n].item() == float(seen > full)
+            assert faithfulness.average_drop(probe, maps)[n].item() == pytest.approx(
+                max(0, (full - seen) / full), abs=1e-6
+            )
+            assert faithfulness.average_increase(probe, maps)[n].item() == float(seen > full)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -188,7 +190,7 @@ def test_road_is_pytorch_grad_cams_combined_measure(x: Tensor, monkeypatch: pyte
         parameter.data *= 4  # or little would depend on the image
     metric = road.ROADCombined(percentiles=[25, 50, 75])  # thresholds that leave whole numbers of the 256 pixels
     theirs = metric(x, maps.numpy(), [ClassifierOutputSoftmaxTarget(2)] * 3, model)
-    ours = faith.road(ClassProbe(model, x, 2), maps, shares=(0.25, 0.5, 0.75), noise=0.0)
+    ours = faithfulness.road(ClassProbe(model, x, 2), maps, shares=(0.25, 0.5, 0.75), noise=0.0)
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
     assert np.abs(theirs).max() > 1e-2
 
@@ -204,13 +206,13 @@ def test_infidelity_of_a_linear_model_by_its_gradient_is_zero() -> None:
 
     generator = torch.Generator().manual_seed(5)
     model, x = Linear(), torch.rand(2, 1, 8, 8, generator=generator)
-    question = ClassProbe(model, x, 0)
-    exact = faith.infidelity(question, model.w.detach().expand(2, 8, 8))
+    probe = ClassProbe(model, x, 0)
+    exact = faithfulness.infidelity(probe, model.w.detach().expand(2, 8, 8))
     assert exact.abs().max() < 1e-6  # Captum subtracts means of squares that are about 1, in single precision
-    assert faith.infidelity(question, torch.rand(2, 8, 8, generator=generator)).min() > 1e-2
+    assert faithfulness.infidelity(probe, torch.rand(2, 8, 8, generator=generator)).min() > 1e-2
 
 
-def test_every_test_says_what_its_numbers_mean() -> None:
+def test_every_test_has_a_meaning_and_a_direction() -> None:
     for name in FAITHFULNESS:
         assert FAITHFULNESS[name].higher_is in {"better", "worse"}
         assert FAITHFULNESS[name].meaning.means.endswith(".")

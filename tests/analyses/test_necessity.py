@@ -176,7 +176,7 @@ def test_another_images_g_is_the_next_images(two: tuple[nn.Module, list[Site]]) 
 
 
 def test_replacing_a_gate_by_its_mean_changes_nothing_where_it_never_changes() -> None:
-    """And everything that a mean can tell, where the gate is the same for all."""
+    """The mean of the images is then the gate of each image."""
     model = KnownNetwork().eval()
     with torch.no_grad():
         model.fc.weight.zero_()
@@ -192,12 +192,12 @@ def test_every_scope_has_every_number_and_the_model_is_left_alone(two: tuple[nn.
     model, sites = two
     model.train()
     before = state_of(model)
-    told: list[str] = []
-    tally = prune(model, sites, images(), looks(model, images()), (0, 0.5, 1), advance=told.append)
+    done: list[str] = []
+    tally = prune(model, sites, images(), looks(model, images()), (0, 0.5, 1), advance=done.append)
     tally |= replace(model, sites, images(1))
     assert state_of(model) == before
-    assert list(scopes(sites)) == told == [*(site.name for site in sites), ALL]
-    for scope in told:
+    assert list(scopes(sites)) == done == [*(site.name for site in sites), ALL]
+    for scope in done:
         for order in ORDERS:
             curve = tally[scope, f"pruned.{order}.top1"]
             assert isinstance(curve, Moments)

@@ -173,7 +173,7 @@ def test_a_threshold_that_counts_all_or_nothing_is_refused(threshold: float) -> 
 
 
 @every_measure
-def test_a_measure_says_what_its_numbers_mean(name: str) -> None:
+def test_every_measure_has_a_meaning_and_a_direction(name: str) -> None:
     measure = SPARSITY[name]
     assert measure.higher_is == ("more spread out" if name == "normalised_entropy" else "sparser")
     assert (measure.name, measure.low, measure.high) == (name, 0.0, 1.0)

@@ -1,4 +1,4 @@
-"""A study: batches add up, an interrupted one goes on, the known network is told as it is, the model is left alone."""
+"""A study: batches add up, an interrupted one goes on, the numbers of a known network are right."""
 
 import math
 from collections.abc import Callable
@@ -48,9 +48,9 @@ def as_dict(*findings) -> dict:
 
 def test_batches_add_up_to_the_study_of_all_images_at_once() -> None:
     model, x = two_gates(), images(6)
-    question = StudyConfig(MeasureSelection(activations=True))
-    whole = study(model, batches(x, 6), question)
-    parts = study(model, batches(x, 2), question)
+    config = StudyConfig(MeasureSelection(activations=True))
+    whole = study(model, batches(x, 6), config)
+    parts = study(model, batches(x, 2), config)
     assert same(as_dict(parts), as_dict(whole))
 
 
@@ -67,8 +67,8 @@ def test_the_known_network_needs_exactly_its_three_channels_though_it_looks_dens
 
 
 def test_an_interrupted_study_goes_on_where_it_was(tmp_path: Path) -> None:
-    model, question, keep = two_gates(), StudyConfig(causal=True, shares=(0, 0.5, 1)), tmp_path / "state"
-    whole = study(model, batches(images(6), 2), question)
+    model, config, keep = two_gates(), StudyConfig(causal=True, shares=(0, 0.5, 1)), tmp_path / "state"
+    whole = study(model, batches(images(6), 2), config)
 
     class Interrupted(Exception):
         pass
@@ -85,18 +85,22 @@ def test_an_interrupted_study_goes_on_where_it_was(tmp_path: Path) -> None:
 
         return [lambda part=part: load(part) for part in images(6).split(2)]  # type: ignore[misc]
 
-    for after in (2, 3):  # of the look, and of the interventions, a part is done; the first batch is always read
+    for after in (
+        2,
+        3,
+    ):  # a part of the measurements, and of the interventions, is done; the first batch is always read
         with pytest.raises(Interrupted):
-            study(model, stopping(after), question, keep=keep)
+            study(model, stopping(after), config, keep=keep)
     assert keep.is_file()
-    told: list[str] = []
-    resumed = study(model, stopping(3), question, keep=keep, progress=lambda part, *_: told.append(part))
-    assert "look" not in told
+    steps: list[str] = []
+    resumed = study(model, stopping(3), config, keep=keep, progress=lambda part, *_: steps.append(part))
+    assert "measure" not in steps
+    assert "intervene" in steps
     assert same(as_dict(resumed), as_dict(whole))
     assert not keep.exists()
 
 
-def test_what_was_kept_for_another_question_or_is_damaged_is_not_used(tmp_path: Path) -> None:
+def test_what_was_kept_for_another_configuration_or_is_damaged_is_not_used(tmp_path: Path) -> None:
     model, keep = two_gates(), tmp_path / "state"
     keep.write_bytes(b"not a study")
     found = study(model, batches(images(4), 2), StudyConfig(), keep=keep, key="a")

@@ -11,8 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import attnviz.attribution as house
-from attnviz.attribution import METHODS, attribute
+from attnviz.attribution import METHODS, Logits, attribute
 from attnviz.core.records import Heatmap
 from attnviz.errors import AttributionError, TargetError, UnknownNameError
 
@@ -33,7 +32,7 @@ LAYERED = {
 }
 FITTED = {"lime", "kernel_shap"}  # zero but for rounding
 SIGNED = {"gradcam", "gradcam++", "hirescam", "xgradcam", "cam", "ablationcam"}  # have an option for the sign
-REFUSED = {  # a method that does not apply says so, and is never replaced by another
+REFUSED = {  # a method that does not apply raises an error, and is never replaced by another
     **{(method, "MobileNetV3"): "the rule is defined only for ReLU, and the model has Hardswish"
        for method in ("guided_backprop", "deconvolution", "guided_gradcam")},
     ("deeplift", "ResNet"): r"layer1\.0\.relu runs 2 times",
@@ -294,7 +293,7 @@ def test_captums_own_tools_take_a_methods_attribution(method: str, stem: nn.Modu
     from captum.attr import Attribution, NoiseTunnel
 
     x = images[:1].clone().requires_grad_()
-    plan = METHODS[method].prepare(house.Logits(stem), x, **QUICK.get(method, {}))
+    plan = METHODS[method].prepare(Logits(stem), x, **QUICK.get(method, {}))
     assert isinstance(plan.attribution, Attribution)
     if method not in {"smoothgrad", "vargrad", "gradient_shap"}:  # which add noise themselves
         with torch.random.fork_rng():

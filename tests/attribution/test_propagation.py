@@ -71,7 +71,7 @@ def test_guided_backprop_finds_a_relu_that_is_a_function_used_twice_or_in_place(
 
 
 def test_guided_backprop_by_hand() -> None:
-    """Units 3 and -1, slopes -2 and 1: the first is open but speaks against, the second is shut."""
+    """Units 3 and -1, slopes -2 and 1: the first is active and lowers the score, the second is inactive."""
 
     class ByHand(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

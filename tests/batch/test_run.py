@@ -1,4 +1,4 @@
-"""A run: what is measured is what explain, compare and sparsity measure; bad images are told; what is done is kept."""
+"""A run: measurements equal those of explain, compare and sparsity; errors are reported; finished shards are kept."""
 
 import json
 import math
@@ -27,7 +27,7 @@ from attnviz.metrics.perturbation_curves import ClassProbe
 SMALL = RunOptions(models=(TINY,), batch=2, shard_size=4)
 
 
-def looked(items, prepared):
+def evaluated(items, prepared):
     return compute(read_ahead(items, preprocessings_of([prepared])), [prepared])
 
 
@@ -93,14 +93,14 @@ def test_metrics_and_localisation_are_those_of_compare(photos, tmp_path) -> None
     (prepared,) = prepare_models(SMALL)
     images = attnviz.load_images([photos / "rocket" / "1.png", photos / "rocket" / "3.png"], prepared.vision.preprocess)
     found = evaluate_batch(prepared, images.x)
-    question = ClassProbe(prepared.vision, images.x, found.targets)
+    probe = ClassProbe(prepared.vision, images.x, found.targets)
     saliency = attnviz.attribute(prepared.vision, images.x, found.targets, "saliency").values
     mask = torch.zeros(1, 32, 32, dtype=torch.bool)
     left, _, right, _ = prepared.vision.preprocess.box(48, 40)
     mask[:, :, [left + (i + 0.5) / 32 * (right - left) < 20 for i in range(32)]] = True
     measures = rows(tmp_path / "out", "measures")
     for name in names:
-        wanted = FAITHFULNESS[name](question, saliency)
+        wanted = FAITHFULNESS[name](probe, saliency)
         got = [value(measures, item=n, subject="saliency", measure=name) for n in (0, 1)]
         torch.testing.assert_close(torch.tensor(got, dtype=torch.float64), wanted.double(), atol=1e-6, rtol=0)
     for name in LOCALISATION:
@@ -123,7 +123,7 @@ def test_a_mask_and_boxes_are_joined_and_another_shape_is_refused(photos, tmp_pa
         Item(1, str(photos / "rocket/3.png"), mask=str(photos / "narrow.png")),
         Item(2, str(photos / "rocket/5.png"), mask=str(photos / "gone.png")),
     ]
-    tables = looked(items, prepared)
+    tables = evaluated(items, prepared)
     found = tables["measures"].to_pylist()
     assert math.isnan(value(found, item=0, subject="saliency", measure="iou"))  # the mask is full
     reasons = [row["reason"] for row in tables["answers"].to_pylist()]
@@ -172,7 +172,7 @@ def test_an_image_that_a_model_or_a_method_cannot_take_is_told_of_that_image(pho
 
     monkeypatch.setattr(type(prepared.vision.module), "forward", forward)
     items = [Item(n, str(path)) for n, path in enumerate(sorted(photos.rglob("*.png")))]
-    answers = looked(items, prepared)["answers"].to_pylist()
+    answers = evaluated(items, prepared)["answers"].to_pylist()
     assert {row["reason"] for row in answers} == {"", "the logits are not finite"}
 
 
@@ -190,7 +190,7 @@ def test_a_method_without_a_map_of_one_image_leaves_the_others(photos, monkeypat
 
     monkeypatch.setattr(type(METHODS["saliency"]), "__call__", call)
     items = [Item(n, str(path)) for n, path in enumerate(sorted(photos.rglob("*.png")))]
-    tables = looked(items, prepared)
+    tables = evaluated(items, prepared)
     found = [row for row in tables["measures"].to_pylist() if row["subject"] == "saliency" and row["measure"] == "gini"]
     without = {row["item"] for row in found if row["why"] == "saliency: 3 values are NaN" and math.isnan(row["value"])}
     assert 0 < len(without) < 6
@@ -246,12 +246,12 @@ def test_another_question_is_refused_with_the_keys_that_differ(photos, tmp_path)
     other = replace(SMALL, methods=("saliency",), batch=3, seed=1, models=(TINY, "tiny_model:plain"))
     with pytest.raises(OutputError) as caught:
         run([str(photos)], out, other)
-    for told in (
+    for message in (
         "settings.batch was 2 and is 3", "settings.seed was 0 and is 1",
         "methods was gradcam,saliency and is saliency", "names was tiny_model:build and is",
         "--overwrite to replace it",
     ):  # fmt: skip
-        assert told in str(caught.value)
+        assert message in str(caught.value)
     (photos / "rocket" / "9.png").write_bytes(picture(9))
     with pytest.raises(OutputError, match=r"total was 6 and is 7.*|settings.images: not the same files"):
         run([str(photos)], out, SMALL)
@@ -362,7 +362,7 @@ def test_a_model_is_left_as_it_was_found(photos) -> None:
 
     (prepared,) = prepare_models(replace(SMALL, metrics=("deletion",)))
     before = state_of(prepared.vision.module)
-    looked([Item(0, str(photos / "rocket" / "1.png"))], prepared)
+    evaluated([Item(0, str(photos / "rocket" / "1.png"))], prepared)
     assert state_of(prepared.vision.module) == before
 
 

@@ -51,7 +51,7 @@ def run(monkeypatch, tmp_path):
 
 @pytest.fixture
 def explain(run, photo):
-    """``attnviz explain`` with the tiny model and the quickest settings, unless told otherwise."""
+    """``attnviz explain`` with the tiny model and the quickest settings by default."""
 
     def invoke(*words: str, image: str = photo, model: str = TINY, methods: str = "saliency", formats: str = "json"):
         return run("explain", image, "--model", model, "--methods", methods, "--format", formats, *words)

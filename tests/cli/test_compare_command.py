@@ -1,4 +1,4 @@
-"""``attnviz compare``: what it writes, what it says, and what it refuses."""
+"""``attnviz compare``: its files, its output, and its errors."""
 
 import json
 import math

@@ -40,7 +40,7 @@ class Tokens(nn.Module):
         self.head = nn.Linear(8, len(LABELS))
 
     def forward(self, x):
-        tokens = nn.functional.adaptive_avg_pool1d(self.stem(x).flatten(2), 5).mT  # which stand nowhere
+        tokens = nn.functional.adaptive_avg_pool1d(self.stem(x).flatten(2), 5).mT  # which have no positions
         return self.head(self.mix(tokens).relu().mean(1))
 
 

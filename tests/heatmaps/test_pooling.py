@@ -1,4 +1,4 @@
-"""Attention pooling on the image plane: the weights themselves, where the positions stand."""
+"""Attention pooling on the image plane: the weights at their positions."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Runs the Triton kernels in Triton's interpreter on CPU tensors, beside the reference; prints each difference.
+"""Runs the Triton kernels in Triton's interpreter on CPU tensors; prints each difference from the reference.
 
 A program of its own, as Triton decides on import: TRITON_INTERPRET=1 python interpret_triton.py
 """

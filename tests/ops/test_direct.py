@@ -1,4 +1,4 @@
-"""Small calls leave out the dispatcher, but only where nobody could tell."""
+"""Small calls leave out the dispatcher, but only where it would have no effect."""
 
 import contextlib
 import threading

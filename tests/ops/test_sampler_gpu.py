@@ -1,4 +1,4 @@
-"""The Triton kernels without a GPU: interpreted beside the reference, and compiled for GPUs that are not here."""
+"""The Triton kernels without a GPU: interpreted and compared with the reference, and compiled for GPUs."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Modules that stand in for others', and the exchange in a user's model."""
+"""Modules with the interface of other libraries', and their replacement in a user's model."""
 
 import copy
 import pickle
@@ -14,7 +14,7 @@ vision = pytest.importorskip("torchvision").ops
 
 
 class ModulatedDeformConv2d(nn.Module):
-    """What a module of mmcv's kind looks like from outside."""
+    """The interface of a module of mmcv."""
 
     def __init__(self, c: int, out: int, deform_groups: int = 1) -> None:
         super().__init__()
@@ -180,7 +180,7 @@ def test_the_gpu_computes_what_the_cpu_computes():
     assert not failed
 
 
-def test_without_the_library_the_reason_is_told(monkeypatch):
+def test_without_the_library_the_reason_is_reported(monkeypatch):
     native.load.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr("importlib.machinery.EXTENSION_SUFFIXES", [".not-built"])

@@ -105,6 +105,25 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(page):
     assert page.tab.locator("#pane-a").bounding_box()["width"] > 300
 
 
+@pytest.mark.parametrize("page", [{"viewport": {"width": 390, "height": 844}}], indirect=True)
+def test_on_a_phone_the_names_of_table_rows_are_readable_and_wide_tables_scroll(page):
+    page.open_all_details()
+    cells = page.tab.evaluate("""[...document.querySelectorAll('table th[scope="row"]')].map(cell => {
+        const style = getComputedStyle(cell);
+        const inner = cell.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+        const scroll = cell.closest(".scroll");
+        return [cell.innerText, cell.clientHeight / parseFloat(style.fontSize), inner / parseFloat(style.fontSize),
+                cell.clientWidth / scroll.clientWidth, scroll.scrollWidth > scroll.clientWidth];
+    })""")
+    assert len(cells) > 20
+    for name, lines, characters, share, scrolls in cells:
+        assert characters > 6, name  # in units of the font size: about twelve letters in a line
+        assert lines < 8, name  # three lines of a name and one of a class
+        assert share < 0.5, name  # the first column is sticky: the numbers need room beside it
+        assert scrolls, name
+    assert page.tab.evaluate("document.documentElement.scrollWidth") == 390
+
+
 @pytest.mark.parametrize("page", [{"java_script_enabled": False}], indirect=True)
 def test_without_scripts_the_first_map_and_all_tables_are_visible(page):
     assert page.tab.is_visible(OVERLAY)

@@ -135,16 +135,14 @@ def matters(model: nn.Module, site: Site, x: Tensor, tolerance: float = 1e-6, ba
             g = captured.records[0].g
             if g.shape[0] != 1:
                 raise ValueError(f"{site.name}: wanted the g of one image, got {g.shape[0]} maps")
-            one = torch.cat([_changes(model, site, image, tolerance, part) for part in _parts(g, batch)])
+            one = torch.cat(
+                [_changes(model, site, image, tolerance, part) for part in torch.arange(g[0].numel()).split(batch)]
+            )
             found = one if found is None else found | one
             shape = g.shape[1:]
     if found is None:
         raise ValueError("wanted at least one image, got none")
     return found.reshape(shape)
-
-
-def _parts(g: Tensor, batch: int) -> list[Tensor]:
-    return list(torch.arange(g[0].numel()).split(batch))
 
 
 def _changes(model: nn.Module, site: Site, image: Tensor, tolerance: float, entries: Tensor) -> Tensor:

@@ -46,12 +46,12 @@ def _best(rows: Sequence[Row], metric: Metric, images: int) -> str:
     known = [row for row in rows if not math.isnan(row.cells[metric.name].value)]
     maps = [row for row in known if row.kind != "baseline"]
     if not maps:
-        return f"{_title(metric)}: undefined for every map."
+        return f"{title('measure', metric.name)}: undefined for every map."
     best = max(maps, key=lambda row: sign * row.cells[metric.name].value)
     cell = best.cells[metric.name]
     beaten = [row for row in known if row.kind == "baseline" and row.model == best.model]
     direction = "higher" if sign > 0 else "lower"
-    text = f"{_title(metric)} ({direction} is better): {best.name} is best with {_with_interval(cell)}"
+    text = f"{title('measure', metric.name)} ({direction} is better): {best.name} is best with {_with_interval(cell)}"
     better_than = [row.name for row in beaten if sign * (cell.value - row.cells[metric.name].value) > 0]
     if images < 2:
         return f"{text}. One image is not enough for a claim."
@@ -74,10 +74,6 @@ def _apart(one: Interval, other: Interval, sign: int) -> bool:
 def _with_interval(cell: Interval) -> str:
     interval = "" if math.isnan(cell.low) else f" [{cell.low:.3f}, {cell.high:.3f}]"
     return f"{cell.value:.3f}{interval}"
-
-
-def _title(metric: Metric) -> str:
-    return title("measure", metric.name)
 
 
 def _groups(names: Sequence[str], agreement: Sequence[Sequence[float]]) -> str:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 from attnviz.analyses.accumulators import Accumulator, Between, Tally, scalar
@@ -31,6 +30,7 @@ from attnviz.core.records import Kind, Record
 from attnviz.errors import UnknownNameError
 from attnviz.metrics.concentration import effective_rank
 from attnviz.metrics.head_similarity import cosine, hsic, jensen_shannon
+from attnviz.metrics.pairwise_agreement import PreparedMaps
 from attnviz.metrics.sorted_maps import SortedMaps
 from attnviz.metrics.sparsity import SPARSITY, quick_measures
 from attnviz.metrics.streaming import Extremes, Histogram, Moments, Quantiles
@@ -225,8 +225,5 @@ def rank_correlation(maps: Tensor) -> Tensor:
 
     As :func:`~attnviz.metrics.agreement.spearman` of every pair, but each map is ranked once.
     """
-    ranks = torch.from_numpy(rankdata(maps.numpy(), axis=-1))
-    centred = ranks - ranks.mean(-1, keepdim=True)
-    unit = centred / centred.norm(dim=-1, keepdim=True)
-    rho: Tensor = unit @ unit.mT
-    return rho.clamp(-1.0, 1.0)
+    unit = PreparedMaps(maps[:, :, None]).unit_ranks
+    return (unit @ unit.mT).clamp(-1.0, 1.0)

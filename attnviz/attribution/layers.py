@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch.autograd.graph import Node
 from attnviz.attribution.autograd_graph import parts, reaches
 from attnviz.attribution.feature_layout import FeatureLayout, Grid, feature_layout
 from attnviz.attribution.targets import Logits
+from attnviz.core.model_state import observing_outputs
 from attnviz.errors import AttributionError, UnknownNameError
 
 
@@ -109,30 +109,25 @@ def _run(logits: Logits, x: Tensor) -> _Run:
     grids: list[Grid] = []
     fixed: dict[int, tuple[bool, ...]] = {}
 
-    def hook(path: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            outputs.pop(path, None)
-            layouts.pop(path, None)
-            outputs[path] = output
-            calls[path] += 1
-            if not isinstance(output, Tensor) or output.ndim not in {3, 4} or len(output) != 2:
-                return
-            if output.ndim == 3 and output.shape[1] not in fixed:
-                fixed[output.shape[1]] = _same_for_both(output)
-            found = feature_layout(output.shape, size, grids, fixed.get(output.shape[1]))
-            if found is not None:
-                layouts[path] = found
-                if "H" in found.axes:
-                    grids.append(found.grid)
-
-        return hook
+    def observe(path: str, output: Any) -> None:
+        outputs.pop(path, None)
+        layouts.pop(path, None)
+        outputs[path] = output
+        calls[path] += 1
+        if not isinstance(output, Tensor) or output.ndim not in {3, 4} or len(output) != 2:
+            return
+        if output.ndim == 3 and output.shape[1] not in fixed:
+            fixed[output.shape[1]] = _same_for_both(output)
+        found = feature_layout(output.shape, size, grids, fixed.get(output.shape[1]))
+        if found is not None:
+            layouts[path] = found
+            if "H" in found.axes:
+                grids.append(found.grid)
 
     first = x[:1].detach()
     noise = torch.randn(first.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
     images = torch.cat([first, first.flip(-1) + noise.to(first)]).requires_grad_()
-    with ExitStack() as undo:
-        for path, module in logits.module.named_modules():
-            undo.callback(module.register_forward_hook(hook(path)).remove)
+    with observing_outputs(logits.module, observe):
         output = logits(images)
     start = images.view_as(images).grad_fn
     if output.grad_fn is None or start is None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
+
+CPU = torch.device("cpu")
 
 
 @contextmanager
@@ -54,6 +58,22 @@ def borrowed(model: nn.Module) -> Iterator[None]:
         if is_compiled:
             undo.enter_context(torch.compiler.set_stance("force_eager"))  # hooks and flags act on eager code only
         undo.enter_context(_eval_mode(model, freeze=True))
+        yield
+
+
+@contextmanager
+def observing_outputs(
+    model: nn.Module, observe: Callable[[str, Any], None], paths: Collection[str] | None = None
+) -> Iterator[None]:
+    """Call ``observe(path, output)`` after each run of a module: each of ``model``, or those at ``paths``."""
+
+    def hook(path: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        observe(path, output)
+
+    with ExitStack() as undo:
+        for path, module in model.named_modules():
+            if paths is None or path in paths:
+                undo.callback(module.register_forward_hook(partial(hook, path)).remove)
         yield
 
 

@@ -60,7 +60,7 @@ def keep_top(p: float) -> GEdit:
     >>> keep_top(0.5)(torch.tensor([[0.1, 0.4, 0.2, 0.3]]))
     tensor([[0.0000, 0.4000, 0.0000, 0.3000]])
     """
-    return partial(_kept_top, p=_share(p))
+    return partial(_kept, p=_share(p), largest=True)
 
 
 def drop_top(p: float) -> GEdit:
@@ -80,7 +80,7 @@ def drop_top(p: float) -> GEdit:
     >>> drop_top(0.25)(torch.tensor([[0.1, 0.4, 0.2, 0.3]]))
     tensor([[0.1000, 0.0000, 0.2000, 0.3000]])
     """
-    return partial(_dropped_top, p=_share(p))
+    return partial(_kept, p=_share(p), largest=False)
 
 
 def keep_random(p: float, generator: torch.Generator | None = None) -> GEdit:
@@ -139,12 +139,9 @@ def _where(chosen: Tensor, g: Tensor) -> Tensor:
     return g if bool(chosen.all()) else torch.where(chosen, g, torch.zeros_like(g))
 
 
-def _kept_top(g: Tensor, p: float) -> Tensor:
-    return _where(_largest(g, p), g)
-
-
-def _dropped_top(g: Tensor, p: float) -> Tensor:
-    return _where(~_largest(g, p), g)
+def _kept(g: Tensor, p: float, *, largest: bool) -> Tensor:
+    chosen = _largest(g, p)
+    return _where(chosen if largest else ~chosen, g)
 
 
 def _kept_random(g: Tensor, p: float, generator: torch.Generator | None) -> Tensor:

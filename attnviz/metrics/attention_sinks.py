@@ -7,11 +7,12 @@ registers keep global information in; they often lie in plain background.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
+from attnviz.core.model_state import observing_outputs
 from attnviz.core.records import Kind, Site
 
 SINK = 0.3
@@ -100,17 +101,11 @@ def norms_of_blocks(model: nn.Module, blocks: Iterable[str]) -> Iterator[dict[st
     The model is left as it was found, also after an error.
     """
     kept: dict[str, Tensor] = {}
-    modules = dict(model.named_modules())
 
-    def keeper(path: str) -> Any:
-        def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            norms = token_norms(output)
-            if norms is not None:
-                kept[path] = norms
+    def keep(path: str, output: Any) -> None:
+        norms = token_norms(output)
+        if norms is not None:
+            kept[path] = norms
 
-        return keep
-
-    with ExitStack() as undo:
-        for path in dict.fromkeys(blocks):
-            undo.callback(modules[path].register_forward_hook(keeper(path)).remove)
+    with observing_outputs(model, keep, set(blocks)):
         yield kept

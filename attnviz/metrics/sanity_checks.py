@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from attnviz.core.model_state import seeded
+from attnviz.core.model_state import as_inference, observing_outputs, seeded
 from attnviz.metrics.agreement import AGREEMENT
 
 Explain: TypeAlias = Callable[[nn.Module, Tensor], Tensor]
@@ -80,22 +80,12 @@ def _order(model: nn.Module, x: Tensor) -> list[str]:
     """Modules in the order in which they finish, the last first; those that do not run are left out."""
     finished: dict[str, None] = {}
 
-    def note(path: str) -> Callable[..., None]:
-        def hook(*_: Any) -> None:
-            finished.pop(path, None)
-            finished[path] = None
+    def note(path: str, _output: Any) -> None:
+        finished.pop(path, None)
+        finished[path] = None
 
-        return hook
-
-    handles = [module.register_forward_hook(note(path)) for path, module in model.named_modules()]
-    was = model.training
-    try:
-        with torch.no_grad():
-            model.eval()(x[:1])
-    finally:
-        model.train(was)
-        for handle in handles:
-            handle.remove()
+    with as_inference(model), observing_outputs(model, note):
+        model(x[:1])
     return list(finished)[::-1]
 
 

@@ -7,9 +7,9 @@ from importlib import resources
 from pathlib import Path
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
+from attnviz.core.model_state import CPU, seeded
 from attnviz.errors import WeightsError
 from attnviz.media.images import Preprocess
 from attnviz.models.class_names import imagenet_labels
@@ -75,8 +75,7 @@ def attend(name: str, trunk: EfficientNetLite0, seed: int = 0, classes: int | No
     """
     mechanism = MODELS[name]
     of_trunk = list(trunk.state_dict(keep_vars=True).values())  # referenced, so that no new tensor reuses an id
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(CPU, seed):
         if classes is not None:
             trunk.classifier = nn.Linear(trunk.classifier.in_features, classes)
         network = mechanism.install(trunk)
@@ -124,8 +123,7 @@ def load_builtin(name: str, weights: str | Path = "default", seed: int = 0) -> V
     """
     frames = MODELS[name].frames
     if weights == "none":
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(CPU, seed):
             trunk = EfficientNetLite0().eval()
         network, notes = attend(name, trunk, seed).network, (RANDOM_NOTE,)
         return VisionModel(network, PREPROCESS, imagenet_labels(), name, notes, frames=frames)

@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import nn
 
+from attnviz.core.model_state import CPU, seeded
 from attnviz.errors import UnknownNameError
 from attnviz.media.images import Preprocess
 from attnviz.models.library_support import (
     IMAGENET_PREPROCESS,
     IMAGENET_PREPROCESS_NOTE,
-    as_floats,
     class_names,
     count_outputs,
     download_errors,
@@ -21,7 +21,6 @@ from attnviz.models.library_support import (
     interpolation_name,
     load_weights_file,
     notes_of,
-    seeded,
 )
 from attnviz.models.loaders import LOADERS
 from attnviz.models.vision import VisionModel
@@ -34,7 +33,7 @@ def load_timm(name: str, weights: str | Path, seed: int) -> VisionModel:
     known = timm.list_models()
     if name.partition(".")[0] not in known:
         raise UnknownNameError("timm model", name, known)
-    with seeded(seed), download_errors(f"timm:{name}"):
+    with seeded(CPU, seed), download_errors(f"timm:{name}"):
         module: nn.Module = timm.create_model(name, pretrained=weights == "default").eval()
     load_weights_file(module, weights)
     config = timm.data.resolve_model_data_config(module)
@@ -42,8 +41,8 @@ def load_timm(name: str, weights: str | Path, seed: int) -> VisionModel:
     preprocess = Preprocess(
         size_px=size_px,
         resize_px=max(size_px, math.floor(size_px / config["crop_pct"])),
-        mean=as_floats(config["mean"]),
-        std=as_floats(config["std"]),
+        mean=tuple(map(float, config["mean"])),
+        std=tuple(map(float, config["std"])),
         interpolation=interpolation_name(config["interpolation"]),
     )
     classes = int(getattr(module, "num_classes", 0)) or count_outputs(module, preprocess, f"timm:{name}")
@@ -60,7 +59,7 @@ def load_torchvision(name: str, weights: str | Path, seed: int) -> VisionModel:
         raise UnknownNameError("torchvision model", name, known)
     published = models.get_model_weights(name).DEFAULT
     options: dict[str, Any] = {"init_weights": True} if name in {"googlenet", "inception_v3"} else {}
-    with seeded(seed), download_errors(f"torchvision:{name}"):
+    with seeded(CPU, seed), download_errors(f"torchvision:{name}"):
         chosen = published if weights == "default" else None
         module: nn.Module = models.get_model(name, weights=chosen, **({} if chosen else options)).eval()
     load_weights_file(module, weights)
@@ -76,8 +75,8 @@ def _torchvision_preprocess(preset: Any) -> Preprocess | None:
         return Preprocess(
             size_px=int(preset.crop_size[0]),
             resize_px=int(preset.resize_size[0]),
-            mean=as_floats(preset.mean),
-            std=as_floats(preset.std),
+            mean=tuple(map(float, preset.mean)),
+            std=tuple(map(float, preset.std)),
             interpolation=interpolation_name(preset.interpolation.value),
         )
     except AttributeError:

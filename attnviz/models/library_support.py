@@ -1,4 +1,4 @@
-"""Helpers of the loaders: seeded initialisation, errors of downloads, class names and notes."""
+"""Helpers of the loaders: errors of downloads, class names and notes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from attnviz.core.model_outputs import logits_of
 from attnviz.errors import ModelError, WeightsError
 from attnviz.media.images import Preprocess
 from attnviz.models.builtin import RANDOM_NOTE
@@ -36,14 +37,6 @@ def import_library(module: str, package: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise ModelError(f"{package} is not installed ({error}): pip install 'attnviz[zoo]'") from error
-
-
-@contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed PyTorch's generator inside the context; its state is restored afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
 
 
 @contextlib.contextmanager
@@ -78,7 +71,7 @@ def count_outputs(module: nn.Module, preprocess: Preprocess, name: str) -> int:
     """Return the number of logits for an image.
 
     Raises:
-        ModelError: the model fails, or its output is not ``(N, K)``.
+        ModelError: the model fails, or its output holds no logits ``(N, K)``.
     """
     try:
         output = module(torch.zeros(1, 3, preprocess.size_px, preprocess.size_px))
@@ -86,15 +79,7 @@ def count_outputs(module: nn.Module, preprocess: Preprocess, name: str) -> int:
         raise ModelError(
             f"{name}: fails on an image of {preprocess.size_px} px: {type(error).__name__}: {error}"
         ) from error
-    if not isinstance(output, Tensor) or output.ndim != 2:
-        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise ModelError(f"{name}: wanted logits (N, K), the model gives {shape}")
-    return output.shape[1]
-
-
-def as_floats(values: Sequence[float]) -> tuple[float, ...]:
-    """Return the values as a tuple of Python floats."""
-    return tuple(float(value) for value in values)
+    return logits_of(output, name).shape[1]
 
 
 def interpolation_name(name: str) -> Any:

@@ -10,18 +10,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from attnviz.core.model_state import CPU, seeded
 from attnviz.errors import WeightsError
 from attnviz.media.images import Preprocess
 from attnviz.models.class_names import numbered_labels
 from attnviz.models.library_support import (
     IMAGENET_PREPROCESS,
-    as_floats,
     count_outputs,
     download_errors,
     import_library,
     interpolation_name,
     notes_of,
-    seeded,
 )
 from attnviz.models.loaders import LOADERS
 from attnviz.models.vision import VisionModel
@@ -56,7 +55,7 @@ def load_hf(name: str, weights: str | Path, seed: int) -> VisionModel:
         config = transformers.AutoConfig.from_pretrained(name)
     classifies = any("ForImageClassification" in a for a in config.architectures or ["ForImageClassification"])
     auto = transformers.AutoModelForImageClassification if classifies else transformers.AutoModel
-    with seeded(seed), _silenced(transformers):
+    with seeded(CPU, seed), _silenced(transformers):
         if weights == "none":
             model = auto.from_config(config)
         elif weights == "default":
@@ -130,8 +129,8 @@ def _preprocess(settings: dict[str, Any], config: Any) -> tuple[Preprocess, bool
     preprocess = Preprocess(
         size_px=size_px,
         resize_px=max(size_px, resize_px),
-        mean=as_floats(settings.get("image_mean", IMAGENET_PREPROCESS.mean)),
-        std=as_floats(settings.get("image_std", IMAGENET_PREPROCESS.std)),
+        mean=tuple(map(float, settings.get("image_mean", IMAGENET_PREPROCESS.mean))),
+        std=tuple(map(float, settings.get("image_std", IMAGENET_PREPROCESS.std))),
         interpolation=interpolation_name(_RESAMPLING.get(settings.get("resample", 3), "bicubic")),
     )
     squashes = isinstance(settings.get("size"), dict) and "height" in settings["size"]

@@ -11,6 +11,7 @@ from types import ModuleType
 
 from torch import nn
 
+from attnviz.core.model_state import CPU, seeded
 from attnviz.errors import ModelError, UnknownNameError
 from attnviz.models.library_support import (
     IMAGENET_PREPROCESS,
@@ -18,7 +19,6 @@ from attnviz.models.library_support import (
     class_names,
     count_outputs,
     load_weights_file,
-    seeded,
 )
 from attnviz.models.loaders import LOADERS
 from attnviz.models.vision import VisionModel
@@ -34,7 +34,7 @@ def load_function(name: str, weights: str | Path, seed: int) -> VisionModel:
     if not hasattr(module, attribute):
         public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise UnknownNameError(f"function of {path}", attribute, public)
-    with seeded(seed):
+    with seeded(CPU, seed):
         try:
             built = getattr(module, attribute)()
         except Exception as error:

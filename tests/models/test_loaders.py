@@ -198,7 +198,7 @@ def test_a_users_function_returns_a_model():
     [
         ("my_nets:text", "wanted an nn.Module or a VisionModel, the function returned a str"),
         ("my_nets:broken", "the function failed with KeyError: 'width'"),
-        ("my_nets:pair", r"wanted logits \(N, K\), the model gives \(1, 3, 224, 224\)"),
+        ("my_nets:pair", r"wanted logits \(N, classes\), got shape \(1, 3, 224, 224\)"),
         ("no_such_nets:net", "importing no_such_nets fails"),
     ],
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -16,6 +17,7 @@ from attnviz.attribution.methods.cam import gradcam_formula
 from attnviz.attribution.methods.gradient import check_noise, strongest_channel
 from attnviz.attribution.registry import PreparedAttribution, check_count, method, passes_at_once
 from attnviz.attribution.targets import Logits
+from attnviz.core.model_state import observing_outputs
 from attnviz.errors import AttributionError
 
 
@@ -186,7 +188,7 @@ def deeplift(logits: Logits, x: Tensor, *, baseline: float | Tensor = 0.0) -> Pr
 
     from attnviz.attribution.captum_wrappers import Checked
 
-    check_one_call_each(logits, x)
+    _check_one_call_each(logits, x)
     blank = torch.zeros_like(x[:1]) + baseline
     wrapped = LogitsModule(logits)
 
@@ -271,30 +273,12 @@ def not_in_place(logits: Logits) -> Iterator[None]:
         yield
 
 
-def _calls(logits: Logits, x: Tensor) -> dict[str, int]:
-    calls: dict[str, int] = {}
-
-    def counted(path: str) -> Callable[..., None]:
-        def hook(*_: Any) -> None:
-            calls[path] = calls.get(path, 0) + 1
-
-        return hook
-
-    with ExitStack() as undo, torch.no_grad():
-        for path, part in logits.module.named_modules():
-            if next(part.children(), None) is None:
-                undo.callback(part.register_forward_hook(counted(path)).remove)
+def _check_one_call_each(logits: Logits, x: Tensor) -> None:
+    """Raise :class:`AttributionError` for a model that calls an activation twice."""
+    calls: Counter[str] = Counter()
+    with observing_outputs(logits.module, lambda path, _: calls.update([path])), torch.no_grad():
         logits(x[:1])
-    return calls
-
-
-def check_one_call_each(logits: Logits, x: Tensor) -> None:
-    """Refuse a model that calls an activation twice.
-
-    Raises:
-        AttributionError: names it.
-    """
-    modules = dict(logits.module.named_modules())
-    for path, count in _calls(logits, x).items():
-        if count > 1 and next(modules[path].parameters(), None) is None and not isinstance(modules[path], nn.Identity):
-            raise AttributionError(f"{path} runs {count} times; Captum's rules follow a module that runs once")
+    for path, part in logits.module.named_modules():
+        is_activation = not any(part.children()) and not any(True for _ in part.parameters())
+        if calls[path] > 1 and is_activation and not isinstance(part, nn.Identity):
+            raise AttributionError(f"{path} runs {calls[path]} times; Captum's rules follow a module that runs once")

@@ -83,14 +83,8 @@ def replace(
 ) -> Tally:
     """Replace ``g`` at each site, and at all together, for one batch.
 
-    Sampling points cannot be uniform; a batch of one image has no other.
-
-    Args:
-        model: Maps ``(N, ...)`` to logits ``(N, K)``.
-        sites: From :func:`attnviz.find_attention`.
-        x: A batch, ``(N, ...)``.
-        mean: The mean ``g`` over a data set, from :func:`attnviz.edits.mean_over`.
-        advance: Called with each scope when it is done.
+    Sampling points cannot be uniform; a batch of one image has no other. ``mean`` is the mean ``g`` over a data set,
+    from :func:`attnviz.edits.mean_over`. Other arguments are those of :func:`~attnviz.analyses.pruning.prune`.
 
     Returns:
         For each scope, ``REPLACEMENT.WHAT`` for each replacement and each name of

@@ -1,6 +1,8 @@
 """Keep a share of ``g``, set the rest to 0, and measure the effect on the prediction.
 
-All functions run the model in evaluation mode without gradients, and do not change it.
+All functions run the model in evaluation mode without gradients, and do not change it. ``model`` maps ``(N, ...)`` to
+logits ``(N, K)``, ``sites`` are from :func:`attnviz.find_attention`, ``x`` is a batch ``(N, ...)``, and ``shares`` of
+``g`` to keep increase from 0 to 1.
 """
 
 from __future__ import annotations
@@ -86,16 +88,8 @@ def curves(
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Yield the change of the prediction for each share of ``g`` that is kept at some sites.
 
-    A share of 1 is the unchanged model, and a share of 0 is run once for all orders.
-
-    Args:
-        model: Maps ``(N, ...)`` to logits ``(N, K)``.
-        sites: Sites that are pruned together.
-        x: A batch, ``(N, ...)``.
-        plain: :func:`log_probabilities` of the unchanged model.
-        shares: Shares to keep, increasing from 0 to 1.
-        seed: Random seed.
-        orders: Which entries are kept first.
+    The sites are pruned together. A share of 1 is the unchanged model, and a share of 0 is run once for all orders.
+    ``plain`` are the :func:`log_probabilities` of the unchanged model; ``orders`` say which entries are kept first.
 
     Yields:
         The name of the order, and ``(N, P)`` for each name of :func:`outcome`.
@@ -132,10 +126,7 @@ def area(shares: Sequence[float], curve: Tensor) -> Tensor:
 def needed(shares: Sequence[float], curve: Tensor, kept: float = KEPT) -> Tensor:
     """Return the smallest of ``shares`` from which on the curve stays at 0.95 or more, ``(N,)``.
 
-    Args:
-        shares: Shares to keep, increasing from 0 to 1.
-        curve: ``(N, P)``, relative to the unchanged model.
-        kept: The threshold.
+    ``curve`` is ``(N, P)``, relative to the unchanged model; ``kept`` is the threshold.
 
     >>> needed((0, 0.1, 0.5, 1), torch.tensor([[0.96, 0.2, 0.97, 1.0], [0.0, 0.95, 0.99, 1.0]]))
     tensor([0.5000, 0.1000])
@@ -175,14 +166,8 @@ def prune(
 ) -> Tally:
     """Prune each site, and all together, for one batch.
 
-    Args:
-        model: Maps ``(N, ...)`` to logits ``(N, K)``.
-        sites: From :func:`attnviz.find_attention`.
-        x: A batch, ``(N, ...)``.
-        looks: Site -> :func:`holding` of ``g`` for each image, ``(N,)``.
-        shares: Shares to keep, increasing from 0 to 1.
-        seed: Random seed.
-        advance: Called with each scope when it is done.
+    ``looks`` are the :func:`holding` of ``g`` for each image, ``(N,)``, by site; ``advance`` is called with each scope
+    when it is done.
 
     Returns:
         For each scope, ``pruned.ORDER.WHAT``: moments of the curve over images, ``(P,)``; ``area.ORDER``: area under

@@ -172,9 +172,3 @@ def check_pair(a: Tensor, b: Tensor) -> None:
     """Raise :class:`ValueError` unless two batches of maps are ``(N, H, W)`` of one shape."""
     if a.ndim != 3 or a.shape != b.shape or 0 in a.shape[1:]:
         raise ValueError(f"wanted two (N, H, W) maps of one shape, got {tuple(a.shape)} and {tuple(b.shape)}")
-
-
-def undefined_pair(a: Tensor, b: Tensor) -> Tensor:
-    """Images in which one of two maps ``(N, n)`` is constant or not finite, ``(N,)`` bool."""
-    odd = [(m.amax(dim=1) == m.amin(dim=1)) | ~m.isfinite().all(dim=1) for m in (a, b)]
-    return odd[0] | odd[1]

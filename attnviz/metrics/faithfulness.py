@@ -22,15 +22,8 @@ from attnviz.attribution.registry import passes_at_once
 from attnviz.core.model_state import borrowed, seeded
 from attnviz.core.registry import Registry
 from attnviz.metrics.imputation import imputed
-from attnviz.metrics.perturbation_curves import (
-    STEPS,
-    ClassProbe,
-    check_maps,
-    deletion_curve,
-    insertion_curve,
-    order_of,
-    undefined,
-)
+from attnviz.metrics.pairwise_agreement import undefined
+from attnviz.metrics.perturbation_curves import STEPS, ClassProbe, check_maps, deletion_curve, insertion_curve, order_of
 from attnviz.metrics.registry import Measure, measure
 
 FAITHFULNESS: Registry[Measure] = Registry("faithfulness test", home="attnviz.metrics", group="attnviz.faithfulness")

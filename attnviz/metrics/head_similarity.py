@@ -1,6 +1,7 @@
 """Do heads repeat each other? Three similarities of the rows of attention maps, and clusters of heads by them.
 
-All take rows ``(N, heads, R, K)``: of each image and head, how ``R`` queries attend to ``K`` keys.
+All take rows ``(N, heads, R, K)``: of each image and head, how ``R`` queries attend to ``K`` keys. They return
+``(N, heads, heads)`` float64.
 """
 
 from __future__ import annotations
@@ -17,11 +18,7 @@ ALIKE = 0.9
 def cosine(rows: Tensor) -> Tensor:
     r"""Cosine of the maps of every pair of heads: 1 the same map up to scale, 0 no key in common.
 
-    Args:
-        rows: ``(N, heads, R, K)``.
-
-    Returns:
-        ``(N, heads, heads)``, float64, in [0, 1] for weights without a sign; NaN for pairs with a map of zeros.
+    In [0, 1] for weights without a sign; NaN for pairs with a map of zeros.
 
     >>> cosine(torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]], [[1.0, 1.0]]]]))[0, 0].round(decimals=4)
     tensor([1.0000, 0.0000, 0.7071], dtype=torch.float64)
@@ -37,11 +34,7 @@ def jensen_shannon(rows: Tensor) -> Tensor:
 
     .. math:: H\big(\tfrac{p + q}{2}\big) - \tfrac{1}{2} (H(p) + H(q)) \text{ in bits}
 
-    Args:
-        rows: ``(N, heads, R, K)``; absolute values, divided by their sum, are the distributions.
-
-    Returns:
-        ``(N, heads, heads)`` in [0, 1], float64; NaN for pairs with a row of zeros.
+    Absolute values, divided by their sum, are the distributions. In [0, 1]; NaN for pairs with a row of zeros.
 
     Source: Lin, IEEE Transactions on Information Theory 37 (1991), equation 4.1; of heads, Clark et al., BlackboxNLP
     2019, section 6.
@@ -67,11 +60,7 @@ def _entropy(p: Tensor) -> Tensor:
 def hsic(rows: Tensor) -> Tensor:
     r"""Unbiased Hilbert–Schmidt independence of every pair of heads, linear kernels: averages of it make a CKA.
 
-    Args:
-        rows: ``(N, heads, R, K)`` with ``R`` >= 4: the queries are the samples, the keys the features.
-
-    Returns:
-        ``(N, heads, heads)``, float64, any sign; NaN for fewer than 4 queries.
+    The queries are the samples, the keys the features. Any sign; NaN for fewer than 4 queries.
 
     Source: Song et al., JMLR 13 (2012), equation 5; averaged over batches as by Nguyen, Raghu and Kornblith, ICLR
     2021, section 3.1.

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnviz.metrics.agreement import AGREEMENT, NAN_WHEN, pair, undefined_pair
+from attnviz.metrics.agreement import AGREEMENT, NAN_WHEN, pair
+from attnviz.metrics.pairwise_agreement import undefined
 from attnviz.metrics.registry import measure
 
 _slow = partial(measure, AGREEMENT, quick=False, nan_when=NAN_WHEN)
@@ -39,7 +40,7 @@ def pearson(a: Tensor, b: Tensor) -> Tensor:
     x, y = (_within_range(m) for m in (a, b))
     x, y = (m - m.mean(dim=1, keepdim=True) for m in (x, y))
     r: Tensor = (x * y).sum(dim=1) / (x.norm(dim=1) * y.norm(dim=1))
-    return r.clamp(-1.0, 1.0).masked_fill(undefined_pair(a, b), math.nan)
+    return r.clamp(-1.0, 1.0).masked_fill(undefined(a, b), math.nan)
 
 
 @_slow(
@@ -63,7 +64,7 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
     a, b = pair(a, b)
     x, y = (_within_range(m) for m in (a, b))
     angle: Tensor = (x * y).sum(dim=1) / (x.norm(dim=1) * y.norm(dim=1))
-    return angle.clamp(-1.0, 1.0).masked_fill(undefined_pair(a, b), math.nan)
+    return angle.clamp(-1.0, 1.0).masked_fill(undefined(a, b), math.nan)
 
 
 @_slow(
@@ -91,7 +92,7 @@ def jensen_shannon(a: Tensor, b: Tensor) -> Tensor:
     m = (p + q) / 2
     divergence = (torch.special.xlogy(p, p) + torch.special.xlogy(q, q)) / 2 - torch.special.xlogy(m, m)
     distance: Tensor = (divergence.sum(dim=1) / math.log(2)).clamp(0.0, 1.0).sqrt()
-    return distance.masked_fill(undefined_pair(a, b), math.nan)
+    return distance.masked_fill(undefined(a, b), math.nan)
 
 
 @_slow(
@@ -117,7 +118,7 @@ def earth_movers(a: Tensor, b: Tensor) -> Tensor:
     """
     size = a.shape[1:]
     a, b = pair(a, b)
-    bad = undefined_pair(a, b)
+    bad = undefined(a, b)
     grid = (min(size[0], _FLOW_SIDE), min(size[1], _FLOW_SIDE))
     p, q = (_mass(F.adaptive_avg_pool2d(_mass(m).reshape(-1, 1, *size), grid).flatten(1)) for m in (a, b))
     values = [math.nan if odd else _least_flow(d, grid) for d, odd in zip(p - q, bad.tolist(), strict=True)]
@@ -145,7 +146,7 @@ def centre_distance(a: Tensor, b: Tensor) -> Tensor:
     positions = torch.stack([ys.flatten(), xs.flatten()], dim=1).to(a)
     apart: Tensor = (_mass(a) @ positions - _mass(b) @ positions).norm(dim=1)
     diagonal = max(math.hypot(height - 1, width - 1), 1e-12)
-    return (apart / diagonal).clamp(0.0, 1.0).masked_fill(undefined_pair(a, b), math.nan)
+    return (apart / diagonal).clamp(0.0, 1.0).masked_fill(undefined(a, b), math.nan)
 
 
 _FLOW_SIDE = 16

@@ -54,7 +54,7 @@ class PreparedMaps:
     @cached_property
     def undefined(self) -> Tensor:
         """Which maps are constant or not finite, ``(N, M)``."""
-        return (self.flat.amax(2) == self.flat.amin(2)) | ~self.flat.isfinite().all(2)
+        return undefined(self.flat.flatten(0, 1)).reshape(self.flat.shape[:2])
 
     @cached_property
     def unit_ranks(self) -> Tensor:
@@ -110,6 +110,12 @@ def topk_iou_of_pairs(maps: PreparedMaps, pairs: Pairs, share: float = TOP) -> T
         return shared / (2 * k - shared)
 
     return maps.in_blocks(of, pairs)
+
+
+def undefined(*maps: Tensor) -> Tensor:
+    """Images in which one of several maps ``(N, ...)`` is constant or not finite, ``(N,)`` bool."""
+    flat = [m.detach().flatten(1) for m in maps]
+    return torch.stack([(m.amax(1) == m.amin(1)) | ~m.isfinite().all(1) for m in flat]).any(0)
 
 
 def ranks(flat: Tensor) -> Tensor:

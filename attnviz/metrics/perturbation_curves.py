@@ -152,9 +152,3 @@ def check_maps(probe: ClassProbe, maps: Tensor) -> None:
     """Raise :class:`ValueError` for maps that are not of the images of ``probe``."""
     if maps.shape != (len(probe.x), *probe.x.shape[2:]):
         raise ValueError(f"maps {tuple(maps.shape)} are not of images {tuple(probe.x.shape)}")
-
-
-def undefined(maps: Tensor) -> Tensor:
-    """Which maps are constant, or not finite: ``(N,)`` bool."""
-    flat = maps.detach().flatten(1)
-    return (flat.amax(dim=1) == flat.amin(dim=1)) | ~flat.isfinite().all(dim=1)

@@ -118,6 +118,5 @@ MODELS.register("cbam")(
         summary="channel gate, then spatial gate (7×7 convolution on mean and maximum), after the last nine blocks",
         source="Woo et al., ECCV 2018",
         install=in_slots(CBAM),
-        first_stage=3,
     )
 )

@@ -56,6 +56,5 @@ MODELS.register("dcn")(
         summary="a 3×3 convolution with predicted sampling points (DCN v2, residual), after six of the last blocks",
         source="Zhu et al., CVPR 2019",
         install=in_slots(DeformableConvolution, _SLOTS),
-        first_stage=3,
     )
 )

@@ -53,6 +53,5 @@ MODELS.register("eca")(
         summary="channel gate from a convolution over neighbouring channels, after each of the last nine blocks",
         source="Wang et al., CVPR 2020",
         install=in_slots(ECA),
-        first_stage=3,
     )
 )

@@ -34,7 +34,7 @@ class Mechanism:
         install: Inserts the mechanism into the trunk and returns the network, a :class:`Staged`, often the trunk
             itself. All tensors of the network that are not the trunk's are the attention's: trained, and shipped.
         first_stage: Stage up to whose last attention slot the network is the bare trunk, so that training computes it
-            once; -1 if the mechanism needs the image.
+            once; -1 if the mechanism needs the image. By default that of the first of :data:`LATE_BLOCKS`.
         attends: Whether the network has attention; ``False`` only for the control.
         frames: Number of frames of the training clips; ``None`` for a model of single images.
     """
@@ -42,7 +42,7 @@ class Mechanism:
     summary: str
     source: str
     install: Callable[[EfficientNetLite0], nn.Module]
-    first_stage: int
+    first_stage: int = LATE_BLOCKS[0][0]
     attends: bool = True
     frames: int | None = None
 

@@ -57,6 +57,5 @@ MODELS.register("nonlocal")(
         summary="self-attention over all positions (embedded Gaussian, residual), after five of the last blocks",
         source="Wang et al., CVPR 2018",
         install=in_slots(NonLocal, _SLOTS),
-        first_stage=3,
     )
 )

@@ -100,6 +100,5 @@ MODELS.register("pvt")(
         summary="attention to a reduced grid of positions (reduction 2, 2, 1), after the last block of three stages",
         source="Wang et al., ICCV 2021",
         install=_install,
-        first_stage=3,
     )
 )

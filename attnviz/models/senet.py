@@ -53,6 +53,5 @@ MODELS.register("senet")(
         summary="channel gate from the mean over space, after each of the last nine blocks",
         source="Hu et al., CVPR 2018",
         install=in_slots(SqueezeExcitation),
-        first_stage=3,
     )
 )

@@ -56,6 +56,5 @@ MODELS.register("sknet")(
         summary="weights of a 3×3 and a 5×5 window per channel, after each of the last nine blocks",
         source="Li et al., CVPR 2019",
         install=in_slots(SelectiveKernel),
-        first_stage=3,
     )
 )

@@ -82,6 +82,5 @@ MODELS.register("van")(
         "network at the end of three stages",
         source="Guo et al., CVMJ 2023",
         install=_install,
-        first_stage=3,
     )
 )

@@ -145,6 +145,5 @@ MODELS.register("vit")(
         summary="a class token and two transformer encoder layers on the 14×14 output of the fifth stage",
         source="Dosovitskiy et al., ICLR 2021",
         install=TokenEncoder,
-        first_stage=3,
     )
 )

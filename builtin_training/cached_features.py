@@ -16,7 +16,7 @@ from torch import Tensor
 
 from attnviz.media.atomic_files import write_json
 from attnviz.models.trunk import CLASSES, INPUT_SIZE_PX, EfficientNetLite0, fold_norms
-from attnviz.training.features import DataRecipe, Features, Teacher, chunks
+from attnviz.training.features import BATCH, DataRecipe, Features, Teacher, chunks
 from attnviz.training.scenes import View, as_input
 from attnviz.training.sources import Source, Sources, split
 from builtin_training.cutout_patches import cut_patches
@@ -25,19 +25,18 @@ Progress = Callable[[int, int], None]
 
 
 def prepare(
-    recipe: DataRecipe, sources: Sources, trunk: EfficientNetLite0, stage: int, cache: Path, progress: Progress
+    recipe: DataRecipe,
+    sources: Sources,
+    trunk: EfficientNetLite0,
+    stage: int,
+    cache: Path,
+    progress: Progress,
+    chunk: int = BATCH,
 ) -> Features:
-    """Return the features of a recipe, from ``cache`` if an earlier run computed them.
+    """Return the features of a recipe, ``trunk.before(x, stage)``, from ``cache`` if an earlier run computed them.
 
-    An interrupted computation continues at the view where it stopped.
-
-    Args:
-        recipe: Parameters of the views.
-        sources: Objects and photographs, before the split.
-        trunk: Frozen trunk.
-        stage: Stage of the features: the output of ``trunk.before(x, stage)``.
-        cache: Folder of the cached features, about 46 kB per view.
-        progress: Callback with the number of finished views and the number of all views.
+    An interrupted computation continues at the chunk, of ``chunk`` images, where it stopped. The cache has about 46 kB
+    per view. ``progress`` is called with the number of finished views and the number of all views.
     """
     key = _key(recipe, sources, stage)
     folder = cache / f"{'held-out' if recipe.held_out else 'train'}-{key}"
@@ -55,7 +54,7 @@ def prepare(
     done = json.loads(state.read_text())["views"] if state.is_file() else 0
     progress(done, total)
     if done < total:
-        for finished in _fill(features, recipe, sources, trunk, stage, done):
+        for finished in _fill(features, recipe, sources, trunk, stage, done, chunk):
             write_json(state, {"views": finished})
             progress(finished, total)
     return features
@@ -63,14 +62,18 @@ def prepare(
 
 @torch.no_grad()
 def _fill(
-    features: Features, recipe: DataRecipe, sources: Sources, trunk: EfficientNetLite0, stage: int, done: int
+    features: Features, recipe: DataRecipe, sources: Sources, trunk: EfficientNetLite0, stage: int, done: int, size: int
 ) -> Iterator[int]:
     """Compute the features from view ``done`` on; yield the number of finished views after each chunk."""
     trunk = copy.deepcopy(trunk)
     fold_norms(trunk)
     trunk.to(memory_format=torch.channels_last)
     teacher = Teacher(trunk)
-    for chunk in chunks(recipe.make(sources, done, _patches(recipe, sources, trunk))):
+    patches: Sequence[Source] = ()
+    if recipe.patches:
+        photographs = split(sources, recipe.seed, held_out=recipe.held_out).photographs
+        patches = cut_patches(photographs, trunk, recipe.patches, recipe.seed)
+    for chunk in chunks(recipe.make(sources, done, patches), size):
         start, done = done, done + len(chunk)
         computed, targets = _compute(chunk, trunk, teacher, stage)
         features.features[start:done] = computed.reshape(features.features[start:done].shape).numpy()
@@ -80,13 +83,6 @@ def _fill(
             if isinstance(array, np.memmap):
                 array.flush()
         yield done
-
-
-def _patches(recipe: DataRecipe, sources: Sources, trunk: EfficientNetLite0) -> Sequence[Source]:
-    if not recipe.patches:
-        return ()
-    photographs = split(sources, recipe.seed, held_out=recipe.held_out).photographs
-    return cut_patches(photographs, trunk, recipe.patches, recipe.seed)
 
 
 def _compute(chunk: Sequence[View], trunk: EfficientNetLite0, teacher: Teacher, stage: int) -> tuple[Tensor, Tensor]:

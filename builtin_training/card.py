@@ -43,11 +43,7 @@ attnviz ships as samples.
 
 
 def card_text(facts: Mapping[str, Any]) -> str:
-    """Return the card as Markdown.
-
-    Args:
-        facts: ``model``, ``figures`` and ``made`` of a run, as in the JSON card.
-    """
+    """Return the card as Markdown, from ``model``, ``figures`` and ``made`` of a run, as in the JSON card."""
     figures, made = facts["figures"], facts["made"]
     mechanism = MODELS[facts["model"]]
     return f"""\

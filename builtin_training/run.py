@@ -14,11 +14,10 @@ from attnviz.media.atomic_files import write_atomically, write_json
 from attnviz.models.builtin import attend
 from attnviz.models.mechanism import MODELS
 from attnviz.models.trunk import pretrained_trunk
-from attnviz.training.evaluation import Evaluation, Progress, evaluate_models
-from attnviz.training.features import DataRecipe
+from attnviz.training.evaluation import Evaluation, evaluate_models
+from attnviz.training.features import DataRecipe, Progress
 from attnviz.training.sources import Sources, split
-from attnviz.training.trainer import Trainer, TrainRecipe
-from attnviz.training.versions import versions
+from attnviz.training.trainer import Trainer, TrainRecipe, versions
 from builtin_training.cached_features import prepare
 from builtin_training.card import card_text
 

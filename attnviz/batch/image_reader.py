@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -16,14 +16,11 @@ from PIL import Image
 from attnviz.errors import ImageError
 from attnviz.media.image_decoding import Picture, decode, error_line
 from attnviz.media.image_item import Item
+from attnviz.media.images import Preprocess
 from attnviz.media.remote_files import read_image
 
-if TYPE_CHECKING:
-    from attnviz.media.images import Preprocess
-
-    Pixels = np.ndarray[Any, np.dtype[np.uint8]]
-    Mask = np.ndarray[Any, np.dtype[np.bool_]]
-
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
 THUMBNAIL_PX = 224
 _QUALITY = 80
 _PROPORTIONS = 0.02

@@ -71,12 +71,9 @@ class ShardWorker:
 
 
 class RayEngine:
-    """Computes shards on a cluster.
+    """Computes shards on a cluster, with ``workers`` threads of each actor that read images ahead.
 
-    Args:
-        cluster: Cluster and resources.
-        device: Device of the actors: ``"auto"`` is the GPU that Ray assigns, if any.
-        workers: Threads of each actor that read images ahead.
+    The device ``"auto"`` is the GPU that Ray assigns, if any.
 
     Raises:
         DeviceError: Ray is not installed.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from attnviz.batch.evaluate_batch import BatchResult, evaluate_batch
@@ -15,9 +15,6 @@ from attnviz.batch.plan import PlannedModel, RunOptions
 from attnviz.batch.prepared_model import PreparedModel, prepare_model
 from attnviz.batch.table_builder import Builder
 from attnviz.media.image_decoding import error_line
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 _NOT_FINITE = "the logits are not finite"
 

@@ -99,13 +99,7 @@ class Summary:
 
 
 def summarise(store: Store, models: Sequence[str], most: int = MOST) -> Summary:
-    """Return the summary of the finished shards.
-
-    Args:
-        store: Folder of the run.
-        models: Names of the models, in order.
-        most: Largest number of listed failures, duplicates and outliers of each kind.
-    """
+    """Summarise the finished shards, with at most ``most`` failures, duplicates and outliers of each kind."""
     counts: dict[str, Counter[str]] = {model: Counter() for model in models}
     sums: dict[str, float] = defaultdict(float)
     failures: list[Failure] = []

@@ -46,13 +46,8 @@ def print_evaluation(
 ) -> None:
     """Evaluate models on held-out views, and print the figures as a table or as JSON.
 
-    Args:
-        load_sources: Loads objects and photographs.
-        models: Names; all models with weights if empty.
-        weights: File of weights for one model, or ``None`` for the shipped ones.
-        views: Number of views.
-        seed: Seed of the held-out split; ``None`` for the seed of the training.
-        as_json: Print JSON instead of the table.
+    Without ``models``, all that have weights are evaluated; without ``weights``, a file for one model, the shipped
+    ones; without a ``seed`` of the held-out split, that of the training.
     """
     from attnviz.models import MODELS
     from attnviz.models.builtin import is_shipped

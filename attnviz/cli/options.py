@@ -104,12 +104,7 @@ def printing(what: str) -> Callable[[Decorated], Decorated]:
 
 
 class CommaList(_NamesType):
-    """Comma-separated names.
-
-    Args:
-        choices: Allowed names; all by default.
-        may_be_empty: Whether ``none`` means no name.
-    """
+    """Comma-separated names, all of them in ``choices`` if given; ``none`` means no name if it ``may_be_empty``."""
 
     name = "names"
 

@@ -35,13 +35,9 @@ class StepTimes:
 
 @contextmanager
 def progress_bar(*, shown: bool, label: str = "", times: StepTimes | None = None, unit: str = "") -> Iterator[Progress]:
-    """A progress bar, removed when the work is done.
+    """A progress bar after a ``label``, removed when the work is done; nothing is displayed if not ``shown``.
 
-    Args:
-        shown: Whether anything is displayed.
-        label: Text before the bar.
-        times: Receives the duration of each step.
-        unit: What is counted, for a display of speed: ``"images"``.
+    ``times`` receives the duration of each step. With a ``unit``, such as ``"images"``, the speed is displayed.
     """
 
     def begin(step: str) -> None:

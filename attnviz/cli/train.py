@@ -49,8 +49,7 @@ def command(
     from attnviz.training.labelled import train_labelled
     from attnviz.training.labelled_images import find_labelled
     from attnviz.training.optimizers import OPTIMIZERS
-    from attnviz.training.trainer import TrainRecipe
-    from attnviz.training.versions import versions
+    from attnviz.training.trainer import TrainRecipe, versions
 
     MODELS[model]
     OPTIMIZERS[optimizer]

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import torch
+from torch import Tensor, nn
 
 from attnviz.analyses.model_run import heatmaps_of, run_model
 from attnviz.core.explanation_results import Prediction
 from attnviz.core.records import Heatmap, Kind, Record, Site
+from attnviz.explanation.model_inputs import ModelInput
 from attnviz.heatmaps import combined_heatmaps
+from attnviz.tracing import Unclaimed
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from attnviz.explanation.model_inputs import ModelInput
-    from attnviz.tracing import Unclaimed
-
-TargetChooser: TypeAlias = "Callable[[Tensor], Prediction]"
+TargetChooser: TypeAlias = Callable[[Tensor], Prediction]
 """From the probabilities ``(K,)`` to the class to explain."""
 
 
@@ -82,16 +79,13 @@ def capture_pass(
         frame=frame,
         records=run.records if several else tuple(_of_frame(record, frame, count) for record in run.records),
         errors=errors,
-        maps=tuple(_joined(rows)),
+        maps=tuple(
+            replace(same[0], values=torch.cat([one.values for one in same])) for same in zip(*rows, strict=True)
+        ),
         by_frame=tuple(by_frame.tolist()) if several else (),
         unclaimed=run.unclaimed,
         without_map=tuple(without_map),
     )
-
-
-def _joined(rows: Sequence[Sequence[Heatmap]]) -> list[Heatmap]:
-    """The heatmaps of all runs, each with one map per run."""
-    return [replace(same[0], values=torch.cat([one.values for one in same])) for same in zip(*rows, strict=True)]
 
 
 def _heaviest_frame(records: Sequence[Record], frames: int) -> int:

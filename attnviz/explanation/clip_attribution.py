@@ -19,12 +19,7 @@ from attnviz.errors import AttributionError
 
 
 class FilmStrip(nn.Module):
-    """A model of clips ``(N, T, 3, H, W)`` as a model of images ``(N, 3, T * H, W)``.
-
-    Args:
-        module: The model.
-        frames: ``T``.
-    """
+    """A model of clips ``(N, T, 3, H, W)`` as a model of images ``(N, 3, T * H, W)``; ``T`` is ``frames``."""
 
     def __init__(self, module: nn.Module, frames: int) -> None:
         super().__init__()

@@ -7,10 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, TypeAlias
 
+import numpy as np
+import torch
+
+from attnviz import __version__
 from attnviz.analyses.model_run import matching_sites
+from attnviz.attribution import DEFAULT_METHODS, METHODS, completeness_gap
 from attnviz.core.explanation_results import Clip
+from attnviz.core.model_state import borrowed, seeded
 from attnviz.core.records import Heatmap
 from attnviz.errors import AttributionError
 from attnviz.explanation.capture_pass import CapturePass, capture_pass
@@ -29,15 +35,10 @@ from attnviz.explanation.result import Explanation
 from attnviz.explanation.scores import COMPARED_PX, agreement, sparsity
 from attnviz.explanation.targets import choose_target, predictions
 from attnviz.media.image_decoding import Picture
+from attnviz.models import VisionModel
 from attnviz.models.devices import choose_device, dtype_of, place
 
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
-    from attnviz.models import VisionModel
-
-    Progress = Callable[[str, int, int], object]
+Progress: TypeAlias = Callable[[str, int, int], object]
 
 __all__ = ["COMPARED_PX", "PHOTO_PX", "choose_device", "explain"]
 
@@ -95,9 +96,6 @@ def explain(
     source = open_source(image)
 
     steps("load the model")
-    from attnviz.attribution import METHODS
-    from attnviz.core.model_state import borrowed, seeded
-
     for method in names:
         METHODS[method]  # an unknown name is an error before the work begins
     prepared, at = _prepare(model, weights, device, seed)
@@ -109,8 +107,8 @@ def explain(
         chosen = matching_sites(found, sites)
         steps("capture attention")
         run = capture_pass(vision.module, model_input, chosen, lambda p: choose_target(target, p, vision))
-        attributed = _attribute(prepared, model_input, run, names, steps, seed, strict=methods is not None)
-        maps = (*run.maps, *attributed.maps)
+        attributions, left_out = _attribute(prepared, model_input, run, names, steps, seed, strict=methods is not None)
+        maps = (*run.maps, *attributions)
         pictured = [_of_frame(heatmap, run.frame) for heatmap in maps]
         steps("measure")
         scores = (*agreement(pictured), *sparsity(run.records))
@@ -125,7 +123,7 @@ def explain(
         *notes_of_views(run.records, model_input.images.size),
         *notes_without_map(run.without_map),
         *notes_of_maps(pictured, run.target, best[0]),
-        *attributed.notes,
+        *left_out,
     )
     return Explanation(
         image=model_input.images.paths[0],
@@ -139,7 +137,7 @@ def explain(
         scores=scores,
         settings={
             **({"model": model} if isinstance(model, str) else {}),
-            "methods": [heatmap.method for heatmap in attributed.maps],
+            "methods": [heatmap.method for heatmap in attributions],
             "sites": sites,
             "weights": str(weights),
             "device": str(at),
@@ -147,7 +145,7 @@ def explain(
             **({"frames": len(model_input.images)} if clip else {}),
             "image_size": list(model_input.images.pictures[0].size),
             "compared_px": COMPARED_PX,
-            "versions": _versions(),
+            "versions": {"attnviz": __version__, "torch": str(torch.__version__), "captum": version("captum")},
         },
         notes=notes,
         photo=photo,
@@ -169,8 +167,6 @@ def _prepare(
 def _names(methods: str | Sequence[str] | None) -> tuple[str, ...]:
     """Names of methods, each once."""
     if methods is None:
-        from attnviz.attribution import DEFAULT_METHODS
-
         return DEFAULT_METHODS
     names = [part.strip() for part in methods.split(",") if part.strip()] if isinstance(methods, str) else methods
     return tuple(dict.fromkeys(names))
@@ -195,13 +191,6 @@ class _Steps:
         return None if self._progress is None else counted(self._progress, name, self._done - 1, self._total)
 
 
-class _Attributed(NamedTuple):
-    """Attributions, ``(1, H, W)`` or by frame, with notes for the reader."""
-
-    maps: tuple[Heatmap, ...]
-    notes: tuple[str, ...]
-
-
 def _attribute(
     prepared: PreparedModel,
     model_input: ModelInput,
@@ -211,8 +200,8 @@ def _attribute(
     seed: int,
     *,
     strict: bool,
-) -> _Attributed:
-    """The map of each method; one that does not apply is an error if ``strict``, and a note otherwise."""
+) -> tuple[list[Heatmap], list[str]]:
+    """The map of each method, and notes; one that does not apply is an error if ``strict``, and a note otherwise."""
     maps, notes = [], []
     for method in methods:
         passes = steps.counted(f"attribute by {method}")
@@ -226,7 +215,7 @@ def _attribute(
         maps.append(heatmap)
         if gap is not None:
             notes.append(note_of_gap(heatmap if model_input.together else _of_frame(heatmap, run.frame), gap))
-    return _Attributed(tuple(maps), tuple(notes))
+    return maps, notes
 
 
 def _attribution(
@@ -238,10 +227,6 @@ def _attribution(
     progress: Callable[[int], object] | None,
 ) -> tuple[Heatmap, float | None]:
     """The map of a method and, for Integrated Gradients, the difference between its sum and the change of the logit."""
-    import torch
-
-    from attnviz.attribution import METHODS, completeness_gap
-
     module, target = prepared.vision.module, run.target.index
     if model_input.together:
         from attnviz.explanation.clip_attribution import attribute_frames
@@ -282,11 +267,3 @@ def _clip(
         heatmaps=by_frame,
     )
     return clip, photo
-
-
-def _versions() -> dict[str, str]:
-    import torch
-
-    from attnviz import __version__
-
-    return {"attnviz": __version__, "torch": str(torch.__version__), "captum": version("captum")}

@@ -67,12 +67,7 @@ def open_source(image: object) -> Source:
 
 
 def prepare(source: Source, vision: VisionModel, frames: int | None = None) -> ModelInput:
-    """Preprocess an image or a clip for a model.
-
-    Args:
-        source: Result of :func:`open_source`.
-        vision: The model.
-        frames: Number of frames of a clip; by default that of the model, or :data:`FRAMES`.
+    """Preprocess the result of :func:`open_source` for a model; of a clip by default as many frames as it takes, or 8.
 
     Raises:
         ClipError: the model takes clips and the source is an image, the clip is damaged, or there are too many frames.

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING
 
 from attnviz.core.explanation_results import Clip, Prediction
 from attnviz.core.records import Heatmap, Kind, Record, Site
-
-if TYPE_CHECKING:
-    from attnviz.tracing import Unclaimed
+from attnviz.tracing import Unclaimed
 
 _GATES = frozenset({Kind.CHANNEL, Kind.SPATIAL, Kind.DENSE})
 _FLAT = 1e-6
@@ -52,12 +49,7 @@ def notes_of_gates(records: Iterable[Record]) -> Iterator[str]:
 
 
 def notes_of_views(records: Iterable[Record], size: tuple[int, int]) -> Iterator[str]:
-    """Yield the sites that resample the image: positions in later layers are not those of the image.
-
-    Args:
-        records: Records of one forward pass.
-        size: ``(H, W)`` of the input of the model.
-    """
+    """Yield the sites that resample the image, ``(H, W)``: positions in later layers are not those of the image."""
     for record in records:
         x = record.x[0] if isinstance(record.x, tuple) else record.x
         # One point per pixel: a spatial transformer. A deformable convolution has as many points as its kernel.
@@ -111,12 +103,7 @@ def note_of_clip(clip: Clip, model: str) -> str:
 
 
 def note_of_gap(heatmap: Heatmap, gap: float) -> str:
-    """Return how much of the change of the logit a map of Integrated Gradients explains.
-
-    Args:
-        heatmap: The map.
-        gap: Its :func:`attnviz.attribution.completeness_gap`.
-    """
+    """Return how much of the logit's change a map explains, given :func:`attnviz.attribution.completeness_gap`."""
     total = float(heatmap.values.cpu().double().sum())
     return (
         f"The map of {heatmap.method} sums to {total:.2f}; the logit rises by {total - gap:.2f} from a blank image to "

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from torch import Tensor
+
+from attnviz.attribution import METHODS, Layer, Logits, find_layer
 from attnviz.errors import AttributionError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from attnviz.attribution import Layer
-    from attnviz.models import VisionModel
-    from attnviz.tracing import Sites
+from attnviz.models import VisionModel
+from attnviz.tracing import Sites, find_attention
 
 
 @dataclass(slots=True, eq=False)
@@ -31,8 +29,6 @@ class PreparedModel:
 
     def sites(self, x: Tensor) -> Sites:
         """The attention sites for inputs of the size of ``x``."""
-        from attnviz.tracing import find_attention
-
         key = tuple(x.shape[1:])
         if key not in self._sites:
             self._sites[key] = find_attention(self.vision.module, x)
@@ -43,8 +39,6 @@ class PreparedModel:
 
         A model without such a layer has no options: each method raises its own error.
         """
-        from attnviz.attribution import METHODS, Logits, find_layer
-
         if "layer" not in METHODS[method].options:
             return {}
         key = tuple(x.shape[1:])

@@ -5,15 +5,12 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from attnviz.core.explanation_results import Prediction
 from attnviz.errors import TargetError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from attnviz.models import VisionModel
+from attnviz.models import VisionModel
 
 TOP = 5
 

@@ -30,11 +30,7 @@ def output_errors(where: object, what: str = "cannot be written") -> Iterator[No
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a temporary file in the folder of ``path`` and rename it to ``path``.
-
-    Args:
-        path: File to write or replace; missing parent folders are created.
-        write: Writes the content to the path that it is given.
+    """Let ``write`` write a temporary file in the folder of ``path``, created if missing, and rename it to ``path``.
 
     Raises:
         OutputError: the file cannot be written.
@@ -72,13 +68,9 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def check_files(folder: Path, names: Sequence[str], what: str, *, overwrite: bool) -> None:
-    """Check that files can be written into a folder; nothing is created.
+    """Check that files, or folders of files, can be written into a folder; nothing is created.
 
-    Args:
-        folder: Output folder, existing or not.
-        names: Files, or folders of files, to be written there.
-        what: What they are, for messages: ``"report"``.
-        overwrite: Whether they may exist.
+    ``what`` they are, such as ``"report"``, is part of the messages.
 
     Raises:
         OutputError: the folder is a file, is below a file or cannot be read or written, or one of the files exists.
@@ -93,17 +85,10 @@ def check_files(folder: Path, names: Sequence[str], what: str, *, overwrite: boo
 def write_files(
     folder: Path, names: Sequence[str], fill: Callable[[Path], None], what: str, *, overwrite: bool
 ) -> list[Path]:
-    """Write files into a temporary folder and move them into ``folder``; its other files stay as they are.
-
-    Args:
-        folder: Output folder; created if it does not exist.
-        names: Files, or folders of files, that ``fill`` writes.
-        fill: Writes them into the folder that it is given.
-        what: What they are, for messages.
-        overwrite: Whether existing files may be replaced.
+    """Let ``fill`` write files into a temporary folder and move them into ``folder``; its other files stay as they are.
 
     Returns:
-        Their paths, in the order of ``names``.
+        The paths of the files or folders ``names``, in their order.
 
     Raises:
         OutputError: see :func:`check_files`, or the files cannot be written.

@@ -16,14 +16,10 @@ COLUMNS = ("path", "label", *CORNERS, "boxes", "mask")
 
 
 def read_csv(path: Path) -> tuple[list[Item], list[str]]:
-    """The images of a table, in the order of their first lines; lines of the same path are merged.
+    """The images of a table, in the order of their first lines, and notes about unused columns.
 
-    Args:
-        path: UTF-8, with a header: ``path`` and any of ``label``, ``x0,y0,x1,y1``, ``boxes``
-            (``"x0 y0 x1 y1; x0 y0 x1 y1"``), ``mask``. Empty cells are ignored.
-
-    Returns:
-        The items, and notes about unused columns.
+    The file is UTF-8, with a header: ``path`` and any of ``label``, ``x0,y0,x1,y1``, ``boxes``
+    (``"x0 y0 x1 y1; x0 y0 x1 y1"``), ``mask``. Empty cells are ignored; lines of the same path are merged.
 
     Raises:
         DataError: a missing column, a line that cannot be parsed, or two that contradict each other.

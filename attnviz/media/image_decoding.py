@@ -114,15 +114,10 @@ def decode(
 
 
 def check_file(name: str, wanted: str = "an image file", error_type: type[ImageError] = ImageError) -> None:
-    """Check that a file can be read, for a clearer message than a decoder's.
-
-    Args:
-        name: Path of the file.
-        wanted: Kind of file, for the message.
-        error_type: Type of the error.
+    """Raise an error that is clearer than a decoder's if a file cannot be read; ``wanted`` is the kind of file.
 
     Raises:
-        ImageError: missing, empty, a folder or not a regular file.
+        ImageError: or ``error_type``: missing, empty, a folder or not a regular file.
     """
     try:
         status = Path(name).stat()

@@ -7,14 +7,12 @@ function from a document and a path, registered under the ending of its files.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from attnviz.core.explanation_results import ExplanationData
+from attnviz.media.atomic_files import write_atomically
 from attnviz.report.core.document import Document
 from attnviz.report.core.renderers import RENDERERS, renderer
 from attnviz.report.explanation.build import describe
-
-if TYPE_CHECKING:
-    from attnviz.core.explanation_results import ExplanationData
 
 __all__ = ["FILE_NAMES", "RENDERERS", "Document", "describe", "render", "renderer", "save"]
 
@@ -39,8 +37,6 @@ def save(explanation: ExplanationData, path: Path) -> None:
         UnknownNameError: no such format.
         OutputError: the file cannot be written.
     """
-    from attnviz.media.atomic_files import write_atomically
-
     write = RENDERERS[path.suffix.removeprefix(".").lower()]
     document = describe(explanation)
     write_atomically(path, lambda partial: write(document, partial))

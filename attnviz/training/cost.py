@@ -34,13 +34,7 @@ class Cost:
 
 @torch.no_grad()
 def cost(network: nn.Module, control: nn.Module, x: Tensor) -> Cost:
-    """Count the operations of a network and time it against the control.
-
-    Args:
-        network: Network with attention.
-        control: Network without attention, for the same input.
-        x: One view, ``(1, 3, H, W)``, or a clip.
-    """
+    """Count the operations of a network for one view ``(1, 3, H, W)`` or clip, and time it against the control."""
     flops, control_flops = (_flops(module, x) for module in (network, control))
     batch = x.expand(_BATCH, *x.shape[1:]).contiguous()
     seconds = {module: [_seconds(module, batch) for _ in range(2)][1:] for module in (network, control)}

@@ -19,21 +19,14 @@ from attnviz.models.mechanism import MODELS
 from attnviz.models.trunk import EfficientNetLite0, fold_norms, pretrained_trunk
 from attnviz.models.weights_file import read_weights
 from attnviz.training.cost import Cost, cost
-from attnviz.training.features import DataRecipe, Teacher, chunks
+from attnviz.training.features import DataRecipe, Progress, Teacher, chunks
 from attnviz.training.map_scores import feature_norms, maps_over_positions
 from attnviz.training.scenes import View, as_input
 from attnviz.training.scores import ModelScores, ViewFacts, target_region
 from attnviz.training.sources import Sources
 
-_COMPARED = {
-    "kl": "scenes",
-    "top1": "certain scenes",
-    "top5": "certain scenes",
-    "pointing": "scenes",
-}  # column -> subset of the views
-
-Progress = Callable[[str, int, int], None]
-"""Progress callback: name of the step, amount done, total."""
+# Column -> subset of the views.
+_COMPARED = {"kl": "scenes", "top1": "certain scenes", "top5": "certain scenes", "pointing": "scenes"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +87,15 @@ def evaluate_models(
     *,
     full: bool = True,
 ) -> list[Evaluation]:
-    """Build models and evaluate them on the same views.
+    """Build models and evaluate them on the same views; see :func:`evaluate`.
 
     Args:
         weights: For each model name, the attention's tensors, a file of them, or ``None`` for the shipped weights.
         sources: Objects and photographs, before the split.
         views: Recipe of the views; with the seed of the training, its held-out part is the one of the training.
         progress: Progress callback, in views.
-        map_of: For each model name, the map to score; see :func:`evaluate`.
-        full: See :func:`evaluate`.
+        map_of: For each model name, the map to score.
+        full: Whether to compute Grad-CAM and the cost.
     """
     models = {}
     for name, given in weights.items():
@@ -133,17 +126,12 @@ def evaluate(
     *,
     full: bool = True,
 ) -> list[Evaluation]:
-    """Evaluate models on the same views.
+    """Evaluate models by registered name, each with its own trunk, on the same views, with the bare trunk as teacher.
 
-    Args:
-        models: Models by registered name, each with its own trunk.
-        trunk: Bare trunk, the teacher.
-        views: Held-out scenes and plain photographs.
-        advance: Progress callback with the number of views since the last call.
-        map_of: For each model name, the map to score. The default is the map with the highest pointing score on these
-            views, which is biased upwards unless the choice was made on other views. Maps of sites that weigh only
-            channels are chosen only if the model has no others.
-        full: Whether to compute Grad-CAM and the cost.
+    ``advance`` is called with the number of views since the last call. With ``full``, Grad-CAM and the cost are
+    computed. ``map_of`` names the map to score of each model. The default is the map with the highest pointing score on
+    these views, which is biased upwards unless the choice was made on other views. Maps of sites that weigh only
+    channels are chosen only if the model has no others.
 
     Raises:
         DataError: no scenes, or no plain photographs.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,8 @@ from attnviz.training.scenes import View, as_input, make_views, teacher_views
 from attnviz.training.sources import Source, Sources, split
 
 BATCH = 64
+Progress = Callable[[str, int, int], None]
+"""Progress callback: name of the step, amount done, total."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,14 +21,11 @@ from attnviz.models.builtin import PREPROCESS, Attended
 from attnviz.models.mechanism import MODELS
 from attnviz.models.trunk import EfficientNetLite0, fold_norms, pretrained_trunk
 from attnviz.models.weights_file import LABELS
-from attnviz.training.features import BATCH
+from attnviz.training.features import BATCH, Progress
 from attnviz.training.labelled_images import Labelled, label_features
 from attnviz.training.trainer import Trainer, TrainRecipe
 
 CONTROL = "none"
-
-Progress = Callable[[str, int, int], None]
-"""Progress callback: name of the step, amount done, total."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +57,10 @@ def train_labelled(
     made: Mapping[str, Any],
     progress: Progress,
 ) -> list[Accuracy]:
-    """Train a model's attention and a new classifier, and the control; write weights and figures of the model.
+    """Train a model's attention and a new classifier, and the control; return the accuracies, the control's first.
 
-    The weights hold the names of the classes, so that the file is all that ``--weights FILE`` needs.
-
-    Args:
-        name: Built-in model of single images.
-        data: All images.
-        views: Number of crops to train on.
-        recipe: Hyperparameters.
-        out: Folder for ``weights/NAME.safetensors`` and ``cards/NAME.json``.
-        cache: Folder of checkpoints.
-        made: Provenance, for the card.
-        progress: Progress callback.
-
-    Returns:
-        Accuracies, the control's first.
+    ``weights/NAME.safetensors`` in ``out`` holds the names of the classes, so that the file is all that ``--weights
+    FILE`` needs; ``cards/NAME.json`` holds the figures and how the model was ``made``. Checkpoints are in ``cache``.
 
     Raises:
         DataError: a model of clips; too few images, or none that can be decoded.

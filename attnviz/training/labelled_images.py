@@ -91,15 +91,9 @@ def find_labelled(folder: Path) -> Labelled:
 def label_features(
     data: Labelled, views: int, seed: int, trunk: EfficientNetLite0, stage: int, progress: Callable[[int, int], None]
 ) -> Features:
-    """Compute the trunk features and the targets of random crops.
+    """Compute the trunk features, ``trunk.before(x, stage)``, and the targets of random crops.
 
-    Args:
-        data: Training images; those that cannot be decoded are skipped.
-        views: Number of crops; each image is used about equally often.
-        seed: Random seed of the crops.
-        trunk: Frozen trunk.
-        stage: Stage of the features: the output of ``trunk.before(x, stage)``.
-        progress: Callback with the number of finished crops and the number of all crops.
+    Each image is used about equally often; those that cannot be decoded are skipped.
 
     Raises:
         DataError: no image can be decoded.

@@ -20,11 +20,7 @@ _WITHOUT_POSITIONS = frozenset({Kind.CHANNEL, Kind.BRANCH})
 
 
 def maps_of(records: Sequence[Record], size: tuple[int, int]) -> dict[str, Tensor]:
-    """Return every map of the records of one forward pass: each projection of each site, and the joint maps.
-
-    Args:
-        records: Records of the sites.
-        size: ``(H, W)`` of the views.
+    """Return every map of one forward pass on views ``(H, W)``: each projection of each site, and the joint maps.
 
     Returns:
         Maps ``(N, H, W)`` by name: the site, followed by the projection if it is not the default. For attention over
@@ -60,12 +56,8 @@ def maps_over_positions(sites: Sequence[Site], names: Sequence[str]) -> list[str
 def feature_norms(trunk: EfficientNetLite0, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the logits of the control and its maps: the norm of the features at the blocks where others have sites.
 
-    Args:
-        trunk: Bare trunk.
-        x: ``(N, 3, H, W)``, or clips ``(N, T, 3, H, W)``.
-
-    Returns:
-        Logits ``(N, 1000)``, and maps ``(N, H, W)`` by name; of clips, one map ``(N, T)``.
+    For views ``(N, 3, H, W)``, logits ``(N, 1000)`` and maps ``(N, H, W)`` by name; for clips ``(N, T, 3, H, W)``, one
+    map ``(N, T)``.
     """
     if x.ndim == 5:
         pooled = trunk.pooled(x.flatten(0, 1), -1).unflatten(0, x.shape[:2])

@@ -37,13 +37,7 @@ class SAM(torch.optim.AdamW):
         self.radius = radius
 
     def step(self, closure: Callable[[], float] | None = None) -> float:  # type: ignore[override]  # it is required
-        """Take one step.
-
-        Args:
-            closure: Function that sets ``.grad`` to the gradients at the current parameters and returns the loss.
-
-        Returns:
-            The loss before the step.
+        """Take one step, and return the loss before it; the closure sets ``.grad`` and returns the loss.
 
         Raises:
             ValueError: no closure.

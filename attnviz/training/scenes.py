@@ -65,15 +65,9 @@ def make_views(
     """Yield one view for each entry of ``kinds``, ``"scene"`` or ``"plain"``, from index ``start`` on.
 
     View ``i`` depends only on ``sources``, ``kinds[i]``, ``seed`` and ``i``. Each object and each photograph is used
-    about equally often. With patches, every other scene shows a patch in place of an object.
-
-    Args:
-        sources: Objects, photographs and patches.
-        kinds: Kind of each view.
-        seed: Random seed.
-        start: Index of the first view.
-        frames: Number of frames of each view, a clip; ``None`` for single images.
-        object_share: Range of the longest side of an object in a scene, as a share of the scene's side.
+    about equally often. With patches, every other scene shows a patch in place of an object. With a number of
+    ``frames``, each view is a clip. ``object_share`` is the range of the longest side of an object, as a share of the
+    scene's side.
     """
     for index, kind in list(enumerate(kinds))[start:]:
         random = np.random.default_rng((seed, index))
@@ -114,14 +108,7 @@ def compose(
 
 
 def compose_clip(thing: Source | None, photograph: Source, random: np.random.Generator, frames: int) -> View:
-    """Compose a clip: the crop moves over a photograph, and an object moves through at most half of the frames.
-
-    Args:
-        thing: Object; ``None`` for a plain clip.
-        photograph: Background.
-        random: Generator of sizes, positions, paths and the frames that show the object.
-        frames: ``T``.
-    """
+    """Compose a clip: the crop moves over a photograph, and an object, if any, through at most half of the frames."""
     first, last = _box(photograph.pixels, random), _box(photograph.pixels, random)
     path = [first + (last - first) * step for step in np.linspace(0, 0.3, frames)]
     scene = np.stack([_crop(photograph.pixels, box) for box in path])

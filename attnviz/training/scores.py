@@ -70,12 +70,7 @@ class ViewFacts:
 
 
 class ModelScores:
-    """Predictions and maps of one model, scored view by view.
-
-    Args:
-        name: Registered name of the model.
-        model: The model.
-        gradcam: Whether to compute the pointing score of Grad-CAM.
+    """Predictions and maps of one model, scored view by view, with the pointing score of Grad-CAM if ``gradcam``.
 
     Attributes:
         sites: Attention sites; empty for the control.
@@ -97,12 +92,9 @@ class ModelScores:
         self.gradcam = gradcam and mechanism.frames is None and mechanism.first_stage >= 0
 
     def add(self, x: Tensor, targets: Tensor, masks: Tensor) -> None:
-        """Score some views.
+        """Score views ``(N, 3, H, W)`` or clips ``(N, T, 3, H, W)``.
 
-        Args:
-            x: Views, ``(N, 3, H, W)`` or clips ``(N, T, 3, H, W)``.
-            targets: Log-probabilities of the teacher, ``(N, K)``.
-            masks: :func:`target_region` of each view.
+        ``targets`` are log-probabilities of the teacher, ``(N, K)``, and ``masks`` the :func:`target_region` of each.
         """
         self.frames = x.shape[1] if x.ndim == 5 else None
         self.gradcam = self.gradcam and self.frames is None

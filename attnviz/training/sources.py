@@ -50,11 +50,7 @@ class Sources:
 
 
 def find_sources(objects: Path, photographs: Path) -> Sources:
-    """Load the objects and the photographs of two folders.
-
-    Args:
-        objects: Folder of images with transparency, searched recursively.
-        photographs: Folder of photographs, searched recursively.
+    """Load the objects, images with transparency, and the photographs below two folders.
 
     Raises:
         DataError: fewer than 5 usable objects or photographs.
@@ -64,11 +60,7 @@ def find_sources(objects: Path, photographs: Path) -> Sources:
 
 
 def load_objects(files: Iterable[ImageFile], where: str) -> tuple[Source, ...]:
-    """Decode the usable objects among image files.
-
-    Args:
-        files: Image files.
-        where: Where they were searched, for the error message.
+    """Decode the usable objects among image files; the error message says ``where`` they were searched.
 
     Raises:
         DataError: fewer than 5 usable objects.

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import pickle
+import platform
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import PIL
 import torch
 from torch import Tensor
 
+from attnviz import __version__
 from attnviz.errors import DataError, ModelError
 from attnviz.media.atomic_files import write_atomically
 from attnviz.models.builtin import Attended, attend
@@ -52,10 +55,7 @@ class TrainRecipe:
 def student(name: str, seed: int, classes: int | None = None) -> Attended:
     """Build the model to train: the pretrained trunk, folded and frozen, with a trainable mechanism.
 
-    Args:
-        name: Built-in model.
-        seed: Random seed of the initial values.
-        classes: Number of classes of a new, trainable classifier; ``None`` keeps the trunk's.
+    With a number of ``classes``, the trunk's classifier is replaced by a new, trainable one.
     """
     attended = attend(name, pretrained_trunk(), seed, classes)
     attended.network.requires_grad_(False)  # noqa: FBT003  # torch names this parameter differently in its classes
@@ -87,13 +87,8 @@ def divergence(targets: Tensor, logits: Tensor) -> Tensor:
 class Trainer:
     """A training run that can be interrupted at any step and resumed with the same result.
 
-    Args:
-        name: Built-in model.
-        recipe: Hyperparameters.
-        features: Trunk features and targets.
-        checkpoint: File of the training state. A state of the same model, data and recipe is resumed; any other is
-            replaced.
-        classes: Number of classes of a new classifier; ``None`` keeps the trunk's.
+    The file ``checkpoint`` holds the training state. A state of the same model, data and recipe is resumed; any other
+    is replaced. With a number of ``classes``, a new classifier is trained too.
 
     Raises:
         DataError: fewer views than one batch, or a damaged checkpoint.
@@ -109,28 +104,21 @@ class Trainer:
         self.attended = student(name, recipe.seed, classes)
         self.recipe, self._features, self._checkpoint = recipe, features, checkpoint
         shapes = {name: list(tensor.shape) for name, tensor in self.attended.state().items()}
-        self._identity = {
-            "name": name,
-            "views": len(features),
-            "data": features.key,
-            "shapes": shapes,
-            **asdict(recipe),
-        }
+        data = {"views": len(features), "data": features.key}
+        self._identity = {"name": name, **data, "shapes": shapes, **asdict(recipe)}
         self._parameters = self.attended.parameters()
         if not self._parameters:
             raise ModelError(f"{name}: the mechanism has no parameters to train")
-        self._optimizer = OPTIMIZERS[recipe.optimizer](
-            self._parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-        )
+        options = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+        self._optimizer = OPTIMIZERS[recipe.optimizer](self._parameters, **options)
         self.steps = recipe.epochs * (len(features) // recipe.batch)
         self.step = 0
         self._resume()
 
     def run(self, progress: StepCallback | None = None) -> None:
-        """Train to the end; an interruption saves the state of the last finished step.
+        """Train to the end, with a callback after each step: step, number of steps and loss.
 
-        Args:
-            progress: Callback after each step, with the step, the number of steps and the loss.
+        An interruption saves the state of the last finished step.
         """
         self.attended.network.train()  # the folded trunk has no layers that this changes
         try:
@@ -178,12 +166,8 @@ class Trainer:
             yield np.sort(order[index * size : (index + 1) * size])
 
     def _save(self) -> None:
-        state = {
-            "identity": self._identity,
-            "step": self.step,
-            "attention": self.attended.state(),
-            "optimizer": self._optimizer.state_dict(),
-        }
+        state = {"identity": self._identity, "step": self.step}
+        state |= {"attention": self.attended.state(), "optimizer": self._optimizer.state_dict()}
         write_atomically(self._checkpoint, lambda path: torch.save(state, path))
 
     def _resume(self) -> None:
@@ -198,3 +182,10 @@ class Trainer:
         self.attended.load(state["attention"], self._checkpoint)
         self._optimizer.load_state_dict(state["optimizer"])
         self.step = int(state["step"])
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of attnviz, Python and the libraries that training results depend on."""
+    python = platform.python_version()
+    libraries = {"torch": torch.__version__, "numpy": np.__version__, "pillow": PIL.__version__}
+    return {"attnviz": __version__, "python": python, **libraries}

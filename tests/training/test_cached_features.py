@@ -54,16 +54,15 @@ def test_the_teacher_refuses_a_plain_photograph(sources, trunk):
         Teacher(trunk)(view)
 
 
-def test_an_interrupted_computation_is_resumed(sources, trunk, features, tmp_path, monkeypatch):
+def test_an_interrupted_computation_is_resumed(sources, trunk, features, tmp_path):
     def stop_after_three(done, total):
         if done == 3:
             raise Stop
 
-    monkeypatch.setattr("attnviz.training.features.chunks.__defaults__", (3,))
     with pytest.raises(Stop):
-        prepare(DataRecipe(8), sources, trunk, 5, tmp_path, stop_after_three)
+        prepare(DataRecipe(8), sources, trunk, 5, tmp_path, stop_after_three, chunk=3)
     progress = []
-    resumed = prepare(DataRecipe(8), sources, trunk, 5, tmp_path, lambda done, total: progress.append((done, total)))
+    resumed = prepare(DataRecipe(8), sources, trunk, 5, tmp_path, lambda *call: progress.append(call), chunk=3)
     assert progress == [(3, 8), (6, 8), (8, 8)]
     np.testing.assert_allclose(resumed.features, features.features, atol=2e-2)
     np.testing.assert_allclose(resumed.targets, features.targets, atol=2e-2)

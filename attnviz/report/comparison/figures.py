@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from attnviz.core.comparison_results import Comparison, Row
 from attnviz.core.glossary import title
-from attnviz.report.core.cluster_map import cluster_map
 from attnviz.report.core.colours import overlay
 from attnviz.report.core.formatting import cut_start
 from attnviz.report.core.map_view import MapView, colour_range
-from attnviz.report.core.study_report import ReportFigure
+from attnviz.report.core.study_report import ReportFigure, cluster_map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from attnviz.core.comparison_results import Comparison, Row
 
 _COLUMNS = 6
 _TILE_IN, _TITLE_IN, _HEADER_IN = 1.6, 0.3, 0.3  # side of a tile, title of a tile, header of an image, in inches

@@ -44,11 +44,7 @@ def _colour_map(name: str) -> Colormap:
 
 
 def levels(view: MapView) -> Array:
-    """Quantise a map's values to the 256 steps of its colour scale; NaN becomes the low end.
-
-    Returns:
-        ``(H, W)`` uint8.
-    """
+    """Quantise a map's values to the 256 steps of its colour scale, ``(H, W)`` uint8; NaN becomes the low end."""
     return quantised(view.values, view.low, view.high)
 
 
@@ -59,15 +55,7 @@ def lookup(view: MapView) -> Array:
 
 
 def coloured(view: MapView, side_px: int | None = None) -> Array:
-    """Colour a map.
-
-    Args:
-        view: The map.
-        side_px: Width and height of the result; by default those of the map.
-
-    Returns:
-        ``(H, W, 3)`` uint8 RGB.
-    """
+    """Return a map in its colours, ``(H, W, 3)`` uint8 RGB, at its own size or at ``side_px`` pixels a side."""
     scaled = levels(view)
     if side_px is not None and scaled.shape != (side_px, side_px):
         larger = max(scaled.shape) < side_px
@@ -76,18 +64,10 @@ def coloured(view: MapView, side_px: int | None = None) -> Array:
 
 
 def overlay(picture: Array, view: MapView, opacity: float = OPACITY) -> Array:
-    """Blend a coloured map over a picture.
+    """Blend a coloured map over a square RGB picture, ``(S, S, 3)`` uint8: opacity 0 shows only the picture, 1 the map.
 
     The picture turns grey in proportion to the opacity, so that the colours remain those of the scale. A map with both
     signs is more opaque, since its 0 is white and lightens the picture.
-
-    Args:
-        picture: Square RGB, ``(S, S, 3)`` uint8.
-        view: The map.
-        opacity: 0 shows only the picture, 1 only the map.
-
-    Returns:
-        ``(S, S, 3)`` uint8 RGB.
     """
     colour = coloured(view, picture.shape[0])
     grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)

@@ -15,10 +15,7 @@ def packed(values: Array) -> str:
 
 
 def quantised(values: Array, low: Array | float, high: Array | float) -> Array:
-    """Quantise values to 256 steps from ``low`` to ``high``; NaN becomes 0.
-
-    Returns:
-        uint8 array of the shape of ``values``.
+    """Quantise values to 256 steps from ``low`` to ``high``, uint8 of the same shape; NaN becomes 0.
 
     >>> quantised(np.array([0.0, 0.5, 1.0, 9.0]), 0.0, 1.0).tolist()
     [0, 128, 255, 255]

@@ -8,12 +8,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
+import numpy as np
+
+from attnviz.core.arrays import Array
 from attnviz.media.atomic_files import check_files, write_files
 from attnviz.report.core.colours import data_uri
 
 if TYPE_CHECKING:
+    import seaborn as sns
     from matplotlib.figure import Figure
 
     from attnviz.core.comparison_results import Comparison
@@ -67,16 +71,9 @@ class StudyReport(Generic[S]):
         check_files(folder, self._names(formats), self.noun, overwrite=overwrite)
 
     def write(self, study: S, folder: Path, formats: Sequence[str], *, overwrite: bool = False) -> list[Path]:
-        """Write the report: all of its files, or none after an error.
+        """Write the report: all of its files, or none after an error; return them in the order of ``formats``.
 
-        Args:
-            study: The result of the study.
-            folder: Output folder; created if it does not exist.
-            formats: ``"html"`` a page, ``"png"`` a folder of figures, ``"json"`` a file.
-            overwrite: Whether to replace the files of an earlier report.
-
-        Returns:
-            The files, in the order of ``formats``.
+        The formats are ``"html"`` for a page, ``"png"`` for a folder of figures and ``"json"`` for a file.
 
         Raises:
             OutputError: see :func:`~attnviz.media.atomic_files.write_files`.
@@ -106,3 +103,23 @@ def _save(figure: ReportFigure, folder: Path) -> Path:
     path = folder / f"{figure.name}.png"
     figure.figure.savefig(path, bbox_inches="tight")
     return path
+
+
+def cluster_map(similarity: Array, **options: Any) -> sns.matrix.ClusterGrid:
+    """Draw a similarity matrix, ``(n, n)`` at most 1, with rows and columns ordered by average linkage.
+
+    NaN counts as 0; the diagonal is ignored in the clustering. ``options`` are those of :func:`seaborn.clustermap`. The
+    figure of the returned grid is closed in pyplot, which keeps no reference to it.
+    """
+    import seaborn as sns
+    from matplotlib import pyplot as plt
+    from scipy.cluster.hierarchy import linkage
+    from scipy.spatial.distance import squareform
+
+    known = np.nan_to_num(similarity, nan=0.0)
+    distance = np.clip(1 - (known + known.T) / 2, 0, None)
+    np.fill_diagonal(distance, 0)
+    tree = linkage(squareform(distance, checks=False), "average")
+    grid = sns.clustermap(known, row_linkage=tree, col_linkage=tree, **options)
+    plt.close(grid.figure)
+    return grid

@@ -89,12 +89,7 @@ def stride_of(images: int) -> int:
 
 
 def gather(run: Run, scratch: Path) -> Columns:
-    """Read all measures of the completed shards.
-
-    Args:
-        run: The run.
-        scratch: File that stores the numbers.
-    """
+    """Read all measures of the completed shards; the file ``scratch`` stores the numbers."""
     index: dict[str, int] = {}
     for _, keys in _coded_tables(run):
         for text in keys.dictionary.to_pylist():

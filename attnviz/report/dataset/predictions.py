@@ -69,15 +69,7 @@ class Predictions:
 
 
 def read_predictions(run: Run, page: Path) -> tuple[Predictions, list[str]]:
-    """Read all predictions, and write the scripts of the index.
-
-    Args:
-        run: The run.
-        page: Folder of the page.
-
-    Returns:
-        The predictions, and the names of the scripts without ending.
-    """
+    """Read all predictions, write the scripts of the index to ``page``, and return their names without ending."""
     size = (len(run.models), max(1, run.total))
     predictions = Predictions(
         np.zeros(size, np.uint8), np.full(size, np.nan, np.float32), np.full(size[1], -1, np.int32)

@@ -26,14 +26,9 @@ _PREDICTION = ["item", "model", "status", "reason", "target", "target_label", "p
 
 
 def write_parts(run: Run, shard: int, page: Path, index: Mapping[Column, int], texts: dict[str, Any]) -> None:
-    """Write the two scripts of a shard.
+    """Write the two scripts of a shard; ``index`` has the column of each key.
 
-    Args:
-        run: The run.
-        shard: Number of the shard.
-        page: Folder of the page.
-        index: Key of a column -> its index.
-        texts: Output: ``kind/name`` of each map -> title and meaning.
+    The title and the meaning of each map are added to ``texts`` under ``kind/name``.
     """
     thumbnails: dict[int, str] = {}
     pictures: dict[int, dict[str, str]] = defaultdict(dict)

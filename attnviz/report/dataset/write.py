@@ -29,15 +29,10 @@ STYLES = ("report", "viewer", "gallery")
 
 
 def write(folder: str | Path) -> Path:
-    """Write the page of the completed shards of a run. An earlier page is replaced once the new one is complete.
+    """Write the page of the completed shards of a run in a local folder, and return the path of ``index.html``.
 
-    Memory use is one shard and a few bytes per image. No other folder is read.
-
-    Args:
-        folder: Folder of the run, on a local disk.
-
-    Returns:
-        ``index.html``, which opens from the disk and from a server.
+    An earlier page is replaced once the new one is complete. It opens from the disk and from a server. Memory use is
+    one shard and a few bytes per image. No other folder is read.
 
     Raises:
         DataError: the folder contains no run, or a damaged one.

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from attnviz.core.records import Kind
+from attnviz.core.explanation_results import Clip, ExplanationData
+from attnviz.core.records import Heatmap, Kind, Record
 from attnviz.report.core.document import FRAME_PX, STORED_VALUES, ClipView, Document, FrameMaps, SiteView
 from attnviz.report.core.map_view import MapView, colour_range
 from attnviz.report.kinds import RenderContext, render_kind
 from attnviz.report.kinds.base import downsampled, to_array
-
-if TYPE_CHECKING:
-    from attnviz.core.explanation_results import Clip, ExplanationData
-    from attnviz.core.records import Heatmap, Record
 
 
 def describe(explanation: ExplanationData) -> Document:

@@ -35,12 +35,7 @@ _KEYS = {"components": "exhibits"}
 
 
 def dump(document: Document, *, arrays: bool = True) -> dict[str, Any]:
-    """Convert a document to a JSON-compatible dictionary.
-
-    Args:
-        document: The document.
-        arrays: Whether to include pictures, maps and ``g``; ``False`` gives a summary.
-    """
+    """Convert a document to plain data for JSON; without ``arrays`` (pictures, maps and ``g``) to a summary."""
     plain: dict[str, Any] = _plain(document)
     if not arrays:
         plain = {key: value for key, value in plain.items() if key not in {"pixels", "photo"}}

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from torch import Tensor
 
 from attnviz.core.arrays import Array
 from attnviz.core.glossary import Meaning, define
 from attnviz.core.records import Kind, Record
 from attnviz.core.registry import Registry
 from attnviz.core.uses import HasChannelAxis
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from attnviz.report.components import Component
+from attnviz.report.core.component import Component
 
 SMALL_PX = 28
 """Largest side of small pictures, in values. More are not visible at their size."""
@@ -43,7 +39,7 @@ class RenderContext:
         return sum(one.site.kind is record.site.kind for one in self.records)
 
 
-KindRenderer = Callable[[Record, RenderContext], "Sequence[Component]"]
+KindRenderer = Callable[[Record, RenderContext], Sequence[Component]]
 
 KIND_RENDERERS: Registry[KindRenderer] = Registry(
     "renderer of a kind of attention", home="attnviz.report.kinds", group="attnviz.kinds"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from attnviz.core.sparsity_results import Matrix, ModelFinding
-from attnviz.report.core.cluster_map import cluster_map
-from attnviz.report.core.study_report import ReportFigure
+from attnviz.report.core.study_report import ReportFigure, cluster_map
 from attnviz.report.sparsity.figure_helpers import MAX_LABELS, WIDTH, depth_colours, label_ticks, new_axes
 
 

@@ -13,7 +13,7 @@ from attnviz.analyses.accumulators import Tally, scalar
 from attnviz.analyses.pruning import ALL, log_probabilities, outcome
 from attnviz.core.glossary import Meaning, define
 from attnviz.core.model_state import as_inference
-from attnviz.core.records import Site
+from attnviz.core.records import Kind, Site
 from attnviz.edits import EDITS, GEdit, Mean, Moment, NamedEdit
 from attnviz.edits.intervention import intervene
 from attnviz.recording import capture
@@ -52,10 +52,10 @@ class Other:
 
 def _rolled(g: Tensor, site: Site, images: int) -> Tensor:
     layout = site.layout
-    if layout is None:
+    if layout is None or site.kind in {Kind.CHANNEL, Kind.SPATIAL, Kind.DENSE, Kind.BRANCH}:
         return g.roll(-(g.shape[0] // images), 0)
     sizes = {"images": images, "windows": layout.windows, "heads": layout.heads}
-    apart = g.reshape(*(sizes[name] for name in layout.order), *g.shape[-2:])
+    apart = g.reshape(*(sizes[name] for name in layout.order), *g.shape[2:])
     return apart.roll(-1, layout.order.index("images")).reshape(g.shape)
 
 

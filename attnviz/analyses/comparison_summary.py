@@ -55,7 +55,8 @@ def _best(rows: Sequence[Row], metric: Metric, images: int) -> str:
     better_than = [row.name for row in beaten if sign * (cell.value - row.cells[metric.name].value) > 0]
     if images < 2:
         return f"{text}. One image is not enough for a claim."
-    apart = [row for row in beaten if _apart(cell, row.cells[metric.name], sign)]
+    others = [row.cells[metric.name] for row in beaten]
+    apart = [other for other in others if (cell.low > other.high if sign > 0 else cell.high < other.low)]
     if len(apart) == len(beaten):
         return f"{text}, clearly better than the centre of the image and than a random map."
     if math.isnan(cell.low) and len(better_than) == len(beaten):
@@ -64,11 +65,6 @@ def _best(rows: Sequence[Row], metric: Metric, images: int) -> str:
         return f"{text}, but its interval overlaps with that of a baseline."
     worse = ", ".join(sorted({row.name.split(": ")[-1] for row in beaten} - {n.split(": ")[-1] for n in better_than}))
     return f"{text}, no better than {worse}: by this test no map can be trusted."
-
-
-def _apart(one: Interval, other: Interval, sign: int) -> bool:
-    low, high = (one.low, other.high) if sign > 0 else (other.low, one.high)
-    return low > high
 
 
 def _with_interval(cell: Interval) -> str:

@@ -54,6 +54,7 @@ def found(
     outliers = {name: value for (name, what), value in tally.items() if what == "outliers"}
     keys = [(name, what) for name, what in tally if isinstance(what, str)]
     extra = dict.fromkeys(name for name, what in keys if name not in known and what.startswith(("before.", "after.")))
+    received = {name: v.mean for name, _ in names if isinstance(v := tally.get((name, "received")), Moments)}
     scopes = dict.fromkeys(name for name, what in keys if what.endswith(".kl"))
     return ModelFinding(
         model,
@@ -63,7 +64,7 @@ def found(
         tuple(_causal(scope, tally, shares) for scope in scopes),
         tuple(_matrix(what, value.mean) for what, value in between.items() if what.measure == "cosine"),
         next((_matrix(what, value.mean) for what, value in between.items() if what.measure == "agreement"), None),
-        {name: _received(value) for name, _ in names if isinstance(value := tally.get((name, "received")), Moments)},
+        {name: tuple((keys.mean(0) * keys.shape[1]).tolist()) for name, keys in received.items()},
         {name: mean_with_interval(value) for name, value in outliers.items() if isinstance(value, Moments)},
         tuple(notes),
     )  # fmt: skip
@@ -151,11 +152,6 @@ def _between(similarity: Tensor) -> float:
     n = len(similarity)
     pairs = similarity[~torch.eye(n, dtype=torch.bool)]
     return float(pairs.nanmean()) if n > 1 else math.nan
-
-
-def _received(moments: Moments) -> tuple[float, ...]:
-    keys = moments.mean.mean(0)
-    return tuple((keys * keys.numel()).tolist())
 
 
 def _matrix(between: Between, values: Tensor) -> Matrix:

@@ -117,7 +117,7 @@ def _run(logits: Logits, x: Tensor) -> _Run:
         if not isinstance(output, Tensor) or output.ndim not in {3, 4} or len(output) != 2:
             return
         if output.ndim == 3 and output.shape[1] not in fixed:
-            fixed[output.shape[1]] = _same_for_both(output)
+            fixed[output.shape[1]] = tuple((output[0] == output[1]).all(dim=1).tolist())  # for both images
         found = feature_layout(output.shape, size, grids, fixed.get(output.shape[1]))
         if found is not None:
             layouts[path] = found
@@ -136,12 +136,6 @@ def _run(logits: Logits, x: Tensor) -> _Run:
     return _Run(outputs, layouts, calls, leaf or start, output)
 
 
-def _same_for_both(tokens: Tensor) -> tuple[bool, ...]:
-    """For each token, whether both images gave it the same value."""
-    one, other = tokens.detach()
-    return tuple((one == other).all(dim=1).tolist())
-
-
 def _last(run: _Run, modules: dict[str, nn.Module]) -> Layer:
     later = ""
     for path, output in _tensors(run):
@@ -153,7 +147,7 @@ def _last(run: _Run, modules: dict[str, nn.Module]) -> Layer:
                     f"{later}, which has no identifiable positions; layer={path!r} explains those features nevertheless"
                 )
             return run.layer(path)
-        if layout is None and not later and _holds_positions(output) and _is_learned(modules[path]):
+        if layout is None and not later and _holds_positions(output) and any(True for _ in modules[path].parameters()):
             later = f"{path or 'the root'}'s {_shape(output)}" if run.carries_all(output) else ""
     raise AttributionError(
         "found no layer with positions that all paths from the image to the logits pass"
@@ -189,7 +183,3 @@ def _shape(output: Tensor) -> str:
 def _holds_positions(output: Tensor) -> bool:
     """Whether the shape can have more than one position, in any layout."""
     return sum(length > 1 for length in output.shape[1:]) >= 2
-
-
-def _is_learned(module: nn.Module) -> bool:
-    return next(module.parameters(), None) is not None

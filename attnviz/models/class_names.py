@@ -45,17 +45,13 @@ def class_index(labels: Sequence[str], target: int | str) -> int:
     if isinstance(target, str) and not re.fullmatch(r"\s*-?\d+\s*", target):
         names = {_fold(label): index for index, label in reversed(list(enumerate(labels)))}
         if _fold(target) not in names:
-            raise UnknownNameError("class", target, _likely(_fold(target), labels))
+            similar = [label for label in labels if _fold(target) in _fold(label).split()]  # all cats for "cat"
+            raise UnknownNameError("class", target, similar or labels)
         return names[_fold(target)]
     index = int(target)
     if not 0 <= index < len(labels):
         raise TargetError(f"class {index}: the model has {len(labels)} classes, 0 to {len(labels) - 1}")
     return index
-
-
-def _likely(name: str, labels: Sequence[str]) -> Sequence[str]:
-    """The names that contain ``name`` as a word, for example all cats for ``cat``; all names if none does."""
-    return [label for label in labels if name in _fold(label).split()] or labels
 
 
 def _fold(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,20 +50,24 @@ class Mechanism:
 MODELS: Registry[Mechanism] = Registry("model", home="attnviz.models", group="attnviz.models")
 
 
+Maker = Callable[[int], nn.Module]
+"""From a number of channels to a module."""
+
+
 def in_slots(
-    make: Callable[[int], nn.Module], slots: Sequence[tuple[int, int]] = LATE_BLOCKS
+    make: Maker | Mapping[tuple[int, int], Maker], slots: Sequence[tuple[int, int]] = LATE_BLOCKS
 ) -> Callable[[EfficientNetLite0], nn.Module]:
     """Return an ``install`` function that fills the attention slot of some blocks.
 
     Args:
-        make: Returns the module for a number of channels.
-        slots: Stage and index of each block.
+        make: Makes the module of every slot, or of each slot by itself.
+        slots: Stage and index of each block, unless ``make`` gives them.
     """
 
     def install(trunk: EfficientNetLite0) -> nn.Module:
-        for stage, position in slots:
+        for (stage, position), made in (make if isinstance(make, Mapping) else dict.fromkeys(slots, make)).items():
             block = trunk.stage(stage)[position]
-            block.attention = make(block.out_channels)
+            block.attention = made(block.out_channels)
         return trunk
 
     return install

@@ -5,14 +5,15 @@ Source: Wang et al., "Pyramid Vision Transformer", ICCV 2021, section 3.3, https
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
 
-from attnviz.models.mechanism import MODELS, Mechanism
-from attnviz.models.trunk import EfficientNetLite0
+from attnviz.models.mechanism import MODELS, Mechanism, in_slots
 from attnviz.models.vit import FeedForward
 
 _HEADS = 4
-_REDUCTIONS = {3: 2, 4: 2, 5: 1}
+_REDUCTIONS = {(3, 2): 2, (4, 2): 2, (5, 3): 1}
 
 
 class SpatialReductionAttention(nn.Module):
@@ -88,17 +89,10 @@ class PyramidBlock(nn.Module):
         return y
 
 
-def _install(trunk: EfficientNetLite0) -> EfficientNetLite0:
-    for stage, reduction in _REDUCTIONS.items():
-        block = trunk.stage(stage)[-1]
-        block.attention = PyramidBlock(block.out_channels, reduction)
-    return trunk
-
-
 MODELS.register("pvt")(
     Mechanism(
         summary="attention to a reduced grid of positions (reduction 2, 2, 1), after the last block of three stages",
         source="Wang et al., ICCV 2021",
-        install=_install,
+        install=in_slots({slot: partial(PyramidBlock, reduction=r) for slot, r in _REDUCTIONS.items()}),
     )
 )

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from attnviz.models.mechanism import MODELS, Mechanism
-from attnviz.models.trunk import EfficientNetLite0
+from attnviz.models.mechanism import MODELS, Mechanism, in_slots
 from attnviz.models.vit import FeedForward
 
 
@@ -69,18 +68,11 @@ class VANBlock(nn.Module):
 _SLOTS = {(3, 2): VANBlock, (4, 0): LKA, (4, 1): LKA, (4, 2): VANBlock, (5, 1): LKA, (5, 3): VANBlock}
 
 
-def _install(trunk: EfficientNetLite0) -> EfficientNetLite0:
-    for (stage, position), make in _SLOTS.items():
-        block = trunk.stage(stage)[position]
-        block.attention = make(block.out_channels)
-    return trunk
-
-
 MODELS.register("van")(
     Mechanism(
         summary="a dense map from a 21×21 neighbourhood (LKA), after six of the last blocks, with a feed-forward "
         "network at the end of three stages",
         source="Guo et al., CVMJ 2023",
-        install=_install,
+        install=in_slots(_SLOTS),
     )
 )

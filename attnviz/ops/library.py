@@ -133,17 +133,9 @@ def _sample_grad(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return grads[0], grads[1], None if mask is None else grads[2], None, None, None, None
 
 
-def _attention_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
-
-
 def _attention_grad(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     grads = call("ms_deform_attn_backward", grad, *ctx.saved_tensors)
     return grads[0], None, None, grads[1], grads[2]
-
-
-def _splat_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(inputs[0], inputs[1])
 
 
 def _splat_grad(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -159,8 +151,8 @@ def _no_second(ctx: Any, *grads: Tensor) -> tuple[None, ...]:
 for _name, _grad, _context in (
     ("deform_conv2d", _conv_grad, _conv_context),
     ("deform_sample", _sample_grad, _sample_context),
-    ("ms_deform_attn", _attention_grad, _attention_context),
-    ("bilinear_splat", _splat_grad, _splat_context),
+    ("ms_deform_attn", _attention_grad, lambda ctx, inputs, output: ctx.save_for_backward(*inputs)),
+    ("bilinear_splat", _splat_grad, lambda ctx, inputs, output: ctx.save_for_backward(*inputs[:2])),
 ):
     torch.library.register_autograd(f"attnviz::{_name}", _grad, setup_context=_context, lib=_library)
 for _name in OPS:

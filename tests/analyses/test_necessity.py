@@ -19,8 +19,10 @@ from attnviz.analyses.pruning import (
     prune,
     scopes,
 )
-from attnviz.core.records import Site
+from attnviz.core.records import Kind, Site
+from attnviz.core.token_layout import Layout
 from attnviz.metrics.streaming import Moments
+from attnviz.tracing import Gate
 
 USED = [1, 4, 6]
 EIGHTHS = tuple(k / 8 for k in range(9))
@@ -173,6 +175,13 @@ def test_another_images_g_is_the_next_images(two: tuple[nn.Module, list[Site]]) 
     torch.testing.assert_close(edited.records[0].g, captured.records[0].g[[1, 2, 0]])
     with pytest.raises(ValueError, match="2 or more, got 1"):
         Other(1)
+
+
+def test_another_images_g_of_a_pooling_map_with_heads() -> None:
+    layout = Layout(windows=1, heads=2, queries=None, keys=None)
+    site = Site("pool", 0, Kind.POOLING, "matmul", 0, Gate(Kind.CHANNEL, 1, 1), layouts=(layout,))
+    g = torch.rand(3, 2, 5)
+    assert torch.equal(Other(3).at(edits.Moment(site, 0, g))(g), g[[1, 2, 0]])
 
 
 def test_replacing_a_gate_by_its_mean_changes_nothing_where_it_never_changes() -> None:

@@ -115,10 +115,6 @@ class Logits:
             self._connected = True
         return logits
 
-    def of(self, module: nn.Module) -> Logits:
-        """The same for another module."""
-        return Logits(module, self.highest, self._tick)
-
     @property
     def _name(self) -> str:
         return type(self.module).__name__

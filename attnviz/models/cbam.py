@@ -9,9 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attnviz.models.mechanism import MODELS, Mechanism, in_slots
+from attnviz.models.mechanism import MODELS, OPEN_BIAS, Mechanism, in_slots
 
-_OPEN_BIAS = 5.0  # sigmoid(5) = 0.993: the gate starts as nearly the identity
 _SPATIAL_SHIFT, _SPATIAL_SCALE = 3.0, 0.5  # sigmoid(3 ± 0.5) = 0.92 to 0.97
 _INITIAL_WEIGHT = 0.05  # the normalisation scales it up; a small value is quickly replaced in training
 
@@ -26,8 +25,7 @@ class ChannelGate(nn.Module):
         channels: ``C``.
         reduction: ``W_0`` maps to ``C / reduction`` channels, at least 4.
 
-    Shapes:
-        ``x`` and ``y`` are ``(N, C, H, W)``, ``g`` is ``(N, C)`` in (0, 1).
+    Shapes: ``x`` and ``y`` are ``(N, C, H, W)``, ``g`` is ``(N, C)`` in (0, 1).
 
     Differs from the paper: the last layer is initialised to zero with a bias of ``2.5`` in each branch, so that the
     module is nearly the identity at first and can be inserted into a trained network.
@@ -40,7 +38,7 @@ class ChannelGate(nn.Module):
         hidden = max(channels // reduction, 4)
         last = nn.Linear(hidden, channels)
         nn.init.zeros_(last.weight)
-        nn.init.constant_(last.bias, _OPEN_BIAS / 2)
+        nn.init.constant_(last.bias, OPEN_BIAS / 2)
         self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), last)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,8 +55,7 @@ class SpatialGate(nn.Module):
     Args:
         kernel: Kernel size of the convolution ``f``.
 
-    Shapes:
-        ``x`` and ``y`` are ``(N, C, H, W)``, ``g`` is ``(N, H, W)`` in (0, 1).
+    Shapes: ``x`` and ``y`` are ``(N, C, H, W)``, ``g`` is ``(N, H, W)`` in (0, 1).
 
     Differs from the paper: a batch normalisation follows ``f``, as in the authors' code; without it the gate is trained
     to be open everywhere. It is initialised with scale 0.5 and shift 3, nearly the identity, and ``f`` as a 3×3 mean of
@@ -93,8 +90,7 @@ class CBAM(nn.Module):
         reduction: Reduction of the channel gate.
         kernel: Kernel size of the spatial gate.
 
-    Shapes:
-        ``(N, C, H, W)`` to the same.
+    Shapes: ``(N, C, H, W)`` to the same.
 
     Source: section 3, equation 1.
 

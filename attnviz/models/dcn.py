@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attnviz.models.mechanism import MODELS, Mechanism, in_slots
+from attnviz.models.mechanism import MODELS, Mechanism, in_slots, zeroed
 from attnviz.ops import deform_conv2d
 
 _SLOTS = ((3, 2), (4, 0), (4, 1), (4, 2), (5, 1), (5, 3))
@@ -40,9 +40,7 @@ class DeformableConvolution(nn.Module):
         super().__init__()
         points = _KERNEL**2
         self.groups = groups
-        self.look = nn.Conv2d(channels, 3 * points, 3, padding=1)
-        nn.init.zeros_(self.look.weight)
-        nn.init.zeros_(self.look.bias)  # type: ignore[arg-type]
+        self.look = zeroed(nn.Conv2d(channels, 3 * points, 3, padding=1))
         self.weight = nn.Parameter(torch.zeros(channels, channels // groups, _KERNEL, _KERNEL))
 
     def forward(self, x: Tensor) -> Tensor:

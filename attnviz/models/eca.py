@@ -11,9 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from attnviz.models.mechanism import MODELS, Mechanism, in_slots
-
-_OPEN_BIAS = 5.0  # sigmoid(5) = 0.993: the gate starts as nearly the identity
+from attnviz.models.mechanism import MODELS, OPEN_BIAS, Mechanism, in_slots
 
 
 class ECA(nn.Module):
@@ -22,8 +20,7 @@ class ECA(nn.Module):
     .. math:: y = g\,x, \quad g = \sigma(\mathrm{conv}_k(\mathrm{mean}_{HW}\,x)), \quad
         k = \left|\tfrac{\log_2 C}{2} + \tfrac12\right|_{odd}
 
-    Shapes:
-        ``x`` and ``y`` are ``(N, C, H, W)``, ``g`` is ``(N, C)`` in (0, 1).
+    Shapes: ``x`` and ``y`` are ``(N, C, H, W)``, ``g`` is ``(N, C)`` in (0, 1).
 
     Differs from the paper: the convolution has a bias, initialised to 5, and its weights are initialised to zero, so
     that the module is nearly the identity at first and can be inserted into a trained network.
@@ -40,7 +37,7 @@ class ECA(nn.Module):
         kernel += 1 - kernel % 2
         self.conv = nn.Conv1d(1, 1, kernel, padding=kernel // 2)
         nn.init.zeros_(self.conv.weight)
-        nn.init.constant_(self.conv.bias, _OPEN_BIAS)  # type: ignore[arg-type]
+        nn.init.constant_(self.conv.bias, OPEN_BIAS)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the module; see the class."""

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from torch import Tensor, nn
 
 from attnviz.core.registry import Registry
 from attnviz.models.trunk import EfficientNetLite0
 
+OPEN_BIAS = 5.0  # sigmoid(5) = 0.993: a gate starts as nearly the identity
 LATE_BLOCKS = ((3, 2), (4, 0), (4, 1), (4, 2), (5, 0), (5, 1), (5, 2), (5, 3), (6, 0))
+
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 class Staged(Protocol):
@@ -48,6 +52,13 @@ class Mechanism:
 
 
 MODELS: Registry[Mechanism] = Registry("model", home="attnviz.models", group="attnviz.models")
+
+
+def zeroed(layer: Layer) -> Layer:
+    """Return the layer with weights and biases of zero, so that its branch adds nothing at first."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
 
 
 Maker = Callable[[int], nn.Module]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from attnviz.models.mechanism import MODELS, Mechanism, in_slots
+from attnviz.models.mechanism import MODELS, Mechanism, in_slots, zeroed
 
 _SLOTS = ((3, 2), (4, 0), (4, 2), (5, 0), (5, 2))
 
@@ -22,8 +22,7 @@ class NonLocal(nn.Module):
     Args:
         channels: ``C``; queries, keys and values have half as many.
 
-    Shapes:
-        ``x`` and ``y`` are ``(N, C, H, W)``; ``g`` is ``(N, HW, HW)``: its rows are queries and sum to 1.
+    Shapes: ``x`` and ``y`` are ``(N, C, H, W)``; ``g`` is ``(N, HW, HW)``: its rows are queries and sum to 1.
 
     As in the paper, ``W_z`` is initialised to zero, so that the module is the identity at first.
 
@@ -39,9 +38,7 @@ class NonLocal(nn.Module):
         inner = channels // 2
         self.norm = nn.GroupNorm(1, channels)
         self.theta, self.phi, self.value = (nn.Conv2d(channels, inner, 1) for _ in range(3))
-        self.out = nn.Conv2d(inner, channels, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
+        self.out = zeroed(nn.Conv2d(inner, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the module; see the class."""

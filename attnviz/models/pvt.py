@@ -9,7 +9,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from attnviz.models.mechanism import MODELS, Mechanism, in_slots
+from attnviz.models.mechanism import MODELS, Mechanism, in_slots, zeroed
 from attnviz.models.vit import FeedForward
 
 _HEADS = 4
@@ -64,8 +64,7 @@ class PyramidBlock(nn.Module):
         channels: ``C``.
         reduction: Reduction of the attention.
 
-    Shapes:
-        ``(N, C, H, W)`` to the same.
+    Shapes: ``(N, C, H, W)`` to the same.
 
     Differs from the paper: the last layer of both branches is initialised to zero, so that the block is the identity at
     first and can be inserted into a trained network.
@@ -78,8 +77,7 @@ class PyramidBlock(nn.Module):
         self.norm = nn.GroupNorm(1, channels)
         self.attention = SpatialReductionAttention(channels, reduction)
         self.feed_forward = FeedForward(channels)
-        nn.init.zeros_(self.attention.out.weight)
-        nn.init.zeros_(self.attention.out.bias)
+        zeroed(self.attention.out)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the module; see the class."""

@@ -8,9 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attnviz.models.mechanism import MODELS, Mechanism, in_slots
-
-_OPEN_BIAS = 5.0  # sigmoid(5) = 0.993: the gate starts as nearly the identity
+from attnviz.models.mechanism import MODELS, OPEN_BIAS, Mechanism, in_slots
 
 
 class SqueezeExcitation(nn.Module):
@@ -22,8 +20,7 @@ class SqueezeExcitation(nn.Module):
         channels: ``C``.
         reduction: ``W_1`` maps to ``C / reduction`` channels, at least 4.
 
-    Shapes:
-        ``x`` and ``y`` are ``(N, C, H, W)``, ``g`` is ``(N, C)`` in (0, 1).
+    Shapes: ``x`` and ``y`` are ``(N, C, H, W)``, ``g`` is ``(N, C)`` in (0, 1).
 
     Differs from the paper: ``W_2`` is initialised to zero with a bias of 5, so that the module is nearly the identity
     at first and can be inserted into a trained network.
@@ -40,7 +37,7 @@ class SqueezeExcitation(nn.Module):
         self.squeeze = nn.Linear(channels, hidden)
         self.excite = nn.Linear(hidden, channels)
         nn.init.zeros_(self.excite.weight)
-        nn.init.constant_(self.excite.bias, _OPEN_BIAS)
+        nn.init.constant_(self.excite.bias, OPEN_BIAS)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the module; see the class."""

@@ -21,8 +21,7 @@ class SelectiveKernel(nn.Module):
         channels: ``C``.
         reduction: ``W`` maps to ``C / reduction`` channels, at least 8.
 
-    Shapes:
-        ``x`` and ``y`` are ``(N, C, H, W)``; ``g`` is ``(N, B, C)`` and sums to 1 over the ``B = 2`` branches.
+    Shapes: ``x`` and ``y`` are ``(N, C, H, W)``; ``g`` is ``(N, B, C)`` and sums to 1 over the ``B = 2`` branches.
 
     Differs from the paper: the branches, 3×3 and 3×3 with dilation 2 (a 5×5 window) as in the paper, are depthwise and
     initialised to the identity, without normalisation and ReLU. The module is the identity at first and can be inserted

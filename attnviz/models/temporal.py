@@ -23,8 +23,7 @@ class TemporalAttention(nn.Module):
     .. math:: y = \sum_t g_t\,x_t, \quad g = \mathrm{softmax}_t(w^\top \tanh(W h + U x_t + b)), \quad
         h = \mathrm{mean}_t\,x_t
 
-    Shapes:
-        ``x`` is ``(N, T, C)``, ``y`` ``(N, C)``, ``g`` ``(N, T)`` and sums to 1.
+    Shapes: ``x`` is ``(N, T, C)``, ``y`` ``(N, C)``, ``g`` ``(N, T)`` and sums to 1.
 
     Differs from the paper: there is no decoder, and ``h`` is the mean frame in place of the decoder's state. Frames are
     normalised first. ``w`` is initialised to zero, so that ``y`` is the mean at first.
@@ -52,8 +51,7 @@ class TemporalAttention(nn.Module):
 class ClipClassifier(nn.Module):
     """The trunk on every frame of a clip, temporal attention over the pooled features, and the trunk's classifier.
 
-    Shapes:
-        ``(N, T, 3, H, W)`` to ``(N, 1000)``, for any number of frames ``T``.
+    Shapes: ``(N, T, 3, H, W)`` to ``(N, 1000)``, for any number of frames ``T``.
     """
 
     def __init__(self, trunk: EfficientNetLite0) -> None:

@@ -17,8 +17,7 @@ class LKA(nn.Module):
 
     .. math:: y = g\,x, \quad g = f_{1\times1}(f^{dw}_{7\times7,\,d=3}(f^{dw}_{5\times5}(x)))
 
-    Shapes:
-        ``x``, ``y`` and ``g`` are ``(N, C, H, W)``; ``g`` is not bounded.
+    Shapes: ``x``, ``y`` and ``g`` are ``(N, C, H, W)``; ``g`` is not bounded.
 
     Differs from the paper: the 1×1 convolution is initialised to zero with a bias of 1, so that the module is the
     identity at first and can be inserted into a trained network.
@@ -43,8 +42,7 @@ class LKA(nn.Module):
 class VANBlock(nn.Module):
     """Large kernel attention, then a feed-forward network at each position.
 
-    Shapes:
-        ``(N, C, H, W)`` to the same.
+    Shapes: ``(N, C, H, W)`` to the same.
 
     Differs from the paper, which has a normalisation, two 1×1 convolutions with a GELU, and a shortcut around the
     attention. Without them the map applies to the features themselves: in a trial with three blocks of either kind the

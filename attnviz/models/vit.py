@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attnviz.models.mechanism import MODELS, Mechanism
+from attnviz.models.mechanism import MODELS, Mechanism, zeroed
 from attnviz.models.trunk import EfficientNetLite0
 
 _STAGE = 4
@@ -24,8 +24,7 @@ class SelfAttention(nn.Module):
         channels: ``C``, a multiple of ``heads``.
         heads: Number of heads.
 
-    Shapes:
-        ``x`` and ``y`` are ``(N, L, C)``; ``g`` is ``(N, heads, L, L)``: its rows are queries and sum to 1.
+    Shapes: ``x`` and ``y`` are ``(N, L, C)``; ``g`` is ``(N, heads, L, L)``: its rows are queries and sum to 1.
 
     Source: appendix A, equations 5 to 8.
     """
@@ -51,15 +50,12 @@ class FeedForward(nn.Module):
     Args:
         channels: ``C``; the hidden layer has ``2 C``.
 
-    Shapes:
-        ``(N, L, C)`` to the same.
+    Shapes: ``(N, L, C)`` to the same.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        last = nn.Linear(2 * channels, channels)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        last = zeroed(nn.Linear(2 * channels, channels))
         self.layers = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, 2 * channels), nn.GELU(), last)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,8 +67,7 @@ class FeedForward(nn.Module):
 class EncoderLayer(nn.Module):
     """Self-attention, then a feed-forward network on each token, both residual with pre-normalisation.
 
-    Shapes:
-        ``(N, L, C)`` to the same.
+    Shapes: ``(N, L, C)`` to the same.
 
     Differs from the paper: the last layer of both branches is initialised to zero, so that the layer is the identity at
     first.
@@ -85,8 +80,7 @@ class EncoderLayer(nn.Module):
         self.norm = nn.LayerNorm(channels)
         self.attention = SelfAttention(channels)
         self.feed_forward = FeedForward(channels)
-        nn.init.zeros_(self.attention.out.weight)
-        nn.init.zeros_(self.attention.out.bias)
+        zeroed(self.attention.out)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the module; see the class."""
@@ -100,8 +94,7 @@ class TokenEncoder(nn.Module):
     The patch tokens continue through the trunk. The class token is projected to the trunk's last width and added to
     its pooled features.
 
-    Shapes:
-        ``(N, 3, H, W)`` to ``(N, 1000)``.
+    Shapes: ``(N, 3, H, W)`` to ``(N, 1000)``.
 
     Differs from the paper: the tokens come from convolutions (the paper's "hybrid"), and the trunk's last stages
     follow. The encoder is the identity at first, and the projection of the class token is zero.
@@ -117,9 +110,7 @@ class TokenEncoder(nn.Module):
         self.positions = nn.Parameter(0.02 * torch.randn(1, side * side, channels))
         self.encoder = nn.Sequential(*(EncoderLayer(channels) for _ in range(_DEPTH)))
         self.norm = nn.LayerNorm(channels)
-        self.read = nn.Linear(channels, trunk.classifier.in_features)
-        nn.init.zeros_(self.read.weight)
-        nn.init.zeros_(self.read.bias)
+        self.read = zeroed(nn.Linear(channels, trunk.classifier.in_features))
 
     def before(self, x: Tensor, stage: int) -> Tensor:
         """See :meth:`EfficientNetLite0.before`."""

@@ -28,8 +28,8 @@ class Kind(metaclass=_KindType):
         value: Its name: ``"channel"``.
         axes: The canonical axes of ``g``; several choices if the literature has several.
 
-    >>> Kind.SPATIAL.axes
-    (('N', 'H', 'W'),)
+    >>> Kind.CHANNEL.axes
+    (('N', 'C'),)
     """
 
     __slots__ = ("axes", "value")
@@ -104,8 +104,8 @@ class Kind(metaclass=_KindType):
 
 
 Kind.CHANNEL = Kind.define("channel", ("N", "C"))
-Kind.SPATIAL = Kind.define("spatial", ("N", "H", "W"))
-Kind.DENSE = Kind.define("dense", ("N", "C", "H", "W"))
+Kind.SPATIAL = Kind.define("spatial", ("N", "H", "W"), ("N", "L"), ("N", "D", "H", "W"))
+Kind.DENSE = Kind.define("dense", ("N", "C", "H", "W"), ("N", "C", "L"), ("N", "C", "D", "H", "W"))
 Kind.BRANCH = Kind.define("branch", ("N", "B", "C"))
 Kind.TEMPORAL = Kind.define("temporal", ("N", "T"), ("N", "heads", "T", "T"))
 Kind.PAIRWISE = Kind.define("pairwise", ("N", "heads", "Q", "K"))

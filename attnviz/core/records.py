@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from attnviz.core.kinds import Kind
-from attnviz.core.uses import Operand, Use
+from attnviz.core.uses import HasExtent, Operand, Use
 from attnviz.errors import CaptureError, ReconstructionError
 
 __all__ = ["ChildReturn", "Heatmap", "Kind", "Record", "Score", "Site"]
@@ -58,10 +58,10 @@ class Site:
             patching this function is enough and no function mode is needed. Not part of equality.
         starts_after: When a capture must begin to intercept the operations of the module; ``None``: at the start of
             the call. Not part of equality.
-        layouts: For each call of the module in a forward pass, how to split a pairwise or pooling map into images,
-            windows and heads, and the positions of its queries and keys; ``None`` for a call whose positions are
-            unknown or depend on the data. They hold for maps of the size with which the site was found: see
-            :attr:`Record.layout`. Empty for other kinds. Not part of equality.
+        layouts: For each call of the module in a forward pass, how to split the map into images, windows and heads, and
+            the positions of its queries and keys (of a gate: of the positions of ``x``); ``None`` for a call whose
+            positions are unknown or depend on the data. They hold for maps of the size with which the site was found:
+            see :attr:`Record.layout`. Empty for other kinds. Not part of equality.
         size_bytes: Estimated memory of the records of one forward pass, for inputs like those with which the site was
             found, by what a capture keeps: ``"full"``, ``"rows"`` or ``"summary"``. Not part of equality.
     """
@@ -143,7 +143,14 @@ class Record:
         """The layout of this call's map; ``None`` if it is unknown, or if the map has another size than when found."""
         layouts = self.site.layouts
         layout = layouts[self.call % len(layouts)] if layouts else None
-        return layout if layout is not None and layout.fits(self.shape) else None
+        if layout is None:
+            return None
+        if isinstance(self.site.use, HasExtent):
+            maps, keys = self.site.use.extent(self.x)
+            return layout if layout.fits(maps, None, keys) else None
+        shape = self.shape
+        fits = layout.fits(shape[0] * shape[1], shape[-2] if len(shape) == 4 else None, shape[-1])
+        return layout if fits else None
 
     def rows(self, queries: int | slice | Tensor | list[int]) -> Tensor:
         """Rows of a pairwise map, ``(N, heads, R, K)``, whether the map or its queries and keys were kept.

@@ -131,11 +131,11 @@ class Layout:
                     f"{name} have positions in {len(tokens.positions)} windows, the layout has {self.windows}"
                 )
 
-    def fits(self, shape: tuple[int, ...]) -> bool:
-        """Whether a canonical map of this shape, for any number of images, can have this layout."""
-        counts = [(self.keys, shape[-1])] + ([(self.queries, shape[-2])] if len(shape) == 4 else [])
-        sizes_agree = all(tokens is None or tokens.positions.shape[1] == count for tokens, count in counts)
-        return sizes_agree and shape[0] * shape[1] % (self.windows * self.heads) == 0
+    def fits(self, maps: int, queries: int | None, keys: int) -> bool:
+        """Whether maps of so many queries and keys, for any number of images, can have this layout."""
+        counts = ((self.queries, queries), (self.keys, keys))
+        sizes_agree = all(t is None or count is None or t.positions.shape[1] == count for t, count in counts)
+        return sizes_agree and maps % (self.windows * self.heads) == 0
 
     def split(self, g: Tensor) -> Tensor:
         """The canonical ``g`` as ``(N, windows, heads, Q, K)``; a pooling map has ``Q`` = 1.

@@ -20,11 +20,9 @@ class Use(Protocol):
 
     def read(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Operand]:
         """Canonical ``g``, and ``x``, from the arguments of the operation."""
-        ...
 
     def __call__(self, g: Tensor, x: Operand) -> Tensor:
         """``f(g, x)``, from the canonical ``g``."""
-        ...
 
 
 @runtime_checkable
@@ -33,7 +31,6 @@ class HasCallSizes(Protocol):
 
     def for_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Use:
         """The use with the sizes of this call."""
-        ...
 
 
 @runtime_checkable
@@ -41,6 +38,19 @@ class HasChannelAxis(Protocol):
     """A gate whose ``x`` can have its channels on any axis."""
 
     channel_axis: int
+
+
+@runtime_checkable
+class HasExtent(Protocol):
+    """A gate: its positions are those of ``x``."""
+
+    def extent(self, x: Operand) -> tuple[int, int]:
+        """The number of maps of positions, and of positions in each."""
+        ...
+
+    def by_channel(self, x: Operand) -> Tensor:
+        """``x`` in the axes of a dense ``g``, ``(N, C, *space)``."""
+        ...
 
 
 @runtime_checkable
@@ -70,7 +80,6 @@ class HasScores(Protocol):
 
     def scores(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Scores, Tensor]:
         """The scores, and ``x``, from the arguments of the operation."""
-        ...
 
 
 @runtime_checkable
@@ -79,4 +88,3 @@ class HasMapAndOutput(Protocol):
 
     def map_and_output(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, Operand] | None:
         """``g``, ``g x`` and ``x``; ``None`` if these arguments do not allow it."""
-        ...

@@ -6,24 +6,55 @@ import torch
 from torch import Tensor
 
 from attnviz.core.records import Kind, Record
-from attnviz.core.uses import HasChannelAxis
+from attnviz.core.uses import HasExtent
 from attnviz.errors import CaptureError
 from attnviz.heatmaps.projection import projection
 
 
-def activations(record: Record) -> Tensor:
-    """Return the operand of the gate as ``(N, C, H, W)``; ``channel_axis`` of the use gives the axis of channels.
+def strength(record: Record) -> Tensor:
+    r""":math:`\sum |x|` over the channels that share a gate: ``(N, C, *space)``; ``C`` is 1 for a spatial gate.
 
     Raises:
-        CaptureError: the operand is not a feature map.
+        CaptureError: the operand has no positions.
     """
-    x = record.x
-    use = record.site.use
-    axis = use.channel_axis if isinstance(use, HasChannelAxis) else 1
-    if not isinstance(x, Tensor) or x.ndim != 4:
-        got = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"{len(x)} operands"
-        raise CaptureError(f"{record.site.name}: wanted a gate on a feature map with 4 axes, got {got}")
-    return x.detach().movedim(axis, 1)
+    x, use = record.x, record.site.use
+    if not isinstance(use, HasExtent):
+        raise CaptureError(f"{record.site.name}: wanted a gate, got {type(use).__name__}")
+    values = use.by_channel(x).detach().abs()
+    if values.ndim < 3:
+        raise CaptureError(f"{record.site.name}: x {tuple(values.shape)} has no positions")
+    channels = 1 if record.site.kind is Kind.SPATIAL else record.g.shape[1]
+    grouped: Tensor = values.unflatten(1, (channels, -1))
+    return grouped.sum(2)
+
+
+def on_plane(record: Record, values: Tensor) -> Tensor:
+    """Lay numbers at the positions of a gate, ``(N, *space)``, on the image plane, ``(N, h, w)``.
+
+    Raises:
+        CaptureError: the positions are unknown, or those of several frames or slices.
+    """
+    layout = record.layout
+    name = record.site.name
+    if not record.site.layouts and values.ndim == 3:  # a record that was made by hand
+        return values
+    if layout is None or layout.keys is None:
+        raise CaptureError(f"{name}: the positions of this gate on the image plane are unknown{_why(record)}")
+    if layout.keys.grid[0] > 1:
+        frames, height, width = layout.keys.grid
+        raise CaptureError(
+            f"{name}: the gate has {frames} frames or slices of {height} × {width}; take one of record.g"
+        )
+    if max(layout.keys.grid[1:]) == 1:
+        raise CaptureError(f"{name}: this gate has one position, no map")
+    flat = values.reshape(layout.windows * -(-values.shape[0] // layout.windows), 1, 1, -1)
+    return layout.keys.to_grid(layout.split(flat)[:, :, 0, 0], empty=0.0)[:, 0]
+
+
+def _why(record: Record) -> str:
+    """What to do about positions that are known for another size."""
+    has_other = any(layout is not None for layout in record.site.layouts)
+    return ": the sites were found with inputs of another size, find them again with these inputs" if has_other else ""
 
 
 @projection(
@@ -36,7 +67,7 @@ def activations(record: Record) -> Tensor:
 )
 def gate(record: Record) -> Tensor:
     """The gate ``g``: the factor at each position."""
-    return record.g
+    return on_plane(record, record.g)
 
 
 @projection(
@@ -48,7 +79,7 @@ def gate(record: Record) -> Tensor:
 )
 def spatial_energy(record: Record) -> Tensor:
     r"""Activation that passes at each position, :math:`g \sum_c |x_c|`."""
-    return record.g.detach() * activations(record).abs().sum(dim=1)
+    return on_plane(record, record.g.detach() * strength(record)[:, 0])
 
 
 @projection(
@@ -65,7 +96,7 @@ def dense_mean_abs(record: Record) -> Tensor:
     The default: it depends only on ``g``, equals the mean gate if ``g`` is not negative, and channels of opposite sign
     do not cancel.
     """
-    return record.g.detach().abs().mean(dim=1)
+    return on_plane(record, record.g.detach().abs().mean(dim=1))
 
 
 @projection(
@@ -77,7 +108,7 @@ def dense_mean_abs(record: Record) -> Tensor:
 )
 def dense_mean(record: Record) -> Tensor:
     r"""Mean gate at each position, :math:`\frac{1}{C} \sum_c g_c`: channels of opposite sign cancel."""
-    return record.g.detach().mean(dim=1)
+    return on_plane(record, record.g.detach().mean(dim=1))
 
 
 @projection(
@@ -93,7 +124,8 @@ def dense_deviation(record: Record) -> Tensor:
     :math:`\bar g_c` is the mean of channel ``c`` over all positions.
     """
     g = record.g.detach()
-    return (g - g.mean(dim=(2, 3), keepdim=True)).square().mean(dim=1).sqrt()
+    centre = g.mean(dim=tuple(range(2, g.ndim)), keepdim=True)
+    return on_plane(record, (g - centre).square().mean(dim=1).sqrt())
 
 
 @projection(
@@ -105,7 +137,7 @@ def dense_deviation(record: Record) -> Tensor:
 )
 def dense_energy(record: Record) -> Tensor:
     r"""Activation that passes at each position, :math:`\sum_c g_c |x_c|`."""
-    return (record.g.detach() * activations(record).abs()).sum(dim=1)
+    return on_plane(record, (record.g.detach() * strength(record)).sum(dim=1))
 
 
 @projection(
@@ -122,7 +154,8 @@ def channel_energy(record: Record) -> Tensor:
     A channel gate has no position: the map shows the pattern of ``x``, mixed by ``g``, that is, where the channels that
     pass are active.
     """
-    return (record.g.detach()[:, :, None, None] * activations(record).abs()).sum(dim=1)
+    x = strength(record)
+    return on_plane(record, (_spread(record, x) * x).sum(dim=1))
 
 
 @projection(
@@ -138,7 +171,12 @@ def channel_gain(record: Record) -> Tensor:
     Independent of the strength of the activation. Without activation it is the mean of ``g``, the limit for equally
     small activations.
     """
-    x = activations(record).abs()
+    x = strength(record)
     x = x + torch.finfo(x.dtype).tiny
     x = x / x.amax(dim=1, keepdim=True)
-    return (record.g.detach()[:, :, None, None] * x).sum(dim=1) / x.sum(dim=1)
+    return on_plane(record, (_spread(record, x) * x).sum(dim=1) / x.sum(dim=1))
+
+
+def _spread(record: Record, x: Tensor) -> Tensor:
+    """A channel gate in the axes of ``x``."""
+    return record.g.detach()[(..., *(None,) * (x.ndim - 2))]

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from attnviz.core.glossary import Meaning, define
 from attnviz.core.records import Heatmap, Kind, Record
 from attnviz.errors import CaptureError
+from attnviz.heatmaps.gates import gate
 
 JOINT = "spatial gates together"
 define(
@@ -51,7 +52,7 @@ def joint(records: Iterable[Record], size: tuple[int, int]) -> Heatmap:
         raise CaptureError("wanted one spatial gate with a sigmoid or more, got none")
     if len({record.g.shape[0] for record in gates}) > 1:
         raise CaptureError("the spatial gates have different numbers of images: wanted records of one forward pass")
-    values = torch.stack([_log_odds(record.g.detach(), size) for record in gates]).sum(0)
+    values = torch.stack([_log_odds(gate(record).detach(), size) for record in gates]).sum(0)
     return Heatmap(values=values, method="joint-log-odds", source=JOINT, kind="attention")
 
 

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
 
 _ALIASES = {
@@ -86,6 +87,31 @@ AFFINE = frozenset(
     add sub mul div interpolate upsample
     """.split()
 )
+
+# Products of two values.
+PRODUCTS = frozenset({"mul", "matmul", "einsum", "baddbmm", "addcmul"})
+
+# Normalisation and similar operations: values of other positions change a value, and its position stays.
+_IN_PLACE_OF = frozenset(
+    """
+    softmax softmin log_softmax normalize layer_norm rms_norm group_norm batch_norm instance_norm local_response_norm
+    channel_shuffle native_channel_shuffle masked_fill where threshold prelu to cast float half fill fill_diagonal
+    requires_grad apply fake_quantize_per_tensor_affine dropout alpha_dropout feature_alpha_dropout div mul add sub
+    """.split()
+).union(TRANSPARENT)
+
+
+@functools.cache
+def keeps_positions(name: str) -> bool:
+    """Whether each value of the result has the position of the corresponding value of an operand.
+
+    >>> keeps_positions("gelu"), keeps_positions("scatter")
+    (True, False)
+    """
+    packet = getattr(torch.ops.aten, name, None)
+    overloads = () if packet is None else (getattr(packet, overload) for overload in packet.overloads())
+    return name in _IN_PLACE_OF or any(torch.Tag.pointwise in overload.tags for overload in overloads)
+
 
 # Only the shape, type or device of the operand is used.
 SHAPE_ONLY = frozenset(

@@ -48,10 +48,12 @@ def entropy(rows: Tensor) -> Tensor:
 
     .. math:: -\sum_k g_k \ln g_k
 
+    NaN for a row with negative weights, as of heads that are mixed after the softmax.
+
     >>> entropy(torch.tensor([0.5, 0.5, 0.0]))
     tensor(0.6931)
     """
-    inner: Tensor = torch.special.entr(rows)
+    inner: Tensor = torch.special.entr(rows).masked_fill(rows < 0, torch.nan)
     return inner.sum(-1)
 
 

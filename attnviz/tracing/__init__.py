@@ -5,7 +5,7 @@ A recogniser for another operation is one file in :mod:`attnviz.tracing.detector
 
 from attnviz.tracing import detectors as detectors
 from attnviz.tracing.coverage import Unclaimed
-from attnviz.tracing.detectors.gates import Gate
+from attnviz.tracing.detectors.gate import Gate
 from attnviz.tracing.detectors.linear_attention import LinearAttention
 from attnviz.tracing.detectors.pairwise import Einsum, FusedAttention, MatrixProduct
 from attnviz.tracing.detectors.registry import RECOGNISERS, Finding

@@ -44,13 +44,14 @@ def _leaf(node: Node, axis: int) -> Step:
         # torchvision's video models take (N, C, T, H, W), those of transformers (N, T, C, H, W).
         channels_first = node.shape[1] in {1, 3} and node.shape[2] not in {1, 3}
         return _one(Meaning.CHANNELS if (axis == 1) == channels_first else Meaning.FRAMES, node, axis)
-    if ndim == 3:
-        return _one(Meaning.FRAMES if axis == 1 else Meaning.CHANNELS, node, axis)
+    if ndim == 3:  # tokens or a bag of instances: only a clip has frames
+        return _one(Meaning.POSITIONS if axis == 1 else Meaning.CHANNELS, node, axis)
     return _one(Meaning.POSITIONS if axis > 1 else Meaning.CHANNELS, node, axis)
 
 
 def _convolution(node: Node, axis: int) -> Step:
-    dims = 3 if "3d" in node.name else 2 if "2d" in node.name else 1
+    by_name = 3 if "3d" in node.name else 2 if "2d" in node.name else 1
+    dims = len(node.shape) - 2 if node.name == "convolution" else by_name
     # A 1-D convolution can run over anything, channels included (ECA): its last axis keeps its meaning.
     if len(node.shape) != dims + 2 or axis == 0 or (dims == 1 and axis == 2):
         return [(node.parents[0], axis)]
@@ -62,6 +63,12 @@ def _convolution(node: Node, axis: int) -> Step:
 def _linear(node: Node, axis: int) -> Step:
     is_last = axis == len(node.shape) - 1
     return _one(Meaning.CHANNELS, node, axis) if is_last else [(node.parents[0], axis)]
+
+
+def _addmm(node: Node, axis: int) -> Step:
+    """``bias + x w``."""
+    is_learned = axis == len(node.shape) - 1 and not node.parents[2].depends
+    return _one(Meaning.CHANNELS, node, axis) if is_learned else _product_of(node, axis, *node.parents[1:3])
 
 
 def permutation(node: Node) -> list[int] | None:
@@ -151,7 +158,10 @@ def _indexed(node: Node, axis: int) -> Step:
 
 
 def _product(node: Node, axis: int) -> Step:
-    left, right = node.parents[:2]
+    return _product_of(node, axis, *node.parents[:2])
+
+
+def _product_of(node: Node, axis: int, left: Node, right: Node) -> Step:
     ndim = len(node.shape)
     if min(len(left.shape), len(right.shape)) < 2:
         return unknown(node, axis)
@@ -193,6 +203,14 @@ def _unfolded(node: Node, axis: int) -> Step:
     return [(before, axis)] if axis < len(before.shape) else _one(Meaning.SAMPLES, node, axis)
 
 
+def _scattered(node: Node, axis: int) -> Step:
+    """``scatter``: along its axis, values have other numbers than before."""
+    source = node.args[3] if len(node.args) > 3 else node.kwargs.get("src")
+    if axis == _normal(_dim(node), len(node.shape)) or not isinstance(source, Node):
+        return unknown(node, axis)
+    return [(source, axis)]
+
+
 def _expanded(node: Node, axis: int) -> Step:
     before = node.parents[0]
     source = axis - len(node.shape) + len(before.shape)
@@ -224,9 +242,12 @@ RULES: dict[str, Callable[[Node, int], Step]] = {
     **dict.fromkeys("stack cat concat concatenate".split(), _joined),
     **dict.fromkeys("select unbind".split(), _selected),
     **dict.fromkeys("expand expand_as broadcast_to".split(), _expanded),
-    **dict.fromkeys("constant embedding repeat gather".split(), unknown),
+    **dict.fromkeys("slice flip".split(), _first),
+    **dict.fromkeys("constant outside vmap embedding repeat gather".split(), unknown),
     "input": _leaf,
     "linear": _linear,
+    **dict.fromkeys(("addmm", "baddbmm"), _addmm),
+    "convolution": _convolution,
     "deform_conv2d": _convolution,
     "getitem": _indexed,
     "matmul": _product,
@@ -234,4 +255,5 @@ RULES: dict[str, Callable[[Node, int], Step]] = {
     "scaled_dot_product_attention": _fused,
     "grid_sample": _sampled,
     "unfold": _unfolded,
+    **dict.fromkeys("scatter scatter_add scatter_reduce index_add index_copy".split(), _scattered),
 }

@@ -32,7 +32,7 @@ from attnviz.tracing.sites import Sites
 from attnviz.tracing.token_positions import PositionTracker
 from attnviz.tracing.tracer import Tracer
 
-_WITH_TOKENS = {Kind.PAIRWISE, Kind.POOLING}
+_WITH_POSITIONS = {Kind.PAIRWISE, Kind.POOLING, Kind.CHANNEL, Kind.SPATIAL, Kind.DENSE}
 _STATISTICS = 8  # upper bound of the numbers per query or key in a summary
 
 
@@ -132,10 +132,10 @@ def _layouts(
     calls: Mapping[tuple[str, str, int], list[Node]],
     found: Mapping[tuple[str, str, int], list[tuple[Node, Finding]]],
 ) -> list[tuple[Layout | None, ...]]:
-    """The layouts of each site, one per call; positions are not tracked for a model without tokens."""
+    """The layouts of each site, one per call; positions are not tracked for a model without maps of them."""
     # Position codes are real tensors even if the model runs on fake ones.
     with disabled(), without_dispatch_modes():
-        has_tokens = any(finding.kind in _WITH_TOKENS for of_site in found.values() for _, finding in of_site)
+        has_tokens = any(finding.kind in _WITH_POSITIONS for of_site in found.values() for _, finding in of_site)
         tracker = PositionTracker(graph) if has_tokens else None
         layouts = []
         for key, of_site in found.items():
@@ -146,7 +146,7 @@ def _layouts(
                 else None
                 for node in calls[key]
             )
-            layouts.append(tuple(each) if of_site[0][1].kind in _WITH_TOKENS else ())
+            layouts.append(tuple(each) if of_site[0][1].kind in _WITH_POSITIONS else ())
         return layouts
 
 

@@ -39,6 +39,7 @@ class Node:
             scripted functions are traced and cannot be captured.
         is_opaque: Whether the operation is unknown: an ``autograd.Function`` or an operator of another library whose
             own operations are not traced.
+        bounded: Which operands of a product are numbers between 0 and 1 that differ.
         users: The nodes with this node as a parent.
         cache: Results of analyses of the value, so that a network of residual blocks is traversed only once.
     """
@@ -62,6 +63,7 @@ class Node:
     value: Tensor | None = field(default=None, repr=False)
     is_visible: bool = True
     is_opaque: bool = False
+    bounded: tuple[int, ...] = ()
     users: list[Node] = field(default_factory=list, init=False, repr=False)
     cache: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 from collections.abc import Iterator
 from enum import Flag, auto
 
@@ -70,6 +72,35 @@ def ancestors(node: Node) -> Iterator[Node]:
                 queue.append(parent)
 
 
+def mixing_since_common(g: Node, x: Node) -> Mixing:
+    """How ``g`` is mixed since the nearest common ancestors of ``g`` and ``x``.
+
+    Both are followed back in the reverse order of the forward pass, so that the walk ends where they meet.
+    """
+    mixing = Mixing.NONE
+    order = itertools.count()  # nodes cannot be compared
+    waiting = [(-root(node).index, is_g, next(order), root(node)) for node, is_g in ((g, True), (x, False))]
+    heapq.heapify(waiting)
+    of_x: set[int] = set()
+    visited: set[tuple[int, bool]] = set()
+    pending = 1  # nodes of g that wait
+    while pending:
+        _, is_g, _, node = heapq.heappop(waiting)
+        pending -= is_g
+        if (node.index, is_g) in visited or (is_g and node.index in of_x):
+            continue
+        visited.add((node.index, is_g))
+        if is_g:
+            mixing |= mixing_of(node)
+        else:
+            of_x.add(node.index)
+        for parent in node.parents:
+            if parent.depends:
+                heapq.heappush(waiting, (-parent.index, is_g, next(order), parent))
+                pending += is_g
+    return mixing
+
+
 def squash_of(node: Node) -> str | None:
     """Name of the bounded function that computed ``node``, up to rescaling and rearranging; ``None`` for none."""
     if node.name in SQUASHES:
@@ -102,7 +133,7 @@ def channel_axis(node: Node) -> int | None:
         if layout == "last":
             return ndim - 1
         if node.name == "input":
-            return 1 if ndim in {4, 5} else None
+            return _channels_by_meaning(node) if ndim in {4, 5} else None
         # FocalNet and CSATv2 gate permuted values.
         if node.name in {"permute", "transpose", "movedim", "swapaxes", "flatten"}:
             before = channel_axis(node.parents[0])

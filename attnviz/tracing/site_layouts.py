@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import torch
@@ -13,7 +14,8 @@ from attnviz.core.attention_scores import canonical
 from attnviz.core.records import Kind
 from attnviz.core.token_layout import NO_POSITION, Layout, Tokens
 from attnviz.core.uses import HasHeads
-from attnviz.tracing.detectors.linear_attention import LinearAttention
+from attnviz.tracing.detectors.gate import Gate
+from attnviz.tracing.detectors.linear_attention import LinearAttention, LinearEinsum
 from attnviz.tracing.detectors.registry import Finding
 from attnviz.tracing.graph import Node
 from attnviz.tracing.position_codes import Plane, Positions, by_letters, is_constant
@@ -28,24 +30,57 @@ Codes: TypeAlias = tuple[Tensor, Plane | None] | None
 
 
 def site_layout(tracker: PositionTracker, node: Node, finding: Finding, images: int) -> Layout | None:
-    """The layout of a pairwise or pooling site; ``None`` if it is unknown."""
-    if finding.kind not in {Kind.PAIRWISE, Kind.POOLING} or not images:
+    """The layout of a site; ``None`` if it is unknown."""
+    if not images:
         return None
     try:
+        if isinstance(finding.use, Gate):
+            return _gate_layout(tracker, finding.use, finding.x, images)
         queries, keys = _fused(tracker, finding) if finding.hidden else _product(tracker, node, finding)
         return _layout(queries, keys, images)
     except (RuntimeError, IndexError, TypeError, ValueError):  # the operation cannot be applied to codes
         return None
 
 
+def _gate_layout(tracker: PositionTracker, use: Gate, x: Node, images: int) -> Layout | None:
+    """The layout of the positions of ``x``; ``None`` if one of them has no position."""
+    positions = tracker.of(x)
+    if positions is None or positions.plane is None:
+        return None
+    code = replace(use, fold=1).by_channel(positions.code)
+    if not is_constant(code, 1) or bool((code < 0).any()):
+        return None
+    code = code[:, 0].flatten(1)
+    code = code.view(-1, use.fold, code.shape[1])[:, 0] if use.fold > 1 else code
+    return _layout(None, (code.unsqueeze(1), positions.plane), images)
+
+
 def _fused(tracker: PositionTracker, finding: Finding) -> tuple[Codes, Codes]:
     query, key = finding.g, finding.hidden[0]
     lead = max(query.shape[:-2], key.shape[:-2], key=math.prod)
+    if isinstance(finding.use, LinearEinsum):
+        query_term, (g_term, value_term) = (
+            finding.use.weights.split(",")[0],
+            finding.use.output.partition("->")[0].split(","),
+        )
+        of_queries = _by_term(tracker, query, query_term, g_term[:-1])
+        return of_queries, _by_term(tracker, finding.x, value_term, g_term[:-2] + g_term[-1])
     if not isinstance(finding.use, LinearAttention):
         heads = finding.use.heads if isinstance(finding.use, HasHeads) else None
         return _tokens(tracker, query, -1, lead, heads), _tokens(tracker, key, -1, lead, heads)
     channels, heads = -2 if finding.use.last else -1, finding.use.heads
     return _tokens(tracker, query, channels, lead, heads), _tokens(tracker, finding.x, channels, lead, heads)
+
+
+def _by_term(tracker: PositionTracker, node: Node, term: str, letters: str) -> Codes:
+    """The codes of tokens, from a value whose axes are a term of an Einstein sum, in the axes ``letters``."""
+    positions = tracker.of(node)
+    if positions is None or any(
+        not is_constant(positions.code, axis) for axis, one in enumerate(term) if one not in letters
+    ):
+        return None
+    code = by_letters(positions.code, term, letters)
+    return canonical(code.unsqueeze(-2), None)[..., 0, :], positions.plane
 
 
 def _tokens(tracker: PositionTracker, node: Node, channels: int, lead: tuple[int, ...], heads: int | None) -> Codes:
@@ -192,7 +227,7 @@ def _tokens_on_grid(code: Tensor, plane: Plane | None) -> Tokens:
         return Tokens(plane, code.contiguous())
     grid = (len(used[0]), len(used[1]), len(used[2]))
     t, y, x = (
-        torch.searchsorted(steps, index.clamp_min(0))
+        torch.searchsorted(steps, index.clamp_min(0).contiguous())
         for steps, index in zip(used, (code // (height * width), code // width % height, code % width), strict=True)
     )
     return Tokens(grid, torch.where(code < 0, code, (t * grid[1] + y) * grid[2] + x).contiguous())

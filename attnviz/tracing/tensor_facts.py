@@ -50,6 +50,14 @@ def as_index(tensor: Tensor) -> Tensor | None:
     return tensor if tensor.numel() <= _LARGEST_INDEX else None
 
 
+def is_bounded(tensor: Tensor) -> bool:
+    """Whether the values differ and are between 0 and 1, within rounding."""
+    if not tensor.is_floating_point() or tensor.numel() < 2:
+        return False
+    low, high = (float(value) for value in tensor.detach().aminmax())
+    return -1e-6 <= low < high <= 1 + 1e-3
+
+
 def version_of(tensor: Tensor) -> int | None:
     """The number of in-place changes; ``None`` if it is not counted."""
     if tensor.is_inference():

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attnviz.core.token_layout import PADDING
+from attnviz.instrumentation.operations import keeps_positions
 from attnviz.tracing.axis_rules import joined_parts, reduced_axes
 from attnviz.tracing.graph import Graph, Node
 from attnviz.tracing.position_codes import (
@@ -36,8 +37,8 @@ _RESHAPING = frozenset("view reshape flatten unflatten squeeze unsqueeze view_as
 _EXPANDING = frozenset("expand expand_as broadcast_to".split())
 _REARRANGING = frozenset(
     """
-    permute transpose swapaxes swapdims movedim moveaxis t repeat tile repeat_interleave roll flip getitem select narrow
-    chunk split split_with_sizes tensor_split unbind index_select gather pad unfold
+    permute transpose swapaxes swapdims movedim moveaxis t repeat tile repeat_interleave roll flip getitem slice select
+    narrow chunk split split_with_sizes tensor_split unbind index_select gather pad unfold
     """.split()
 ).union(_RESHAPING, _EXPANDING)
 
@@ -74,7 +75,9 @@ class PositionTracker:
             return self._rearranged(node)
         if node.name in _RULES:
             return _RULES[node.name](self, node)
-        return self._pointwise(node)
+        if node.name.startswith("upsample"):
+            return self._convolution(node)
+        return self._pointwise(node) if keeps_positions(node.name) else None
 
     def _pointwise(self, node: Node) -> Positions | None:
         """The first operand of this shape with positions, or else the largest one that broadcasts to it."""
@@ -116,10 +119,41 @@ class PositionTracker:
         return Positions(merged(before, reduced_axes(node)).reshape(node.shape), before.plane)
 
     def _linear(self, node: Node) -> Positions | None:
-        before = self.of(node.parents[0])
+        values = node.parents[1 if node.name == "addmm" else 0]
+        before = self._of_patches(values) or self.of(values)
         if before is None:
             return None
         return Positions(merged(before, (before.code.ndim - 1,)).broadcast_to(node.shape), before.plane)
+
+    def _of_patches(self, node: Node) -> Positions | None:
+        """The positions of whole patches, if ``node`` holds the pixels of each in one axis, as ``F.unfold`` gives them.
+
+        Each patch has one cell of the grid of patches, also if patches overlap (T2T-ViT, PiT); ``None`` otherwise.
+        """
+        steps: list[Node] = []
+        while not (node.name == "unfold" and len(node.shape) == 3 and len(node.parents[0].shape) == 4):
+            if not node.parents or not (node.name in _REARRANGING or keeps_positions(node.name)):
+                return None
+            steps.append(node)
+            node = node.parents[0]
+        before = self.of(node.parents[0])
+        if before is None or before.plane is None or not is_constant(before.code, 1):
+            return None
+        given = dict(zip(("kernel_size", "dilation", "padding", "stride"), node.args[1:], strict=False)) | node.kwargs
+        options = {name: value if isinstance(value, tuple) else (value, value) for name, value in given.items()}
+        size = tuple(
+            (n + 2 * options.get("padding", (0, 0))[i] - options.get("dilation", (1, 1))[i] * (k - 1) - 1)
+            // options.get("stride", (1, 1))[i]
+            + 1
+            for i, (n, k) in enumerate(zip(before.code.shape[2:], options["kernel_size"], strict=True))
+        )
+        coarse = resized(before.code[:, :1], before.plane, (node.shape[0], 1, *size))
+        if coarse is None:
+            return None
+        code = coarse.code.flatten(2).broadcast_to(node.shape)
+        for step in reversed(steps):
+            code = _rearrange(code, step) if step.name in _REARRANGING else code
+        return Positions(code, coarse.plane)
 
     def _convolution(self, node: Node) -> Positions | None:
         """Neighbours are mixed: the same plane, or a coarser or finer one."""
@@ -199,10 +233,17 @@ def _rearrange(code: Tensor, node: Node) -> Tensor:
         return unfolded.clamp_min(PADDING)
     if name == "pad":
         return _padded(code, *args, **kwargs)
-    function = getattr(torch.Tensor, "__getitem__" if name == "getitem" else name)
+    function = _FUNCTIONS[name] if name in _FUNCTIONS else getattr(torch.Tensor, name)
     result = function(code, *map(_concrete, args), **{key: _concrete(value) for key, value in kwargs.items()})
     rearranged: Tensor = result[node.output] if isinstance(result, list | tuple) else result
     return rearranged
+
+
+def _sliced(code: Tensor, dim: int = 0, *ends: int | None) -> Tensor:
+    return code[(*(slice(None),) * (dim % code.ndim), slice(*ends) if ends else slice(None))]
+
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {"getitem": torch.Tensor.__getitem__, "slice": _sliced}
 
 
 def _padded(code: Tensor, pad: Any, mode: str = "constant", value: Any = None) -> Tensor:
@@ -218,9 +259,10 @@ def _concrete(value: Any) -> Any:
         ValueError: an index has no known value, or is random.
     """
     if isinstance(value, Node):
-        # Random indices, such as the masking of MAE, differ in the next call.
-        if value.value is None or value.name in _RANDOM or any(a.name in _RANDOM for a in _origins(value)):
-            raise ValueError("the index is unknown or random")
+        # Random indices, such as the masking of MAE, and tokens that are kept by score differ in the next call.
+        is_random = value.name in _RANDOM or any(origin.name in _RANDOM for origin in _origins(value))
+        if value.value is None or value.depends or is_random:
+            raise ValueError("the index is unknown, random or depends on the data")
         return value.value.cpu()
     return tuple(map(_concrete, value)) if isinstance(value, tuple) else value
 
@@ -237,8 +279,9 @@ def _origins(node: Node) -> Iterator[Node]:
 
 _REDUCTIONS = "sum mean amax amin max min std var norm logsumexp nanmean median".split()
 _CONVOLUTIONS = """
-    conv1d conv2d conv3d conv_transpose2d conv_transpose3d deform_conv2d interpolate upsample pixel_shuffle max_pool2d
-    max_pool3d avg_pool2d avg_pool3d lp_pool2d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool2d
+    conv1d conv2d conv3d conv_transpose2d conv_transpose3d deform_conv2d convolution interpolate pixel_shuffle
+    pixel_unshuffle max_pool2d max_pool3d avg_pool2d avg_pool3d lp_pool2d adaptive_avg_pool2d
+    adaptive_avg_pool3d adaptive_max_pool2d
 """.split()
 _UNKNOWN = "grid_sample sort topk argsort argmax argmin nonzero masked_select cumsum".split()
 
@@ -249,6 +292,7 @@ _RULES: dict[str, Callable[[PositionTracker, Node], Positions | None]] = {
     **dict.fromkeys(_UNKNOWN, PositionTracker._unknown),
     **dict.fromkeys("matmul baddbmm".split(), PositionTracker._product),
     "linear": PositionTracker._linear,
+    "addmm": PositionTracker._linear,
     "einsum": PositionTracker._einsum,
     "scaled_dot_product_attention": PositionTracker._fused,
     "setitem": PositionTracker._written,

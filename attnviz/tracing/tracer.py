@@ -25,10 +25,11 @@ from attnviz.core.records import ChildReturn
 from attnviz.instrumentation.adapters import adapters
 from attnviz.instrumentation.forward_wrapper import wrap_forward
 from attnviz.instrumentation.functional_patches import FUNCTIONS
-from attnviz.instrumentation.operations import SHAPE_ONLY, is_getter, is_opaque, name_of
+from attnviz.instrumentation.operations import PRODUCTS, SHAPE_ONLY, is_getter, is_opaque, name_of
 from attnviz.tracing.graph import OUTSIDE, Graph, Node, image_input, input_tensors, tensors_in
 from attnviz.tracing.tensor_facts import (
     as_index,
+    is_bounded,
     is_regular,
     itemsize_of,
     shape_of,
@@ -61,6 +62,7 @@ class _Call:
     starts_after: ChildReturn | None = None
     is_visible: bool = True
     is_opaque: bool = False
+    bounded: tuple[int, ...] = ()
 
 
 class _Frame:
@@ -169,6 +171,7 @@ class Tracer(TorchFunctionMode):
         if name in FUNCTIONS and not patchable:
             self._miscount()
         call = self._described(name, args, kwargs)
+        call = replace(call, bounded=self._bounded_operands(call))
         self._is_running = True
         try:
             result = func(*args, **kwargs)
@@ -239,6 +242,16 @@ class Tracer(TorchFunctionMode):
             parents = parents[1:]
         versions = [version_of(tensor) for tensor in operands]
         return _Call(name, self._symbolic(args), self._symbolic(kwargs), parents, operands, versions, _source())
+
+    @staticmethod
+    def _bounded_operands(call: _Call) -> tuple[int, ...]:
+        """Which operands of a product of two values that depend on the input are between 0 and 1."""
+        if call.name not in PRODUCTS or sum(parent.depends for parent in call.parents) < 2:
+            return ()
+        try:
+            return tuple(i for i, tensor in enumerate(call.operands) if call.parents[i].depends and is_bounded(tensor))
+        except Exception:  # noqa: BLE001  # no numbers, as in a FakeTensor or under vmap; it must not reach the model
+            return ()
 
     def _note_leaving(self, call: _Call) -> None:
         is_number = any(t.is_floating_point() for t in call.operands)
@@ -312,6 +325,7 @@ class Tracer(TorchFunctionMode):
             value=None if tensor is None else as_index(tensor),
             is_visible=call.is_visible and tensor is not None,
             is_opaque=call.is_opaque or tensor is None,
+            bounded=call.bounded,
         )
 
     @staticmethod

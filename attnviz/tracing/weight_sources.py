@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from attnviz.instrumentation.operations import SLICING, TRANSPARENT
+from attnviz.instrumentation.operations import LEARNED, PRODUCTS, SLICING, TRANSPARENT
 from attnviz.tracing.graph import Node
 from attnviz.tracing.provenance import axis_moved, is_logistic, root
 
+_MAX_STEPS = 100
 _SQUASHES = frozenset({"softmax", "softmin", "sigmoid", "hardsigmoid", "normalize"})
 _MASKS = frozenset({"masked_fill", "nan_to_num", "where"})
 # Talking heads: CaiT mixes heads by a linear layer, EfficientFormerV2 by a 1 × 1 convolution.
@@ -32,7 +33,7 @@ def softmax_of(node: Node) -> Softmax | None:
         weights = [p for p in node.parents if p.depends]
         if not weights:
             return None
-        if node.name in TRANSPARENT or node.name in _MASKS or _is_tiled(node):
+        if node.name in TRANSPARENT | _MASKS | SLICING or _is_tiled(node):
             moves.append(node)
             node = node.parents[0] if node.parents[0].depends else weights[0]
         elif node.name in {"mul", "div", "add", "sub"}:  # ConViT blends its softmax with constant scores
@@ -40,7 +41,7 @@ def softmax_of(node: Node) -> Softmax | None:
             if len(same) != 1:
                 return None
             node = same[0]
-        elif node.name in _HEAD_MIXERS and _mixes_heads(node):
+        elif node.name in _HEAD_MIXERS and mixes_heads(node):
             moves.append(node)
             node = weights[0]
         else:
@@ -49,6 +50,30 @@ def softmax_of(node: Node) -> Softmax | None:
     for move in reversed(moves):
         axis = _axis_after(move, axis)
     return Softmax(axis)
+
+
+def comparison_of(g: Node) -> Node | None:
+    """The product of queries and keys from which ``g`` was computed, through functions of each score or of a row.
+
+    Any normalisation is allowed: sigmoids, powers, sparse projections, sinks, differences of maps, mixtures of heads. The
+    product has the axes of queries and keys of ``g``. ``None`` for none.
+    """
+    sizes = sorted(g.shape[-2:])
+    stack, visited = [g], {id(g)}
+    while stack and len(visited) < _MAX_STEPS:
+        node = stack.pop()
+        if node.name in PRODUCTS - {"mul", "addcmul"} and not mixes_heads(node):
+            has_two = sum(parent.depends for parent in node.parents) > 1
+            if (has_two or node.name != "einsum") and sizes[0] in node.shape and sizes[1] in node.shape:
+                return node
+            continue
+        if node.name in LEARNED and not mixes_heads(node):
+            continue
+        for parent in node.parents:
+            if parent.depends and id(parent) not in visited:
+                visited.add(id(parent))
+                stack.append(parent)
+    return None
 
 
 def _is_tiled(node: Node) -> bool:
@@ -85,8 +110,10 @@ def softmax_axis(node: Node) -> int | None:
     return int(dim) % ndim if isinstance(dim, int) else None
 
 
-def _mixes_heads(node: Node) -> bool:
+def mixes_heads(node: Node) -> bool:
     """Whether a linear map changes one small axis only, the heads; the axes of queries and keys keep their sizes."""
+    if sum(parent.depends for parent in node.parents) > 1 or len(node.shape) < 4:
+        return False
     before, after = sorted(node.parents[0].shape), sorted(node.shape)
     return before[1:] == after[1:] or before[-2:] == after[-2:]
 

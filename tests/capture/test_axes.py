@@ -81,7 +81,7 @@ def test_the_meaning_of_axes_is_kept_through_operations(function, expected):
     [
         ((2, 3, 5, 4, 4), [[N], [(CHANNELS, 3)], [(FRAMES, 5)], [(POSITIONS, 4)], [(POSITIONS, 4)]]),
         ((2, 5, 3, 4, 4), [[N], [(FRAMES, 5)], [(CHANNELS, 3)], [(POSITIONS, 4)], [(POSITIONS, 4)]]),
-        ((2, 5, 7), [[N], [(FRAMES, 5)], [(CHANNELS, 7)]]),
+        ((2, 5, 7), [[N], [(POSITIONS, 5)], [(CHANNELS, 7)]]),
     ],
 )
 def test_frames_of_clips_are_found_on_either_axis(shape, expected):

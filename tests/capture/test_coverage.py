@@ -43,7 +43,9 @@ def test_an_unknown_use_of_softmax_weights_is_reported_with_its_source():
     assert (unclaimed.operation, unclaimed.module) == ("mul", "0")
     assert "test_coverage.py:" in unclaimed.source
     assert str(unclaimed).startswith("mul in 0 (")
-    assert str(unclaimed).endswith("weights from a softmax are multiplied by another value that depends on the input")
+    assert str(unclaimed).endswith(
+        "values between 0 and 1, computed from the input, multiply another value that depends on it"
+    )
 
 
 def test_a_capture_reports_sites_that_were_not_reached():

@@ -10,13 +10,14 @@ import math
 from collections.abc import Iterator
 
 from attnviz.core.records import Kind
+from attnviz.instrumentation.operations import LEARNED
 from attnviz.tracing.axis_parts import Meaning, Parts, heads_in
 from attnviz.tracing.detectors.registry import RECOGNISERS, Finding
 from attnviz.tracing.detectors.weighted_sum import WeightedSum
 from attnviz.tracing.graph import Graph, Node
 from attnviz.tracing.products import Product, multiplication, product_of, users
-from attnviz.tracing.provenance import ancestors, root
-from attnviz.tracing.weight_sources import is_normalised, softmax_axis, squash_name, squash_node
+from attnviz.tracing.provenance import root
+from attnviz.tracing.weight_sources import is_normalised, mixes_heads, softmax_axis, squash_name, squash_node
 
 
 @RECOGNISERS.register("aggregation")
@@ -93,21 +94,21 @@ def _kind_of(product: Product, weighted: tuple[int, ...], rest: tuple[int, ...])
 
 
 def _compares(product: Product) -> bool:
-    """Whether the scores are products of two values, or there are as many queries as keys (BAT)."""
-    keys = [product.g.shape[axis] for axis in product.summed]
-    if any(product.g.shape[axis] == keys[0] for axis in range(1, product.ndim) if axis not in product.summed):
+    """Whether the scores are products of queries and keys, or the product has an axis of queries (BAT)."""
+    unshared = (axis for axis in product.varying if product.shared[axis] is None)
+    if any(not _means(product.g_parts(axis), Meaning.CHANNELS, Meaning.GROUPS) for axis in unshared):
         return True
-    family = {id(a) for a in ancestors(product.x)}
     stack, visited = [product.squash.parents[0]], set()
     while stack:
         node = stack.pop()
-        if id(node) in visited or id(node) in family:
+        if id(node) in visited:
             continue
         visited.add(id(node))
         # A product with one constant vector scores positions; a constant matrix contains learned queries (Perceiver).
         if node.name in {"matmul", "einsum", "baddbmm"}:
             return sum(p.depends for p in node.parents) > 1 or min(node.shape[-2:]) > 1
-        stack.extend(p for p in node.parents if p.depends)
+        if node.name not in LEARNED or mixes_heads(node):
+            stack.extend(p for p in node.parents if p.depends)
     return False
 
 

@@ -5,60 +5,59 @@ Source: SE (Hu et al., CVPR 2018), CBAM (Woo et al., ECCV 2018) and LKA (Guo et 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
-
-from torch import Tensor
 
 from attnviz.core.records import Kind
-from attnviz.core.uses import Operand
+from attnviz.instrumentation.operations import SLICING, TRANSPARENT
+from attnviz.tracing.axis_meanings import parts_of
+from attnviz.tracing.axis_parts import Meaning, heads_in
+from attnviz.tracing.detectors.gate import Gate
 from attnviz.tracing.detectors.registry import RECOGNISERS, Finding
 from attnviz.tracing.graph import Graph, Node
 from attnviz.tracing.products import users
-from attnviz.tracing.provenance import Mixing, ancestors, channel_axis, mixing_between, mixing_of, root, squash_of
+from attnviz.tracing.provenance import (
+    Mixing,
+    channel_axis,
+    is_logistic,
+    mixing_between,
+    mixing_since_common,
+    root,
+    squash_of,
+)
+
+_OF_CHANNELS = {Meaning.CHANNELS, Meaning.GROUPS}
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
-    """``f(g, x) = g * x``, with ``g`` broadcast along the axes that it does not have.
+class _Candidate:
+    """One operand of a product as a gate.
 
     Attributes:
-        kind: ``CHANNEL`` (``g`` is ``(N, C)``), ``SPATIAL`` (``(N, H, W)``) or ``DENSE`` (``(N, C, H, W)``).
-        channel_axis: The axis of ``x`` that holds the channels.
-        g_operand: The operand of the multiplication that is ``g``, 0 or 1.
+        g: The gate.
+        x: The values.
+        g_operand: The operand that is ``g``.
+        operation: As in :class:`Gate`.
+        axes: For each axis of ``x``, the axis of ``g`` that corresponds to it; ``None`` for none.
+        value: The factor of ``addcmul``.
     """
 
-    kind: Kind
-    channel_axis: int
+    g: Node
+    x: Node
     g_operand: int
+    operation: str
+    axes: tuple[int | None, ...]
+    value: float = 1.0
 
-    def read(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """The canonical ``g``, a view of its operand, and ``x``."""
-        operands = [*args, *(kwargs[k] for k in ("other",) if k in kwargs)]
-        g, x = operands[self.g_operand], operands[1 - self.g_operand]
-        g = g.reshape((1,) * (x.ndim - g.ndim) + tuple(g.shape)).movedim(self.channel_axis, 1)
-        sizes = x.movedim(self.channel_axis, 1).shape
-        if self.kind is Kind.CHANNEL:
-            return g.flatten(2)[..., 0].expand(sizes[:2]) if x.ndim > 2 else g.expand(sizes), x
-        if self.kind is Kind.SPATIAL:
-            return g[:, 0].expand(sizes[0], *sizes[2:]), x
-        return g.expand(sizes), x
-
-    def __call__(self, g: Tensor, x: Operand) -> Tensor:
-        """``g * x``.
-
-        Args:
-            g: The gate, in the canonical axes of :attr:`kind`.
-            x: The values, in the operation's own layout.
-        """
-        if not isinstance(x, Tensor):
-            raise TypeError(f"a gate has one operand, got {len(x)}")
-        if self.kind is Kind.CHANNEL:
-            g = g[(..., *(None,) * (x.ndim - 2))]
-        elif self.kind is Kind.SPATIAL:
-            g = g[:, None]
-        return x * g.movedim(1, self.channel_axis)
+    @property
+    def varying(self) -> set[int]:
+        """The axes of ``x``, without the batch, along which ``g`` varies; along an axis of stride 0 it does not."""
+        sizes = list(zip(self.g.shape, self.g.strides, strict=True)) if self.g.strides else []
+        return {
+            axis
+            for axis, own in enumerate(self.axes)
+            if axis and own is not None and sizes and sizes[own][0] > 1 and sizes[own][1]
+        }
 
 
 @RECOGNISERS.register("gate")
@@ -72,36 +71,118 @@ def recognise_gate(graph: Graph, node: Node) -> Finding | None:
     constant over space or over channels, or if both pooling and learned mixing lead to it from the common ancestor
     (residual attention, focal modulation).
     """
-    if node.name != "mul" or len(node.parents) < 2:
-        return None
-    pair = node.parents[0], node.parents[1]
-    if not all(p.depends for p in pair) or len(node.shape) not in {2, 3, 4, 5}:
-        return None
-    for g_operand in (1, 0):
-        g, x = pair[g_operand], pair[1 - g_operand]
-        if x.shape != node.shape or root(g) is root(x):
+    for candidate in _candidates(node):
+        g, x = candidate.g, candidate.x
+        if not (g.depends and x.depends) or root(g) is root(x) or not 2 <= len(x.shape) <= 5:
             continue
-        axis = channel_axis(x)
-        kind = _kind(g, x, axis)
-        if kind is None or axis is None:
-            continue
+        use = _use(candidate, graph.images)
         squash = squash_of(g)
-        if _attends(g, x, kind, squash) and not _is_summed(graph, node, g, squash):
-            return Finding(kind, Gate(kind, axis, g_operand), g, x, squash)
+        if use is not None and _attends(candidate, use.kind, squash) and not _is_summed(node, squash):
+            return Finding(use.kind, use, g, x, squash)
     return None
 
 
-def _attends(g: Node, x: Node, kind: Kind, squash: str | None) -> bool:
+def _candidates(node: Node) -> Iterator[_Candidate]:
+    """The operands that can be gates, the second one first."""
+    if node.name == "mul" and len(node.parents) > 1:
+        for g_operand in (1, 0):
+            yield from _broadcast(node, "mul", g_operand, 1 - g_operand)
+    elif node.name == "einsum" and len(node.parents) == 2:
+        yield from _einsum_candidates(node)
+    elif node.name == "addcmul" and len(node.parents) > 2:
+        for g_operand in (2, 1):
+            yield from _broadcast(node, "addcmul", g_operand, 3 - g_operand)
+    elif node.name == "lerp" and len(node.parents) > 2:
+        yield from _broadcast(node, "lerp", 2, 1)
+
+
+def _broadcast(node: Node, operation: str, g_operand: int, x_operand: int) -> Iterator[_Candidate]:
+    g, x = node.parents[g_operand], node.parents[x_operand]
+    pad = len(x.shape) - len(g.shape)
+    if x.shape == node.shape and pad >= 0:
+        axes = tuple(axis - pad if axis >= pad else None for axis in range(len(x.shape)))
+        value = node.kwargs.get("value", 1.0)
+        yield _Candidate(g, x, g_operand, operation, axes, float(value) if isinstance(value, int | float) else 1.0)
+
+
+def _einsum_candidates(node: Node) -> Iterator[_Candidate]:
+    """Einstein sums without a sum: ``"nchw,nc->nchw"``."""
+    equation = str(node.args[0]).replace(" ", "")
+    left, arrow, result = equation.partition("->")
+    terms = left.split(",")
+    if not arrow or "." in equation or any(len(set(term)) < len(term) for term in terms):
+        return
+    for g_operand in (1, 0):
+        mine, other = terms[g_operand], terms[1 - g_operand]
+        if set(mine) <= set(other) == set(result) and mine[0] == other[0] == result[0]:
+            axes = tuple(mine.index(letter) if letter in mine else None for letter in other)
+            yield _Candidate(node.parents[g_operand], node.parents[1 - g_operand], g_operand, equation, axes)
+
+
+def _use(candidate: _Candidate, images: int) -> Gate | None:
+    """The kind of a gate from the axes of ``x`` along which it varies, and its use; ``None`` if there is none."""
+    x, varying = candidate.x, candidate.varying
+    meanings = [{part.of for part in parts_of(x, axis)} for axis in range(len(x.shape))]
+    channels = channel_axis(x)
+    if channels is None and len(varying) == 1 and _is_of_channels(candidate, *varying):
+        (channels,) = varying  # RepMLP cuts its features into parts, which hides the axis of the channels
+    of_channels = {a for a in range(1, len(x.shape)) if a == channels or (meanings[a] and meanings[a] <= _OF_CHANNELS)}
+    over, within = varying & of_channels, varying - of_channels
+    if not of_channels or len(over) > 1:
+        return None
+    channel = next(iter(over), channels if channels is not None else min(of_channels))
+    space = tuple(axis for axis in range(1, len(x.shape)) if axis not in of_channels)
+    fold = 1 if x.shape[0] == images else heads_in(parts_of(x, 0))
+    if not within:
+        is_single = not over and x.shape[channel] == 1 and not space
+        kind = Kind.CHANNEL if over or is_single else None
+    elif over or fold > 1:
+        kind = Kind.DENSE
+    elif all(meanings[axis] == {Meaning.FRAMES} for axis in within) and len(within) == 1:
+        kind, space = Kind.TEMPORAL, tuple(within)
+    else:
+        kind = Kind.SPATIAL
+    if kind is None or (kind in {Kind.SPATIAL, Kind.DENSE} and not 1 <= len(space) <= 3):
+        return None
+    per_group = kind is Kind.DENSE and not over
+    return Gate(kind, channel, candidate.g_operand, space, fold, per_group, candidate.operation, candidate.value)
+
+
+def _is_of_channels(candidate: _Candidate, axis: int) -> bool:
+    own = candidate.axes[axis]
+    parts = parts_of(candidate.g, own) if own is not None else ()
+    return bool(parts) and all(part.of in _OF_CHANNELS for part in parts)
+
+
+def _attends(candidate: _Candidate, kind: Kind, squash: str | None) -> bool:
+    g, x = candidate.g, candidate.x
+    if squash is None and _is_normaliser(g):
+        return False
     mixing = next((m for m in (mixing_between(source, g) for source in _before_gates(x)) if m is not None), None)
     if mixing is not None:
         # LKA has no squash. A pooled but unbounded factor is a normalisation (GRN of ConvNeXtV2).
         return Mixing.LEARNED in mixing or (squash is not None and mixing is not Mixing.NONE)
-    mixing = _sibling_mixing(g, x)
-    if kind is Kind.DENSE:
+    mixing = mixing_since_common(g, x)
+    is_mixed = mixing == Mixing.LEARNED | Mixing.POOLED
+    has_space = any(size > 1 for axis, size in enumerate(x.shape) if axis and axis not in candidate.varying)
+    if kind is Kind.DENSE or not has_space:
         # FocalModulation, GhostNetV2 and residual attention have both. A dense sibling with one of them is the factor
-        # of a gated convolution (MambaOut, CoaT) or a pooled context (MobileViTv2).
-        return mixing == Mixing.LEARNED | Mixing.POOLED
-    return squash is not None and mixing is not Mixing.NONE
+        # of a gated convolution (MambaOut, CoaT) or a pooled context (MobileViTv2); so is a factor of vectors, as in
+        # gated units and recurrent cells.
+        return is_mixed
+    return is_mixed or (squash is not None and mixing is not Mixing.NONE)
+
+
+def _is_normaliser(g: Node) -> bool:
+    """Whether an unbounded ``g`` is the reciprocal of a sum or of a norm, as in normalisation and linear attention."""
+    while g.name in TRANSPARENT | SLICING and g.parents:
+        g = g.parents[0]
+    if g.name in {"reciprocal", "rsqrt"}:
+        return not is_logistic(g)
+    if g.name == "div":
+        return not g.parents[0].depends or len(g.parents) < 2
+    exponent = g.args[1] if g.name == "pow" and len(g.args) > 1 else 1
+    return isinstance(exponent, int | float) and exponent < 0
 
 
 def _before_gates(x: Node) -> Iterator[Node]:
@@ -112,50 +193,13 @@ def _before_gates(x: Node) -> Iterator[Node]:
     yield x
     node = root(x)
     while node.name == "mul":
-        node = root(max((p for p in node.parents if p.depends), key=lambda p: p.shape))
+        inner = [p for p in node.parents if p.depends]
+        if not inner:
+            return
+        node = root(max(inner, key=lambda p: p.shape))
         yield node
 
 
-def _sibling_mixing(g: Node, x: Node) -> Mixing:
-    """How ``g`` is mixed since the nearest common ancestors of ``g`` and ``x``."""
-    family = {id(root(a)) for a in ancestors(x)}
-    stack, mixing = [root(g)], Mixing.NONE
-    visited: set[int] = set()
-    while stack:
-        current = stack.pop()
-        if id(current) in visited or id(root(current)) in family:
-            continue
-        visited.add(id(current))
-        mixing |= mixing_of(current)
-        stack.extend(p for p in current.parents if p.depends)
-    return mixing
-
-
-def _varying(node: Node, ndim: int) -> set[int]:
-    """The axes, without the batch, along which the operand has more than one value; a stride of 0 repeats one."""
-    pad = ndim - len(node.shape)
-    axes = {
-        i + pad for i, (size, stride) in enumerate(zip(node.shape, node.strides, strict=True)) if size > 1 and stride
-    }
-    return axes - {0}
-
-
-def _kind(g: Node, x: Node, channels: int | None) -> Kind | None:
-    """The kind of a gate, from the axes of ``x`` along which it varies; ``None`` if no kind has these axes."""
-    if channels is None or not g.strides:
-        return None
-    ndim = len(x.shape)
-    space = set(range(1, ndim)) - {channels}
-    varying = _varying(g, ndim)  # an SE gate can be expanded to the shape of x before the product
-    if varying == {channels} or (not varying and x.shape[channels] == 1 and not space):
-        return Kind.CHANNEL
-    if ndim != 4 or not varying:
-        return None
-    return Kind.SPATIAL if varying <= space else Kind.DENSE
-
-
-def _is_summed(graph: Graph, node: Node, g: Node, squash: str | None) -> bool:
+def _is_summed(node: Node, squash: str | None) -> bool:
     """Whether ``g`` comes from a softmax and the product is then summed: a weighted mean, not a gate."""
-    if squash not in {"softmax", "softmin"}:
-        return False
-    return any(user.name == "sum" for user in users(node))
+    return squash in {"softmax", "softmin"} and any(user.name == "sum" for user in users(node))

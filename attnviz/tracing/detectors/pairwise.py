@@ -21,15 +21,13 @@ from attnviz._compat import any_requires_grad
 from attnviz.core.attention_scores import Scores, canonical
 from attnviz.core.records import Kind
 from attnviz.core.uses import Operand
-from attnviz.instrumentation.operations import TRANSPARENT
 from attnviz.ops.attention_with_map import softmax_attention
 from attnviz.tracing.axis_meanings import parts_of
 from attnviz.tracing.axis_parts import Meaning
 from attnviz.tracing.detectors.registry import RECOGNISERS, Finding
 from attnviz.tracing.graph import Graph, Node
-from attnviz.tracing.weight_sources import softmax_of
-
-_RESCALED = frozenset({"mul", "div", "add", "sub", "relu", "leaky_relu", "softplus", "pow", "square"})
+from attnviz.tracing.provenance import squash_of
+from attnviz.tracing.weight_sources import comparison_of, softmax_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,43 +197,48 @@ def recognise_fused(graph: Graph, node: Node) -> Finding | None:
 def recognise_product(graph: Graph, node: Node) -> Finding | None:
     """A matrix product of values with weights that a softmax normalises over the summed axis.
 
-    Weights without a softmax count if they are a product of queries and keys and both axes are positions.
+    Other weights count if they were computed from a product of queries and keys and their axes are positions. Values can
+    be constant, as in attention over a learned memory.
     """
-    if node.name != "matmul" or len(node.parents) != 2 or not all(p.depends for p in node.parents):
+    if node.name != "matmul" or len(node.parents) != 2 or not any(p.depends for p in node.parents):
         return None
     if not 2 < len(node.parents[0].shape) == len(node.parents[1].shape):
         return None
-    found = [softmax_of(parent) for parent in node.parents]
-    for g_operand in (0, 1):
-        g, x = node.parents[g_operand], node.parents[1 - g_operand]
-        softmax = found[g_operand]  # operand 1 where positions come last: EfficientViT (MSRA), LeViT with convolutions
-        summed = len(g.shape) - (1 if g_operand == 0 else 2)
-        # The axis is unknown after the repetition of weights in BAT.
-        fits = softmax.axis in {None, summed} if softmax else not any(found) and _is_affinity(g)
-        if fits:
-            squash = "softmax" if softmax else None
-            return Finding(Kind.PAIRWISE, MatrixProduct(g_operand, _heads(graph, g)), g, x, squash)
+    for is_weight in (_is_softmax, _is_affinity):
+        for g_operand in (0, 1):  # operand 1 where positions come last: EfficientViT (MSRA), LeViT with convolutions
+            g, x = node.parents[g_operand], node.parents[1 - g_operand]
+            summed = len(g.shape) - (1 if g_operand == 0 else 2)
+            if g.depends and is_weight(g, (summed,)) and (x.depends or is_weight is _is_softmax):
+                squash = "softmax" if is_weight is _is_softmax else squash_of(g)
+                return Finding(Kind.PAIRWISE, MatrixProduct(g_operand, _heads(graph, g)), g, x, squash)
     return None
 
 
-def _is_affinity(g: Node) -> bool:
-    """Whether ``g`` compares positions with positions without a softmax: the dot-product and ReLU forms of non-local.
+def _is_softmax(g: Node, summed: Sequence[int]) -> bool:
+    """Whether a softmax normalises the weights over a summed axis."""
+    softmax = softmax_of(g)
+    # The axis is unknown after the repetition of weights in BAT.
+    return softmax is not None and (softmax.axis is None or softmax.axis in summed)
 
-    Source: Wang et al., CVPR 2018, equations 3 and 4.
+
+def _is_affinity(g: Node, summed: Sequence[int]) -> bool:
+    """Whether ``g`` compares positions with positions, or learned queries with positions, without a softmax over keys.
+
+    Source: Wang et al., CVPR 2018, equations 3 and 4, for the dot-product and ReLU forms of non-local.
     """
     # Products over channels are those of LambdaResNet and of the linear attention of CoaT.
-    if any(part.of is not Meaning.POSITIONS for axis in (-2, -1) for part in parts_of(g, len(g.shape) + axis)):
+    meanings = [{part.of for part in parts_of(g, axis)} for axis in range(len(g.shape))]
+    if any(
+        meanings[axis] & {Meaning.CHANNELS, Meaning.GROUPS} for axis in (*summed, len(g.shape) - 1, len(g.shape) - 2)
+    ):
         return False
-    node = g
-    while node.name in TRANSPARENT | _RESCALED:
-        node = next(p for p in node.parents if p.depends)
-    return node.name == "matmul" and all(p.depends for p in node.parents)
+    return all(meanings[axis] for axis in summed) and comparison_of(g) is not None
 
 
 @RECOGNISERS.register("einsum")
 def recognise_einsum(graph: Graph, node: Node) -> Finding | None:
     """An Einstein sum of values with weights that a softmax normalises over a summed axis."""
-    if node.name != "einsum" or len(node.parents) != 2 or not all(p.depends for p in node.parents):
+    if node.name != "einsum" or len(node.parents) != 2 or not any(p.depends for p in node.parents):
         return None
     equation = str(node.args[0]).replace(" ", "")
     if "->" not in equation or "." in equation:
@@ -248,15 +251,20 @@ def recognise_einsum(graph: Graph, node: Node) -> Finding | None:
         keys = [letter for letter in mine if letter in other and letter not in result]
         queries = [letter for letter in mine if letter in result and letter not in other]
         batch = [letter for letter in mine if letter in result and letter in other]
-        softmax = softmax_of(g)
-        if softmax is None or not keys or not queries or not batch or len(mine) != len({*keys, *queries, *batch}):
+        if not (g.depends and keys and queries and batch) or len(mine) != len({*keys, *queries, *batch}):
             continue
-        if softmax.axis is not None and mine[softmax.axis] not in keys:
+        summed = [mine.index(letter) for letter in keys]
+        is_softmax = _is_softmax(g, summed)
+        if not is_softmax and not (x.depends and _is_affinity(g, summed)):
             continue
         order = tuple(mine.index(letter) for letter in [*batch, *queries, *keys])
         sizes = tuple(g.shape[mine.index(letter)] for letter in queries) if len(queries) > 1 else ()
         return Finding(
-            Kind.PAIRWISE, Einsum(equation, g_operand, order, len(queries), len(keys), sizes), g, x, "softmax"
+            Kind.PAIRWISE,
+            Einsum(equation, g_operand, order, len(queries), len(keys), sizes),
+            g,
+            x,
+            "softmax" if is_softmax else squash_of(g),
         )
     return None
 

@@ -30,15 +30,8 @@ def features_and_gradients(
     r"""A layer's features ``A`` and the gradients of the logit, :math:`\partial s / \partial A`.
 
     Autograd follows only what comes after the layer: its output is cut off from what made it. Gradients at several
-    scales
-    take one pass up to the layer; where the rest of the model does not take a batch that has grown there, one each.
-
-    Args:
-        logits: The model, borrowed.
-        layer: The layer.
-        images: ``(n, C, H, W)``.
-        targets: ``(n,)`` classes.
-        scales: Factors of the features: gradients are returned for each.
+    ``scales``, factors of the features, take one pass up to the layer; where the rest of the model does not take a
+    batch that has grown there, one each. Images are ``(n, C, H, W)``, classes ``(n,)``; the model is borrowed.
 
     Returns:
         The features and the gradients at each scale, maps ``(n, C', h, w)``, detached.

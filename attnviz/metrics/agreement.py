@@ -104,9 +104,9 @@ def topk_iou(a: Tensor, b: Tensor, *, share: float = TOP) -> Tensor:
     .. math:: \sum_i \min(t_i, u_i) / \sum_i \max(t_i, u_i)
 
     ``t`` and ``u`` are 1 for the ``k`` largest pixels of each map, largest with sign, and 0 for the rest; ``k`` is the
-    rounded ``share``, in (0, 1], of the pixels, at least 1. Pixels that
-    tie for the last ranks share them equally, so that ``t`` always sums to ``k`` whatever the order of pixels.
-    Two random maps reach about ``share / (2 - share)``: 0.11 for a fifth.
+    rounded ``share``, in (0, 1], of the pixels, at least 1. Pixels that tie for the last ranks share them equally, so
+    that ``t`` always sums to ``k`` whatever the order of pixels. Two random maps reach about ``share / (2 - share)``:
+    0.11 for a fifth.
 
     >>> a = torch.arange(10.0).reshape(1, 2, 5)
     >>> topk_iou(a, a.roll(1))

@@ -160,17 +160,9 @@ def l0(g: Tensor, *, threshold: float = 0.01) -> Tensor:
 def lifetime_sparsity(responses: Tensor) -> Tensor:
     r"""Treves-Rolls sparsity of each unit over images: 0 if it responds to all equally, 1 if it responds to one only.
 
-    The formula of :func:`population_sparsity` along the other axis: over ``M`` images instead of entries.
-
-    Args:
-        responses: ``(M, ...)``, one unit per entry, ``M`` >= 2 images, any sign.
-
-    Returns:
-        The shape of one image's responses, in [0, 1], float64; NaN for a unit that never responds, or has a value that
-        is not finite.
-
-    Raises:
-        ValueError: fewer than 2 images.
+    The formula of :func:`population_sparsity` along the other axis: over ``M`` >= 2 images (else :class:`ValueError`)
+    instead of entries. From ``(M, ...)``, one unit per entry, to the shape of one image's responses, in [0, 1]; NaN for
+    a unit that never responds, or has a value that is not finite.
 
     Source: as :func:`population_sparsity`; named by Willmore and Tolhurst, Network 12 (2001).
 
@@ -191,16 +183,9 @@ def effective_rank(matrices: Tensor) -> Tensor:
 
     .. math:: \exp\Big(-\sum_i p_i \log p_i\Big), \quad p_i = \sigma_i / \sum_j \sigma_j
 
-    ``σ`` are the singular values of a matrix.
-
-    Args:
-        matrices: ``(N, ..., Q, K)``; the mean over the axes between is taken.
-
-    Returns:
-        ``(N,)`` in [1, min(Q, K)], float64; NaN where a matrix is zero, or holds a value that is not finite.
-
-    Raises:
-        ValueError: fewer than 3 axes, or an axis of size 0.
+    ``σ`` are the singular values of a matrix. From ``(N, ..., Q, K)`` to ``(N,)`` in [1, min(Q, K)]: the mean over the
+    axes between; NaN where a matrix is zero, or holds a value that is not finite. Raises :class:`ValueError` for fewer
+    than 3 axes, or an axis of size 0.
 
     Source: Roy and Vetterli, EUSIPCO 2007, equations 1 to 3.
 
@@ -222,16 +207,8 @@ def effective_rank(matrices: Tensor) -> Tensor:
 def lorenz(g: Tensor | SortedMaps, points: int = 101) -> Tensor:
     r"""Lorenz curve of each map: the share of its strength that its weakest entries hold.
 
-    Args:
-        g: Maps, ``(N, ...)``, any sign, ``n`` >= 2 values each.
-        points: Number of evenly spaced shares of the entries, from 0 to 1, at which the curve is evaluated.
-
-    Returns:
-        ``(N, points)`` rising from 0 to 1, float64; between entries the curve is a straight line. NaN for an all-zero
-        map, or a value that is not finite.
-
-    Raises:
-        ValueError: fewer than 2 values per map, or fewer than 2 points.
+    ``(N, points)`` rising from 0 to 1, at ``points`` >= 2 (else :class:`ValueError`) evenly spaced shares of the
+    entries; between entries the curve is a straight line.
 
     Source: Lorenz, Publications of the American Statistical Association 9 (1905). The Gini index is twice the area
     between the curve and the diagonal.

@@ -184,8 +184,8 @@ def road(probe: ClassProbe, maps: Tensor, *, shares: Sequence[float] = ROAD_SHAR
         \text{ removed})
 
     In [-0.5, 0.5]; above 0 the map is better than its reverse. ``S`` are the ``shares``. Removed pixels are filled from
-    their neighbours, with noise of a standard deviation of ``noise``
-    (:func:`~attnviz.metrics.imputation.imputed`), so that the shape of the hole does not give the class away.
+    their neighbours, with noise of a standard deviation of ``noise`` (:func:`~attnviz.metrics.imputation.imputed`), so
+    that the shape of the hole does not give the class away.
 
     Source: Rong et al., ICML 2022; both orders together as pytorch-grad-cam's ``ROADCombined``, by ranks instead of
     thresholds.

@@ -149,9 +149,9 @@ class Histogram:
 class Quantiles:
     r"""Quantiles within 0.1 % of the value, from counts in buckets whose width grows with the value.
 
-    Bucket ``i`` holds magnitudes in :math:`(\gamma^{i-1}, \gamma^i]` with
-    :math:`\gamma = (1 + \alpha) / (1 - \alpha)` and :math:`\alpha = 0.001`, from 1e-7 to 1e7; smaller ones count as 0,
-    larger ones as 1e7. Its size is fixed (258 kB), and the sum of two is exact. What is not finite is left out.
+    Bucket ``i`` holds magnitudes in :math:`(\gamma^{i-1}, \gamma^i]` with :math:`\gamma = (1 + \alpha) / (1 - \alpha)`
+    and :math:`\alpha = 0.001`, from 1e-7 to 1e7; smaller ones count as 0, larger ones as 1e7. Its size is fixed (258
+    kB), and the sum of two is exact. What is not finite is left out.
 
     Attributes:
         counts: ``(2 B + 1,)`` int64: negative values, largest magnitude first, then 0, then positive values.

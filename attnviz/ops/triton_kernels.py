@@ -1,8 +1,8 @@
 """The samplers as Triton kernels: CUDA and ROCm, forward and backward.
 
 The matrix products of a deformable convolution are torch's; the kernels here sample images at displaced points and
-write
-the adjoint. Numbers are in the dtype of the image (float32 or float64), addresses in 64 bits, pixel numbers in 32.
+write the adjoint. Numbers are in the dtype of the image (float32 or float64), addresses in 64 bits, pixel numbers in
+32.
 
 Adding up an image's gradient uses atomics, whose order differs from run to run; everything else is reproducible.
 """

@@ -81,7 +81,7 @@ def test_uniform_of_a_gate_is_the_mean_of_its_image():
     assert torch.allclose(applied(edits.uniform, g), torch.tensor([[0.5] * 3, [0.4] * 3]))
 
 
-def test_uniform_of_sampling_points_is_an_error_that_says_why():
+def test_uniform_of_sampling_points_is_an_error_with_a_reason():
     with pytest.raises(CaptureError, match="se: uniform is defined for weights, and sampling points are positions"):
         applied(edits.uniform, random_g(Kind.SAMPLING), Kind.SAMPLING)
 

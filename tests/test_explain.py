@@ -127,7 +127,7 @@ class TestWhatItSays:
             dict.fromkeys(("spearman", "ssim", "topk_iou"), 1.0), abs=1e-3
         )
 
-    def test_an_undefined_number_says_why(self, vision, image):
+    def test_an_undefined_number_has_a_reason(self, vision, image):
         nn.init.zeros_(vision.module.spatial.weight)
         explanation = explain(image, vision, methods=["saliency"])
         flat = next(s for s in explanation.scores if s.measure == "spearman" and s.subject == ("(root)", "saliency"))
@@ -140,7 +140,7 @@ class TestWhatItSays:
         explanation = explain(tmp_path / "t.png", vision, methods=["saliency"])
         assert explanation.notes[:2] == ("transparent pixels are laid on white", "a note of the model")
 
-    def test_a_target_that_is_not_the_first_answer_is_said_so(self, vision, image):
+    def test_a_target_that_is_not_the_prediction_has_a_note(self, vision, image):
         first = explain(image, vision, methods=["saliency"])
         other = explain(image, vision, methods=["saliency"], target=first.predictions[1].label)
         assert other.target.index == first.predictions[1].index
@@ -164,7 +164,7 @@ class TestWhatItSays:
         assert [done for _, done, _ in steps] == list(range(len(steps)))
         assert {total for *_, total in seen} == {len(steps)}
 
-    def test_progress_counts_the_images_that_a_method_asks_about(self, vision, image):
+    def test_progress_counts_the_images_that_a_method_evaluates(self, vision, image):
         seen = []
         explain(image, vision, methods=["scorecam"], progress=lambda step, *_: seen.append(step))
         of_method = [step for step in seen if step.startswith("attribute by scorecam")]
@@ -200,7 +200,7 @@ class TestNotes:
         vision = VisionModel(module.eval(), Preprocess(16, 16), ("a", "b"), "m")
         return "\n".join(explain(image, vision, **options).notes)
 
-    def test_an_empty_cam_means_that_no_place_speaks_for_the_class(self, vision, image):
+    def test_an_empty_cam_means_that_no_position_is_evidence_for_the_class(self, vision, image):
         with torch.no_grad():
             vision.module.head.weight.copy_(-vision.module.head.weight.abs())
         explanation = explain(image, vision, methods=["gradcam", "saliency"])
@@ -216,7 +216,7 @@ class TestNotes:
         wanted = "The map is zero everywhere: saliency; the logit does not change with any pixel."
         assert wanted in explanation.notes
 
-    def test_what_looks_like_attention_and_was_not_captured_is_told(self, image):
+    def test_operations_like_attention_that_are_not_captured_have_a_note(self, image):
         class Blocks(nn.Module):
             def __init__(self) -> None:
                 super().__init__()
@@ -232,7 +232,7 @@ class TestNotes:
         assert "1 operation that looks like attention was not captured: mul in (root) (test_explain.py:" in text
         assert "`attnviz inspect` lists the reasons." in text
 
-    def test_a_default_method_that_does_not_apply_is_left_out_and_told(self, image):
+    def test_a_default_method_that_does_not_apply_is_left_out_with_a_note(self, image):
         vision = VisionModel(Tokens().eval(), Preprocess(16, 16), ("a", "b"), "tokens")
         explanation = explain(image, vision)
         methods = [heatmap.method for heatmap in explanation.heatmaps]
@@ -241,7 +241,7 @@ class TestNotes:
         with pytest.raises(AttributionError, match="gradcam: the last features with positions are stem's"):
             explain(image, vision, methods=["gradcam"])
 
-    def test_a_gate_that_is_almost_1_is_told(self, vision, image):
+    def test_a_gate_that_is_almost_1_has_a_note(self, vision, image):
         nn.init.constant_(vision.module.spatial.bias, 8.0)
         notes = explain(image, vision, methods=["saliency"]).notes
         assert sum(note.startswith("90% or more of g lie within 0.05 of 1") for note in notes) == 1
@@ -250,7 +250,7 @@ class TestNotes:
         notes = explain(image, vision, methods=["saliency"]).notes
         assert not any("within 0.05 of 1" in note for note in notes)
 
-    def test_integrated_gradients_say_how_much_they_miss(self, vision, image):
+    def test_integrated_gradients_have_a_note_about_their_error(self, vision, image):
         explanation = explain(image, vision, methods=["integrated_gradients"])
         x = vision.preprocess(decode(image).pixels)[None]
         with torch.no_grad():
@@ -297,7 +297,7 @@ class TestTheTrainedModel:
         assert [m.name for m in several.heatmaps].count("spatial gates together") == 1
         assert "spatial gates together" not in [m.name for m in alone.heatmaps]
 
-    def test_the_cat_is_a_cat_and_every_gate_says_something(self, image):
+    def test_the_cat_is_predicted_and_every_gate_has_scores(self, image):
         explanation = explain(image, "cbam", methods=["gradcam"])
         assert explanation.target.index in {281, 282, 285}  # tabby, tiger cat, Egyptian cat
         assert sum(p.probability for p in explanation.predictions if p.index in {281, 282, 285}) > 0.6
@@ -312,12 +312,12 @@ class TestPhoto:
         vision = VisionModel(Gated(), Preprocess(), LABELS, "gated")
         return photos(prepare(picture, vision), vision, PHOTO_PX)
 
-    def test_people_see_the_crop_at_its_own_resolution(self, image):
+    def test_the_crop_is_shown_at_its_own_resolution(self, image):
         picture = decode(image)
         assert self.seen(picture).shape == (1, 263, 263, 3)
         assert np.array_equal(Preprocess().crop(picture.pixels, 263), self.seen(picture)[0])
 
-    def test_but_not_more_than_a_limit_and_nothing_coarser_than_the_model_sees(self, image):
+    def test_but_not_above_a_limit_and_not_below_the_resolution_of_the_model(self, image):
         picture = decode(image)
         large = replace(picture, pixels=np.zeros((3000, 4000, 3), np.uint8))
         assert self.seen(large).shape == (1, PHOTO_PX, PHOTO_PX, 3)
@@ -391,7 +391,7 @@ class TestBorrowing:
             handle.remove()
         assert same(state_of(lent), before)
 
-    def test_what_is_compared_can_tell_a_difference(self, lent):
+    def test_what_is_compared_can_differ(self, lent):
         before = state_of(lent)
         torch.rand(1)
         assert not same(state_of(lent), before)
@@ -403,7 +403,7 @@ class TestBorrowing:
 
 
 class TestErrors:
-    def test_an_unknown_method_is_told_before_a_model_is_loaded(self, image):
+    def test_an_unknown_method_is_an_error_before_a_model_is_loaded(self, image):
         with pytest.raises(UnknownNameError, match="unknown attribution method 'saliencey': did you mean saliency"):
             explain(image, "timm:resnet18", methods=["saliencey"])
 
@@ -437,7 +437,7 @@ class TestErrors:
         with pytest.raises(UnknownNameError, match=r"unknown attention site 'nope': known are '1'$"):
             explain(image, vision, methods=["saliency"], sites="nope")
 
-    def test_no_site_at_all_is_asked_for(self, vision, image):
+    def test_a_pattern_of_sites_without_a_name_is_an_error(self, vision, image):
         with pytest.raises(UnknownNameError, match="unknown attention site ','"):
             explain(image, vision, methods=["saliency"], sites=",")
 

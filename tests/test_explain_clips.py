@@ -70,7 +70,7 @@ def clip_of(vision, count):
 
 
 class TestTogether:
-    def test_the_answer_and_the_weights_are_the_models_own(self, together):
+    def test_the_prediction_and_the_weights_are_the_models_own(self, together):
         explanation = explain(CLIP, together, methods=["saliency"])
         x = clip_of(together, 4)[None]
         with torch.no_grad():
@@ -84,7 +84,7 @@ class TestTogether:
         assert np.array_equal(explanation.pixels, explanation.clip.frames[explanation.clip.shown])
         assert any("4 of 48 frames, evenly spaced, were processed together" in note for note in explanation.notes)
 
-    def test_every_frame_has_its_maps_and_the_heaviest_one_stands_for_the_clip(self, together):
+    def test_every_frame_has_its_maps_and_the_heaviest_one_represents_the_clip(self, together):
         explanation = explain(CLIP, together)
         names = [heatmap.name for heatmap in explanation.clip.heatmaps]
         assert names == ["(root)", "gradcam", "saliency", "integrated_gradients", "smoothgrad"]
@@ -139,7 +139,7 @@ class TestTogether:
         assert together.module.training
         assert not any(part._forward_hooks for part in together.module.modules())
 
-    def test_a_method_that_knows_no_frames_is_told(self, together, monkeypatch):
+    def test_a_method_without_frames_is_an_error(self, together, monkeypatch):
         from attnviz.attribution import METHODS
 
         def fail(*_args, **_kwargs):
@@ -155,7 +155,7 @@ class TestTogether:
 
 
 class TestOneByOne:
-    def test_the_answer_is_the_mean_over_frames(self, single):
+    def test_the_prediction_is_the_mean_over_frames(self, single):
         explanation = explain(CLIP, single, methods=["saliency"])
         x = clip_of(single, 8)
         with torch.no_grad():

@@ -200,7 +200,7 @@ class Remembering:
         return (lambda g: g * 0) if moment.call == 1 else (lambda g: g)
 
 
-def test_an_edit_may_ask_for_the_site_the_call_and_x():
+def test_an_edit_can_depend_on_the_site_the_call_and_x():
     se, x, edit = networks.build("se"), networks.images(), Remembering()
     model = nn.Sequential(se, nn.ReLU(), se)
     with intervene(model, {"*": edit}):
@@ -229,7 +229,7 @@ def test_a_capture_keeps_the_edited_g_however_the_contexts_are_nested(capture_fi
 
 
 @pytest.mark.parametrize("found_by", ["neither", "outer", "inner"])
-def test_sites_are_searched_for_in_the_plain_model_and_the_search_is_not_heard(found_by):
+def test_sites_are_searched_for_in_the_plain_model_and_the_search_is_not_captured(found_by):
     model, x = networks.build("cbam"), networks.images()
     sites, edit = find_attention(model, x), Remembering()
     with (

@@ -115,7 +115,7 @@ def test_the_order_of_the_pixels_plays_no_part(name: str, seed: int, levels: int
     torch.testing.assert_close(AGREEMENT[name](*shuffled), AGREEMENT[name](a, b))
 
 
-def test_spearman_sees_only_the_order_and_turns_with_the_sign() -> None:
+def test_spearman_depends_only_on_the_order_and_changes_with_the_sign() -> None:
     a, b = maps(), maps(seed=1) + maps()
     torch.testing.assert_close(spearman(a.exp(), b), spearman(a, b))
     torch.testing.assert_close(spearman(-a, b), -spearman(a, b))
@@ -144,7 +144,7 @@ def test_ssim_refuses_maps_smaller_than_its_window() -> None:
 
 
 @every_measure
-def test_integers_halves_and_gradients_are_welcome_and_inputs_stay(name: str) -> None:
+def test_integers_halves_and_gradients_are_accepted_and_inputs_are_unchanged(name: str) -> None:
     a, b = maps(levels=9), maps(seed=1, levels=9)
     kept, wanted = a.clone(), AGREEMENT[name](a, b)
     for x in (a.int(), a.half(), a.clone().requires_grad_()):

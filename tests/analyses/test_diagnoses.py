@@ -201,7 +201,7 @@ def _tally(records: list[Record], images: int, asked: MeasureSelection) -> Tally
     return collector.tally()
 
 
-def test_a_tally_tells_the_sink_and_the_heads_of_a_known_network() -> None:
+def test_a_tally_has_the_sink_and_the_heads_of_a_known_network() -> None:
     model, x = transformer(), torch.rand(3, 5, 4)
     with capture(model) as captured:
         model(x)
@@ -280,6 +280,6 @@ def test_rank_correlation_is_that_of_every_pair() -> None:
         torch.testing.assert_close(full[:, a, b], wanted, equal_nan=True)
 
 
-def test_an_unknown_measure_is_told_with_the_nearest() -> None:
+def test_an_unknown_measure_is_an_error_that_names_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="did you mean gini"):
         MeasureSelection(("ginni",))

@@ -81,7 +81,7 @@ def test_a_batch_gives_what_its_images_give_alone_and_the_model_is_left(name: st
 
 
 @every_test
-def test_a_map_that_says_nothing_has_no_number(name: str, x: Tensor) -> None:
+def test_a_constant_map_has_no_number(name: str, x: Tensor) -> None:
     maps = left(x)
     maps[0], maps[1, 0, 0] = 2.0, math.nan
     assert rated(name, ClassProbe(Half(), x, 1), maps).isnan().tolist() == [True, True, False]

@@ -80,7 +80,7 @@ def looks(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
     return {record.site.name: holding(record.g) for record in captured.records}
 
 
-def test_on_a_network_in_which_exactly_three_channels_matter_the_answer_is_three() -> None:
+def test_on_a_network_in_which_exactly_three_channels_matter_three_are_needed() -> None:
     model = KnownNetwork().eval()
     (site,) = find_attention(model, images())
     assert matters(model, site, images()).nonzero().flatten().tolist() == USED
@@ -92,7 +92,7 @@ def test_on_a_network_in_which_exactly_three_channels_matter_the_answer_is_three
 
 
 @pytest.mark.parametrize("used", [[0], [2, 3], [0, 1, 2, 3, 4, 5, 6, 7]])
-def test_the_answer_is_k_for_every_k(used: list[int]) -> None:
+def test_k_channels_are_needed_for_every_k(used: list[int]) -> None:
     model = KnownNetwork(used).eval()
     (site,) = find_attention(model, images())
     assert int(matters(model, site, images(1), batch=3).sum()) == len(used)

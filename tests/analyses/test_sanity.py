@@ -55,7 +55,7 @@ def test_a_model_without_parameters_cannot_be_randomised(x: Tensor) -> None:
         cascade(nn.Flatten(), x, lambda _m, images: images.mean(1), stages=0)
 
 
-def test_a_map_that_knows_no_class_is_independent_of_it(model: nn.Module, x: Tensor) -> None:
+def test_a_map_that_is_the_same_for_every_class_is_independent_of_it(model: nn.Module, x: Tensor) -> None:
     eigen = [attribute(model, x, target, "eigencam").values for target in range(3)]
     torch.testing.assert_close(independence_from_target(eigen[0], eigen[1:]), torch.ones(2, dtype=torch.float64))
     grad = [attribute(model, x, target, "saliency").values for target in range(3)]

@@ -147,7 +147,7 @@ def test_a_map_of_zeros_or_with_a_value_that_is_not_finite_is_undefined(name: st
 
 
 @every_measure
-def test_any_shape_dtype_and_gradient_is_welcome_and_the_input_stays(name: str) -> None:
+def test_any_shape_dtype_and_gradient_is_accepted_and_the_input_is_unchanged(name: str) -> None:
     g = torch.randint(-3, 9, (2, 3, 4, 5), generator=torch.Generator().manual_seed(0)).float()
     kept, wanted = g.clone(), SPARSITY[name](g)
     assert wanted.shape == (2,)

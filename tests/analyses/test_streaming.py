@@ -103,7 +103,7 @@ def test_a_sketch_leaves_out_what_is_not_finite_and_bounds_what_is_extreme() -> 
     assert Quantiles.of(torch.tensor([])).at(0.5).isnan()
 
 
-def test_what_cannot_be_added_says_so() -> None:
+def test_what_cannot_be_added_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"one shape .*got \(3,\) and \(2,\)"):
         Moments.of(torch.ones(2, 3)) + Moments.of(torch.ones(2, 2))
     with pytest.raises(ValueError, match="one shape"):

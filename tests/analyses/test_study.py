@@ -54,7 +54,7 @@ def test_batches_add_up_to_the_study_of_all_images_at_once() -> None:
     assert same(as_dict(parts), as_dict(whole))
 
 
-def test_the_known_network_needs_exactly_its_three_channels_though_it_looks_dense() -> None:
+def test_the_known_network_needs_exactly_its_three_channels_though_its_gate_is_dense() -> None:
     found = study(KnownNetwork().eval(), batches(images(4), 2), StudyConfig(causal=True, shares=EIGHTHS))
     (site,), (causal,) = found.sites, found.causal
     assert (site.channels, site.never_used, site.dead, site.saturated) == (8, 0, 0, 0)
@@ -119,14 +119,14 @@ def test_the_model_is_left_alone_also_after_an_error() -> None:
     assert state_of(model) == before
 
 
-def test_a_model_without_attention_and_a_pattern_without_a_site_are_told() -> None:
+def test_a_model_without_attention_and_a_pattern_without_a_site_are_errors() -> None:
     with pytest.raises(NoAttentionError, match="no attention"):
         study(nn.Sequential(nn.Flatten(), nn.Linear(72, 4)), batches(images(2), 2), StudyConfig())
     with pytest.raises(NoAttentionError, match=r"matches 'nothing\*'"):
         study(two_gates(), batches(images(2), 2), StudyConfig(sites="nothing*"))
 
 
-def test_one_site_can_be_asked_for() -> None:
+def test_one_site_can_be_selected() -> None:
     found = study(two_gates(), batches(images(2), 2), StudyConfig(sites="(root)#1", causal=True, shares=(0, 0.5, 1)))
     assert [site.name for site in found.sites] == ["(root)#1"]
     assert [one.scope for one in found.causal] == ["(root)#1"]

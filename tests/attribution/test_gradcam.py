@@ -115,7 +115,7 @@ class Branches(nn.Module):
         return self.head((a * self.gate(a)).mean((2, 3)))
 
 
-def test_a_gate_beside_the_features_is_not_taken_for_them(images: Tensor) -> None:
+def test_a_gate_next_to_the_features_is_not_taken_for_them(images: Tensor) -> None:
     assert gradcam(Branches(), images, 0).source == "features"
     assert gradcam(Branches(), images, 0, layer="gate").source == "gate"
 
@@ -124,7 +124,7 @@ def test_a_gate_beside_the_features_is_not_taken_for_them(images: Tensor) -> Non
     ("layer", "message"),
     [("auxiliary", "the logits do not depend on layer 'auxiliary'"), ("idle", "'idle' did not run")],
 )
-def test_a_layer_that_the_logits_do_not_see_is_refused(layer: str, message: str, images: Tensor) -> None:
+def test_a_layer_that_the_logits_do_not_depend_on_is_refused(layer: str, message: str, images: Tensor) -> None:
     with pytest.raises(AttributionError, match=message):
         gradcam(Branches(), images, 0, layer=layer)
 

@@ -37,7 +37,7 @@ def test_what_is_written_is_read_listed_replaced_and_removed(folder) -> None:
     assert folder.names() == ["log.jsonl", "plan.json"]
 
 
-def test_a_full_disk_is_told_and_the_earlier_file_stays(tmp_path) -> None:
+def test_a_full_disk_is_an_error_and_the_earlier_file_is_kept(tmp_path) -> None:
     folder = Folder(str(tmp_path))
     folder.write("a", b"old")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -51,13 +51,13 @@ def test_a_full_disk_is_told_and_the_earlier_file_stays(tmp_path) -> None:
     assert folder.names() == ["a"]
 
 
-def test_a_folder_that_is_a_file_is_told(tmp_path) -> None:
+def test_a_folder_that_is_a_file_is_an_error(tmp_path) -> None:
     (tmp_path / "taken").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         Folder(str(tmp_path / "taken")).write("a", b"")
 
 
-def test_an_unknown_scheme_is_told() -> None:
+def test_an_unknown_scheme_is_an_error() -> None:
     with pytest.raises(OutputError, match="nowhere://"):
         Folder("nowhere://bucket/run").write("a", b"")
     with pytest.raises(ImageError, match="nowhere://"):

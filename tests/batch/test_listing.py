@@ -52,7 +52,7 @@ def test_links_in_a_circle_end(tree) -> None:
     assert len(list_images([str(tree)]).items) == 4
 
 
-def test_a_limit_is_spread_over_the_classes_and_told(tree) -> None:
+def test_a_limit_is_spread_over_the_classes_and_reported(tree) -> None:
     listing = list_images([str(tree)], limit=2)
     assert names(listing, tree) == [("cat/b.jpg", "cat"), ("top.webp", None)]
     assert listing.notes == ("2 of 4 images are used, evenly spread over the listing.",)
@@ -102,13 +102,13 @@ def test_a_table_has_labels_boxes_and_masks_and_joins_the_lines_of_one_image(tmp
         ("path\ngone.jpg\n", "none of its 1 files exists"),
     ],
 )  # fmt: skip
-def test_a_mistake_in_a_table_is_told_with_its_line(tmp_path, text: str, message: str) -> None:
+def test_a_mistake_in_a_table_is_an_error_with_its_line(tmp_path, text: str, message: str) -> None:
     with pytest.raises(DataError) as caught:
         list_images([table(tmp_path, text)])
     assert message in str(caught.value)
 
 
-def test_what_is_not_there_or_empty_is_told(tmp_path) -> None:
+def test_a_missing_or_empty_source_is_an_error(tmp_path) -> None:
     (tmp_path / "empty.txt").write_text("\n")
     (tmp_path / "nothing").mkdir()
     for given, message in (
@@ -140,7 +140,7 @@ def test_a_url_is_listed_as_a_folder_is(tree) -> None:
         list_images(["memory://listing/none"])
 
 
-def test_the_digest_tells_labels_boxes_and_order_apart(tmp_path, tree) -> None:
+def test_the_digest_depends_on_labels_boxes_and_order(tmp_path, tree) -> None:
     seen = {list_images([str(tree)]).digest, list_images([str(tree)], limit=3).digest}
     for text in ("path\na.jpg\n", "path,label\na.jpg,b\n", "path,boxes\na.jpg,0 0 1 1\n"):
         seen.add(list_images([table(tmp_path, text)]).digest)

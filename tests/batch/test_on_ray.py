@@ -94,7 +94,7 @@ def test_two_machines_write_the_same_files_and_go_on_with_a_run_that_was_begun(p
     assert parquet(tmp_path / "ray") == whole
 
 
-def test_what_cannot_be_is_told(photos, cluster, tmp_path) -> None:
+def test_missing_machines_and_folders_that_cannot_be_written_are_errors(photos, cluster, tmp_path) -> None:
     from attnviz.batch.ray_engine import Cluster, RayEngine
 
     with pytest.raises(DeviceError, match=r"no machine of the cluster has 1 CPU and 1 GPU .*1 CPU, 0 GPU"):

@@ -153,14 +153,16 @@ def test_one_bad_image_never_stops_a_run(bad_photos, tmp_path, workers) -> None:
     assert {failure.reason for failure in summary.failures} == set(summary.reasons)
 
 
-def test_names_are_kept_as_they_are_and_bytes_that_are_no_text_are_told(bad_photos, tmp_path) -> None:
+def test_names_are_kept_as_they_are_and_bytes_that_are_no_text_are_reported(bad_photos, tmp_path) -> None:
     run([str(bad_photos)], str(tmp_path / "out"), SMALL)
     names = {Path(row["image"]).name: row["status"] for row in rows(tmp_path / "out", "answers")}
     assert names[ODD_NAME] == "ok"
     assert names["caf\ufffd.png"] == "ok"
 
 
-def test_an_image_that_a_model_or_a_method_cannot_take_is_told_of_that_image(photos, tmp_path, monkeypatch) -> None:
+def test_an_image_that_a_model_or_a_method_cannot_take_is_reported_for_that_image(
+    photos, tmp_path, monkeypatch
+) -> None:
     (prepared,) = prepare_models(SMALL)
     calls = type(prepared.vision.module).forward
 
@@ -208,7 +210,7 @@ def test_several_models_are_side_by_side_image_by_image(photos, tmp_path) -> Non
     assert {row["model"] for row in rows(tmp_path / "out", "thumbnails")} == {""}  # all see the same part
 
 
-def test_a_model_that_sees_another_part_has_thumbnails_of_its_own(photos, tmp_path) -> None:
+def test_a_model_with_another_crop_has_thumbnails_of_its_own(photos, tmp_path) -> None:
     import io
 
     from PIL import Image
@@ -261,7 +263,7 @@ def test_another_question_is_refused_with_the_keys_that_differ(photos, tmp_path)
     assert (tmp_path / "out" / "mine.txt").exists()
 
 
-def test_mistakes_are_told_before_any_work_and_nothing_is_written(photos, tmp_path) -> None:
+def test_mistakes_are_errors_before_any_work_and_nothing_is_written(photos, tmp_path) -> None:
     out = str(tmp_path / "out")
     for options, error, message in (
         (replace(SMALL, methods=("gradcan",)), UnknownNameError, "did you mean gradcam"),
@@ -278,14 +280,14 @@ def test_mistakes_are_told_before_any_work_and_nothing_is_written(photos, tmp_pa
         replace(SMALL, batch=0)
 
 
-def test_a_default_method_that_does_not_apply_is_left_out_and_told(photos, tmp_path) -> None:
+def test_a_default_method_that_does_not_apply_is_left_out_with_a_note(photos, tmp_path) -> None:
     outcome = run([str(photos)], str(tmp_path / "out"), replace(SMALL, models=("tiny_model:tokens",)))
     (planned,) = outcome.plan.models
     assert planned.methods == ("saliency",)
     assert any("Left out, since it does not apply: gradcam" in note for note in planned.notes)
 
 
-def test_a_folder_that_is_a_file_or_holds_something_else_is_told(photos, tmp_path) -> None:
+def test_a_folder_that_is_a_file_or_holds_something_else_is_an_error(photos, tmp_path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "else").mkdir()
     (tmp_path / "else" / "index.html").write_text("mine")
@@ -299,7 +301,7 @@ def test_a_folder_that_is_a_file_or_holds_something_else_is_told(photos, tmp_pat
             run([str(photos)], str(tmp_path / "broken"), SMALL)
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_the_work(photos, tmp_path, monkeypatch) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error_before_the_work(photos, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(
         "attnviz.media.atomic_files.os.access", lambda path, _mode: Path(path) != tmp_path
     )  # root may write

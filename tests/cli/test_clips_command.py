@@ -23,7 +23,7 @@ def refused(result) -> str:
     return result.output
 
 
-def test_a_clip_gets_an_animation_beside_the_usual_files(explain):
+def test_a_clip_gets_an_animation_and_the_usual_files(explain):
     result = explain()
     assert result.exit_code == 0, result.output
     assert sorted(p.name for p in Path("clip").iterdir()) == [
@@ -36,7 +36,7 @@ def test_a_clip_gets_an_animation_beside_the_usual_files(explain):
         assert second in result.stdout
 
 
-def test_a_model_of_single_images_says_what_each_frame_says(explain):
+def test_a_model_of_single_images_has_a_prediction_for_each_frame(explain):
     result = explain("--frames", "3", "--format", "json", model="tiny_model:build")
     assert result.exit_code == 0, result.output
     assert "Frames: probability of the target" in result.stdout

@@ -96,7 +96,7 @@ def test_completion_of_another_shell_is_a_usage_error(run):
     assert run("completion", "tcsh").exit_code == 2
 
 
-def test_completion_knows_commands_and_options():
+def test_completion_lists_commands_and_options():
     code = "from attnviz.cli.main import main; main()"
     commands = python("-c", code, _ATTNVIZ_COMPLETE="bash_complete", COMP_WORDS="attnviz ex", COMP_CWORD="1")
     assert commands.stdout.split() == ["plain,explain"]
@@ -117,7 +117,7 @@ class TestInfo:
         assert facts["versions"]["torch"].startswith("2.")
         assert facts["kernels"]["cpu"] in {"avx512", "avx2", "portable", "reference"}
 
-    def test_each_kernel_is_run_against_its_reference_when_asked(self, run):
+    def test_each_kernel_is_compared_with_its_reference_on_request(self, run):
         facts = json.loads(run("info", "--self-test", "--json").output)
         assert facts["self-test"]
         assert all(result.startswith("passed, error ") for result in facts["self-test"].values())

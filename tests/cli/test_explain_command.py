@@ -32,7 +32,7 @@ def failed(result, code=1):
 
 
 class TestWhatItDoes:
-    def test_it_prints_answers_sites_agreement_and_files(self, explain):
+    def test_it_prints_predictions_sites_agreement_and_files(self, explain):
         result = explain(methods="saliency,gradcam", formats="html,png,json")
         assert result.exit_code == 0, result.output
         for text in ("rocket.jpg", "tiny", "Attention sites", "spatial", "channel", "Agreement of maps", "Grad-CAM"):
@@ -41,7 +41,7 @@ class TestWhatItDoes:
         for name in ("explanation.json", "panel.png", "report.html"):
             assert f"rocket/{name}" in result.stdout
 
-    def test_the_report_holds_what_was_asked_for(self, explain):
+    def test_the_report_holds_what_was_requested(self, explain):
         explain("--target", "espresso", "--sites", "spatial", "--out", "o", "--seed", "7")
         document = json_file.load("o/explanation.json")
         assert document.target.label == "espresso"
@@ -97,7 +97,7 @@ class TestWhatItDoes:
         assert settings["methods"] == ["saliency", "integrated_gradients", "smoothgrad"]
         assert settings["model"] == "tiny_model:tokens"
 
-    def test_a_method_that_was_asked_for_and_does_not_apply_is_an_error(self, explain):
+    def test_a_requested_method_that_does_not_apply_is_an_error(self, explain):
         message = failed(explain(model="tiny_model:tokens", methods="saliency,gradcam"))
         assert message.startswith("Error: gradcam: the last features with positions are stem's")
 
@@ -164,7 +164,7 @@ class TestBadImages:
         Path("n.png").write_text("hello")
         assert failed(explain(image="n.png")).startswith("Error: n.png: not an image that can be read (wanted PNG,")
 
-    def test_a_bad_one_among_good_ones_is_told_before_any_work(self, run, photo):
+    def test_a_bad_one_among_good_ones_is_an_error_before_any_work(self, run, photo):
         Path("n.png").write_text("hello")
         result = run("explain", photo, "n.png", "--model", "tiny_model:build", "--out", "o")
         assert "n.png: not an image" in failed(result)
@@ -181,7 +181,7 @@ class TestBadWords:
         message = failed(explain(methods="gradcma"))
         assert message == "Error: unknown attribution method 'gradcma': did you mean gradcam or xgradcam or gradcam++?"
 
-    def test_a_bad_method_is_told_before_a_model_is_loaded(self, explain):
+    def test_a_bad_method_is_an_error_before_a_model_is_loaded(self, explain):
         assert "unknown attribution method 'gradcma'" in failed(
             explain(model="tiny_model:interrupted", methods="gradcma")
         )
@@ -236,7 +236,7 @@ class TestWeights:
 
 
 class TestOutput:
-    def test_an_earlier_report_is_not_overwritten_unless_told(self, explain):
+    def test_an_earlier_report_is_only_overwritten_with_the_option(self, explain):
         assert explain("--out", "o").exit_code == 0
         before = Path("o/explanation.json").stat().st_mtime_ns
         result = explain("--out", "o")

@@ -37,7 +37,7 @@ def test_the_sites_are_listed_with_kind_shape_and_line(run):
     assert "networks.py:" in result.output
 
 
-def test_verify_proves_every_site_and_json_tells_the_numbers(run):
+def test_verify_checks_every_site_and_json_has_the_numbers(run):
     result = run(f"{__name__}:small", "--weights", "none", "--verify", "--json")
     assert result.exit_code == 0, result.output
     facts = json.loads(result.stdout)
@@ -50,7 +50,7 @@ def test_verify_proves_every_site_and_json_tells_the_numbers(run):
     assert facts["bytes"]["full"] == sum(s["bytes"]["full"] for s in facts["sites"])
 
 
-def test_without_verify_the_memory_of_records_is_told_and_nothing_is_proven(run):
+def test_without_verify_the_memory_of_records_is_printed_and_nothing_is_verified(run):
     result = run(f"{__name__}:small", "--weights", "none")
     assert "records of one image hold about: full 74.3 KiB, rows 74.3 KiB, summary 74.3 KiB" in result.output
     assert "proven" not in result.output
@@ -62,7 +62,7 @@ def test_a_photograph_can_be_inspected_with(run):
     assert len(json.loads(result.stdout)["sites"]) == 2
 
 
-def test_a_model_without_attention_says_so(run):
+def test_a_model_without_attention_is_reported(run):
     result = run("none", "--weights", "none")
     assert result.exit_code == 0, result.output
     assert "none has no attention site." in result.output

@@ -62,7 +62,7 @@ class TestPages:
         (tmp_path / "x y.html").touch()
         assert find_page(tmp_path / "x y.html") == (tmp_path, "x y.html")
 
-    def test_what_is_no_report_is_told(self, tmp_path):
+    def test_a_file_that_is_no_report_is_an_error(self, tmp_path):
         with pytest.raises(DataError, match="nowhere: there is no such report"):
             find_page(tmp_path / "nowhere")
         with pytest.raises(DataError, match=r"holds no page of a report$"):
@@ -107,7 +107,7 @@ class TestServer:
         with serving(report, 0) as server:
             assert server.server_address[0] == "127.0.0.1"
 
-    def test_a_port_that_is_taken_is_told(self, report):
+    def test_a_port_that_is_taken_is_an_error(self, report):
         with serving(report, 0) as server:
             port = server.server_address[1]
             result = CliRunner().invoke(cli, ["open", str(report), "--port", str(port), "--no-browser"])
@@ -131,7 +131,7 @@ class TestCommand:
         assert opened[0].startswith("http://127.0.0.1:")
         assert opened[0].endswith("/index.html")
 
-    def test_a_machine_without_a_browser_is_told_the_address(self, report, monkeypatch):
+    def test_without_a_browser_the_address_is_printed(self, report, monkeypatch):
         monkeypatch.setattr("webbrowser.open", lambda _address: False)
         monkeypatch.setattr("attnviz.cli.open._Server.serve_forever", lambda _server: None)
         result = CliRunner().invoke(cli, ["open", str(report)])

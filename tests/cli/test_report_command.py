@@ -123,7 +123,7 @@ def test_a_wrong_option_gives_one_line(report, words, code, message) -> None:
     assert not Path("out").exists()
 
 
-def test_a_list_with_a_mistake_is_told_with_its_line(report, tmp_path) -> None:
+def test_a_mistake_in_a_list_is_an_error_with_its_line(report, tmp_path) -> None:
     (tmp_path / "list.csv").write_text("path,label\na.png\n")
     result = report("-q", given=tmp_path / "list.csv")
     assert (result.exit_code, result.output.strip()) == (
@@ -140,7 +140,7 @@ def test_a_changed_configuration_is_refused_by_its_keys(report) -> None:
     assert report("-q", "--seed", "3", "--overwrite").exit_code == 0
 
 
-def test_a_pdf_without_chromium_is_told_before_the_work(report, monkeypatch) -> None:
+def test_a_pdf_without_chromium_is_an_error_before_the_work(report, monkeypatch) -> None:
     monkeypatch.delenv("CHROME", raising=False)
     monkeypatch.setenv("PATH", "")
     result = report("-q", "--export", "pdf")
@@ -149,7 +149,7 @@ def test_a_pdf_without_chromium_is_told_before_the_work(report, monkeypatch) -> 
     assert not Path("out").exists()
 
 
-def test_ray_that_is_not_installed_is_told(report, monkeypatch) -> None:
+def test_ray_that_is_not_installed_is_an_error(report, monkeypatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     result = report("-q", "--engine", "ray")
     assert result.exit_code == 1

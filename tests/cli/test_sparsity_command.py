@@ -59,14 +59,14 @@ def test_a_folder_gives_tables_a_page_figures_and_a_file_for_machines(sparsity) 
     assert {path.name for path in Path("out").iterdir()} == {"sparsity.html", "sparsity.json", "figures"}
 
 
-def test_a_model_that_cannot_be_loaded_is_told_and_nothing_is_written(sparsity) -> None:
+def test_a_model_that_cannot_be_loaded_is_an_error_and_nothing_is_written(sparsity) -> None:
     result = sparsity("--model", "tiny_model:build", "--model", "tiny_model:again", formats="png,json")
     assert result.exit_code == 1
     assert "again" in result.output
     assert not Path("out/sparsity.json").exists()
 
 
-def test_several_models_stand_side_by_side(sparsity) -> None:
+def test_several_models_are_shown_side_by_side(sparsity) -> None:
     assert sparsity("-q", "--model", "tiny_model:interrupted").exit_code == 130
     result = sparsity("--causal", "--model", "tiny_model:attending", formats="png,json")
     assert result.exit_code == 0, result.output
@@ -100,14 +100,14 @@ def test_an_earlier_study_is_not_replaced_unasked(sparsity) -> None:
         (["--device", "tpu"], "tpu"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(sparsity, words: list[str], message: str) -> None:
+def test_a_mistake_is_an_error_of_one_line(sparsity, words: list[str], message: str) -> None:
     result = sparsity("-q", *words)
     assert result.exit_code == 1
     assert message in result.output
     assert len(result.output.strip().splitlines()) == 1
 
 
-def test_missing_paths_and_folders_without_images_are_told(sparsity, tmp_path: Path) -> None:
+def test_missing_paths_and_folders_without_images_are_errors(sparsity, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for image, message in ((tmp_path / "empty", "no image in this folder"), ("gone.jpg", "gone.jpg: no such file")):
         result = sparsity("-q", image=image)

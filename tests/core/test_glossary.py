@@ -29,7 +29,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize(("category", "name"), NAMES, ids=[": ".join(one) for one in NAMES])
-def test_every_entry_says_what_it_means_and_what_not(category, name) -> None:
+def test_every_entry_has_its_meaning_and_a_limitation(category, name) -> None:
     about = glossary.meaning(category, name)
     assert about.title
     assert about.title.strip() == about.title

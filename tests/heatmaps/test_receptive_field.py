@@ -26,7 +26,7 @@ def lattice(height: int, width: int) -> Tensor:
     return torch.stack([across, down], -1)[None, None].float()
 
 
-def test_two_layers_that_each_look_one_column_to_the_right_read_two_to_the_right():
+def test_two_layers_that_each_read_one_column_to_the_right_read_two_to_the_right():
     right = lattice(3, 5) + torch.tensor([1.0, 0.0])
     found = receptive_field([reads(right, (3, 5)), reads(right, (3, 5))], (3, 5))
     # The last column's output is lost twice: it reads outside, and what its neighbour reads comes from outside.

@@ -74,7 +74,7 @@ def test_layers_of_different_tokens_are_refused() -> None:
         rollout([], (8, 8))
 
 
-def test_what_several_sites_say_together_is_shown_where_they_can_be_followed(vit: nn.Module, x: Tensor) -> None:
+def test_joint_maps_of_several_sites_exist_where_their_tokens_can_be_followed(vit: nn.Module, x: Tensor) -> None:
     (found,) = combined_heatmaps(records_of(vit, x), (8, 12))
     assert (found.method, tuple(found.values.shape)) == ("rollout", (2, 8, 12))
     assert combined_heatmaps(records_of(vit, x)[:1], (8, 12)) == []  # one layer is its own map

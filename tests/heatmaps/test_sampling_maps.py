@@ -8,7 +8,7 @@ from attnviz.errors import CaptureError
 from attnviz.heatmaps import project
 
 
-def test_all_read_one_place_as_strongly_as_their_modulation_says():
+def test_all_points_at_one_position_weigh_as_much_as_their_modulation():
     points = torch.zeros(1, 1, 2, 2, 2)  # four outputs that all read the upper left corner
     mask = torch.tensor([[0.5, 1.0], [0.25, 0.25]])[None, None]
     record = reads(points, (2, 3), mask)

@@ -88,7 +88,7 @@ def test_a_trace_takes_the_dispatcher():
     assert seen == [False]
 
 
-def test_what_is_undisturbed_does_not_depend_on_who_asks_first():
+def test_the_ordinary_state_does_not_depend_on_the_first_caller():
     seen = []
     with FakeTensorMode():
         from attnviz.ops import dispatcher_bypass

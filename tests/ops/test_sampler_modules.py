@@ -152,7 +152,7 @@ def test_attention_starts_as_rays_and_reads_boxes_too():
         MSDeformAttn(16, n_heads=3)
 
 
-def test_the_facts_say_what_runs_and_why():
+def test_the_facts_name_the_kernels_and_the_reason():
     facts = kernels()
     assert set(facts) == {"cpu", "why", "threads", "compiler", "gpu"}
     assert facts["cpu"] == native.live()

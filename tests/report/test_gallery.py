@@ -227,7 +227,7 @@ class TestFiles:
         assert (tmp_path / "page" / "data").is_dir()
         assert not [*tmp_path.glob(".*.partial")]
 
-    def test_the_page_of_an_unfinished_run_says_so(self, tmp_path):
+    def test_the_page_of_an_unfinished_run_has_a_note(self, tmp_path):
         make_run(tmp_path, 8, shard=8, total=100)
         assert "of 100; the run is not finished" in write(tmp_path).read_text()
 

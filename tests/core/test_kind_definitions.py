@@ -19,7 +19,7 @@ def test_there_is_one_object_per_kind_also_after_copying_and_pickling() -> None:
 def test_the_built_in_kinds_have_the_axes_of_the_literature() -> None:
     ranks = {kind.value: kind.ranks for kind in list(Kind)[:8]}
     assert ranks == {
-        "channel": {2}, "spatial": {3}, "dense": {4}, "branch": {3}, "temporal": {2, 4}, "pairwise": {4},
+        "channel": {2}, "spatial": {2, 3, 4}, "dense": {3, 4, 5}, "branch": {3}, "temporal": {2, 4}, "pairwise": {4},
         "pooling": {3}, "sampling": {5},
     }  # fmt: skip
 

@@ -8,11 +8,14 @@ measured for each group of competing entries.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 import torch
 from torch import Tensor
 
 from attnviz.core.records import Kind, Record
+from attnviz.errors import CaptureError
+from attnviz.heatmaps import gates
 from attnviz.recording import RowsRecord
 
 WATCHED = 24
@@ -115,10 +118,10 @@ def positions(record: Record, images: int) -> Tensor | None:
     the queries of all heads, if keys have positions; without a layout, the first of ``r² + 1`` keys has none.
     """
     kind = record.site.kind
-    if kind is Kind.SPATIAL:
-        return record.g.detach().abs()
-    if kind is Kind.DENSE:
-        return record.g.detach().abs().mean(1)
+    if kind in {Kind.SPATIAL, Kind.DENSE}:
+        g = record.g.detach().abs()
+        with suppress(CaptureError):
+            return gates.on_plane(record, g if kind is Kind.SPATIAL else g.mean(1))
     if kind in {Kind.PAIRWISE, Kind.POOLING}:
         return on_grid(record, received(maps_of(record, images, WATCHED)).mean(2))
     return None

@@ -16,8 +16,8 @@ from attnviz.errors import CaptureError
 
 _COMPETING: Mapping[Kind, tuple[int, ...]] = {
     Kind.CHANNEL: (1,),
-    Kind.SPATIAL: (1, 2),
-    Kind.DENSE: (1, 2, 3),
+    Kind.SPATIAL: (),  # all axes but the first
+    Kind.DENSE: (),
     Kind.BRANCH: (1,),
     Kind.TEMPORAL: (-1,),
     Kind.PAIRWISE: (-1,),
@@ -114,7 +114,9 @@ class Shuffle:
 
     def at(self, moment: Moment, /) -> GEdit:
         """Return the function that permutes; each call draws a new permutation."""
-        return partial(_shuffled, axes=_competing_axes(moment.site), generator=self.generator)
+        site = moment.site
+        points = site.kind is Kind.SAMPLING
+        return partial(_shuffled, axes=_competing_axes(site), generator=self.generator, points=points)
 
 
 def shuffle(generator: torch.Generator | None = None) -> Shuffle:
@@ -149,7 +151,7 @@ register_edit(
 
 
 def _levelled(g: Tensor, axes: tuple[int, ...]) -> Tensor:
-    return g.mean(axes, keepdim=True).expand_as(g)
+    return g.mean(axes or tuple(range(1, g.ndim)), keepdim=True).expand_as(g)
 
 
 def _neutral(g: Tensor, moment: Moment) -> Tensor:
@@ -167,12 +169,13 @@ def _neutral(g: Tensor, moment: Moment) -> Tensor:
     )
 
 
-def _shuffled(g: Tensor, axes: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+def _shuffled(g: Tensor, axes: tuple[int, ...], generator: torch.Generator | None, *, points: bool) -> Tensor:
+    axes = axes or tuple(range(1, g.ndim))
     last = tuple(range(-len(axes), 0))
     rows = g.movedim(axes, last)
     sizes, rows = rows.shape[-len(axes) :], rows.flatten(-len(axes))
     # The two coordinates of a sampling point are permuted together.
-    shape = (rows.shape[0], 1, rows.shape[-1]) if g.ndim == 5 else tuple(rows.shape)
+    shape = (rows.shape[0], 1, rows.shape[-1]) if points else tuple(rows.shape)
     order = random_order(shape, g, generator).expand_as(rows)
     moved: Tensor = rows.gather(-1, order).unflatten(-1, sizes).movedim(last, axes)
     return moved

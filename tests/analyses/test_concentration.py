@@ -124,11 +124,11 @@ def test_signs_play_no_part_but_for_kurtosis(name: str) -> None:
 def test_taking_from_the_strong_to_give_to_the_weak_never_makes_a_map_sparser(
     name: str, v: list[float], part: float, seed: int
 ) -> None:
-    """Robin Hood, D1 of Hurley and Rickard; a gift within the top tenth leaves its mass as it is."""
-    v = [abs(x) for x in v]
+    """Robin Hood, D1 of Hurley and Rickard; participation is compared for two values, see below."""
+    v = [abs(x) for x in v][: 2 if name == "participation_ratio" else None]
     i, j = torch.randperm(len(v), generator=torch.Generator().manual_seed(seed))[:2].tolist()
     rich, poor = (i, j) if v[i] > v[j] else (j, i)
-    assume(v[rich] - v[poor] > 1e-3 * sum(v) and (name != "participation_ratio" or len(v) == 2))
+    assume(v[rich] - v[poor] > 1e-3 * sum(v))
     after, gift = list(v), part * (v[rich] - v[poor])
     after[rich] -= gift
     after[poor] += gift

@@ -17,7 +17,8 @@ if not __package__:  # run as a script
 
 from attnviz.cli.evaluation_tables import evaluation_table
 from attnviz.cli.options import option
-from attnviz.cli.training_options import FOLDER, Script, progress, repeatable, training_options
+from attnviz.cli.progress import progress_bar
+from attnviz.cli.training_options import FOLDER, Script, repeatable, training_options
 from attnviz.media.atomic_files import check_files
 from attnviz.models import MODELS
 from attnviz.training.features import DataRecipe
@@ -79,7 +80,7 @@ def command(
         repeatable("python builtin_training/train.py", click.get_current_context().params),
     )
     check_files(out, plan.outputs, "model", overwrite=overwrite)
-    with progress() as on_progress:
+    with progress_bar(shown=True) as on_progress:
         on_progress("images", 0, 1)
         sources = find_sources(objects, backgrounds)
         on_progress("images", 1, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -220,22 +220,21 @@ def _of_maps(
     probe = ClassProbe(prepared.vision, x, targets) if prepared.options.metrics else None
     numbers = []
 
-    def add(one: Map, name: str, measure: Measure, of: Callable[[], Tensor], there: Tensor | None = None) -> None:
-        values = of().detach().double().cpu()
+    def add(one: Map, measure: Measure, values: Tensor, there: Tensor | None = None) -> None:
+        values = values.detach().double().cpu()
         values = values.index_fill(0, torch.tensor(sorted(one.missing), dtype=torch.int64), math.nan)
-        numbers.append(MeasureColumn(one.kind, one.name, "", name, values, measure.nan_when, one.missing, there))
+        column = (one.kind, one.name, "", measure.name, values, measure.nan_when, one.missing, there)
+        numbers.append(MeasureColumn(*column))
 
     for one, weak in zip(maps, strength, strict=True):
         rows = weak.flatten(1)
         if rows.shape[1] > 1:
-            add(one, "gini", SPARSITY["gini"], lambda rows=rows: SPARSITY["gini"](rows))  # type: ignore[misc]
+            add(one, SPARSITY["gini"], SPARSITY["gini"](rows))
         for name in prepared.options.metrics if probe is not None else ():
-            test = FAITHFULNESS[name]
-            add(one, name, test, lambda test=test, one=one: test(probe, one.values))  # type: ignore[misc]
+            add(one, FAITHFULNESS[name], FAITHFULNESS[name](probe, one.values))
         if masks is not None and has_mask is not None:
-            for name in LOCALISATION:
-                where = LOCALISATION[name]
-                add(one, name, where, lambda where=where, one=one: where(one.values, masks), has_mask)  # type: ignore[misc]
+            for measure in LOCALISATION.entries().values():
+                add(one, measure, measure(one.values, masks), has_mask)
     return numbers
 
 

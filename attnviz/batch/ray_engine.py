@@ -200,10 +200,8 @@ def _check_reachable(address: str | None) -> None:
 
 def _fits(machine: dict[str, float], cpus: float, gpus: float) -> int:
     """Return the number of actors that the resources of a machine allow."""
-    by_cpu = machine.get("CPU", 0.0) / cpus if cpus else float("inf")
-    by_gpu = machine.get("GPU", 0.0) / gpus if gpus else float("inf")
-    least = min(by_cpu, by_gpu)
-    return int(least) if least != float("inf") else 1
+    allowed = [machine.get(name, 0.0) / each for name, each in (("CPU", cpus), ("GPU", gpus)) if each]
+    return int(min(allowed, default=1))
 
 
 def _original(error: Any) -> AttnvizError:

@@ -33,6 +33,8 @@ OURS = (
 class Store:
     """The folder of a run. Picklable: every worker writes the shards that it computed.
 
+    Its methods raise an :class:`OutputError` if the folder cannot be written, or a file in it is missing or damaged.
+
     Args:
         root: A local path, or a URL that pyarrow or fsspec can write to.
     """
@@ -75,11 +77,7 @@ class Store:
         return replace(plan, models=models_of(found))
 
     def open(self, plan: Plan, listing: Listing) -> None:
-        """Write the plan and the listing, unless they exist.
-
-        Raises:
-            OutputError: the folder cannot be written.
-        """
+        """Write the plan and the listing, unless they exist."""
         if not self.folder.exists(PLAN):
             text = json.dumps(plan.as_dict(), ensure_ascii=False, indent=1)
             self.folder.write(PLAN, printable(text).encode() + b"\n")
@@ -93,20 +91,12 @@ class Store:
         return {number for number in found if number is not None}
 
     def put(self, shard: int, tables: Mapping[str, pa.Table]) -> None:
-        """Write a shard: ``answers`` last, which marks it as complete.
-
-        Raises:
-            OutputError: the disk is full, or the folder cannot be written; the shard is then not complete.
-        """
+        """Write a shard: ``answers`` last, which marks it as complete."""
         for name in TABLES:
             self.folder.write(f"{name}/{part(shard)}", packed(tables[name]))
 
     def get(self, table: str, shard: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """Read one table of a shard.
-
-        Raises:
-            OutputError: the file is missing or damaged.
-        """
+        """Read one table of a shard."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -123,11 +113,7 @@ class Store:
             yield self.get(table, shard, columns)
 
     def log(self, event: str, **values: Any) -> None:
-        """Append an event with its time to the log, which is not part of the results.
-
-        Raises:
-            OutputError: the folder cannot be written.
-        """
+        """Append an event with its time to the log, which is not part of the results."""
         self.folder.append(LOG, json.dumps({"time": round(time.time(), 3), "event": event, **values}))
 
     def tidy(self) -> None:

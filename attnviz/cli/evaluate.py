@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attnviz.cli.evaluation_tables import evaluation_table
-from attnviz.cli.training_options import evaluation_options, progress
+from attnviz.cli.progress import progress_bar
+from attnviz.cli.training_options import evaluation_options
 
 if TYPE_CHECKING:
     from attnviz.training.sources import Sources
@@ -65,7 +66,7 @@ def print_evaluation(
     seed = _split_seed(seed, seeds)
     map_of = {name: card.figures["map_of"] for name, card in cards.items() if card}
     results = []
-    with progress() as on_progress:
+    with progress_bar(shown=True) as on_progress:
         sources = load_sources()
         for frames in dict.fromkeys(MODELS[name].frames for name in names):
             group = [name for name in names if MODELS[name].frames == frames or not MODELS[name].attends]

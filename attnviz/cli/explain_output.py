@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,23 +92,19 @@ def _print_agreement(console: Console, document: Document, *, verbose: bool) -> 
     attributions = document.of_kind("attribution")
     if not tables:
         return
-    table = table_of(title="Agreement of maps")
-    table.add_column("", no_wrap=True)
-    if verbose:
-        for name in tables:
-            table.add_column(title("measure", name), justify="right")
-        views = document.maps
-        for index, a in enumerate(views):
-            for b in views[index + 1 :]:
-                values = (_value(scores.get((a.name, b.name))) for scores in tables.values())
-                table.add_row(Text(f"{title_of(a)} · {title_of(b)}"), *values)
-    else:
+    heading, heads = "Agreement of maps", [title("measure", name) for name in tables]
+    rows = [
+        (f"{title_of(a)} · {title_of(b)}", [scores.get((a.name, b.name)) for scores in tables.values()])
+        for a, b in combinations(document.maps, 2)
+    ]
+    if not verbose:
         measure, scores = next(iter(tables.items()))
-        table.title = f"Agreement of maps ({title('measure', measure)})"
-        for view in attributions:
-            table.add_column(title_of(view), justify="right")
-        for view in document.maps:
-            table.add_row(Text(title_of(view)), *(_value(scores.get((view.name, b.name))) for b in attributions))
+        heading, heads = f"{heading} ({title('measure', measure)})", [title_of(view) for view in attributions]
+        rows = [(title_of(view), [scores.get((view.name, b.name)) for b in attributions]) for view in document.maps]
+    table = table_of("", *heads, title=heading)
+    table.columns[0].no_wrap = True
+    for name, values in rows:
+        table.add_row(Text(name), *map(_value, values))
     console.print(table)
 
 

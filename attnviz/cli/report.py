@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from attnviz.batch.summary import Summary
 
 FORMATS = ("csv", "json", "pdf")
+_FROM_0, _FROM_1 = click.IntRange(min=0), click.IntRange(min=1)
 
 
 @click.command(cls=RegistryCommand, registries=METHODS | METRICS, short_help="Report on a folder or a list of images.")
@@ -41,25 +42,16 @@ FORMATS = ("csv", "json", "pdf")
 )  # fmt: skip
 @running
 @option("--out", "-o", default="report", help="Folder, or a URL such as s3://bucket/run.")
-@option("--batch", type=click.IntRange(min=1), default=8, help="Batch size.")
-@option(
-    "--workers", type=click.IntRange(min=0), default=min(4, os.cpu_count() or 1),
-    help="Number of threads that read images.",
-)  # fmt: skip
-@option(
-    "--shard-size", type=click.IntRange(min=1), default=64,
-    help="Images per file: the most that an interruption can lose.",
-)  # fmt: skip
-@option("--limit", type=click.IntRange(min=1), help="Largest number of images, evenly spread.")
-@option(
-    "--pages", type=click.IntRange(min=0), default=8,
-    help="Number of outliers that get the full page of `attnviz explain`.",
-)  # fmt: skip
+@option("--batch", type=_FROM_1, default=8, help="Batch size.")
+@option("--workers", type=_FROM_0, default=min(4, os.cpu_count() or 1), help="Number of threads that read images.")
+@option("--shard-size", type=_FROM_1, default=64, help="Images per file: the most that an interruption can lose.")
+@option("--limit", type=_FROM_1, help="Largest number of images, evenly spread.")
+@option("--pages", type=_FROM_0, default=8, help="Number of outliers that get the full page of `attnviz explain`.")
 @option("--export", "formats", type=CommaList(FORMATS, may_be_empty=True), default="none",
               help="Also write csv, json, pdf; comma-separated.")  # fmt: skip
 @option("--engine", type=click.Choice(["local", "ray"]), default="local", help="Engine.")
 @option("--address", help="Address of a Ray cluster, or auto.  [default: a new cluster on this machine]")
-@option("--actors", type=click.IntRange(min=1), help="Ray: number of copies of the models.  "
+@option("--actors", type=_FROM_1, help="Ray: number of copies of the models.  "
               "[default: one per GPU, or as many as the processors of the cluster allow]")  # fmt: skip
 @option("--gpus", type=click.FloatRange(min=0), default=0.0, help="Ray: GPUs per copy.")
 @option("--cpus", type=click.FloatRange(min=0), help="Ray: processors per copy.  [default: those of the "

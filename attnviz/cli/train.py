@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from attnviz.cli.evaluation_tables import accuracy_table
-from attnviz.cli.training_options import FOLDER, progress, repeatable, training_options
+from attnviz.cli.progress import progress_bar
+from attnviz.cli.training_options import FOLDER, repeatable, training_options
 
 
 @click.command()
@@ -62,7 +63,7 @@ def command(
         "training": asdict(recipe),
         "versions": versions(),
     }
-    with progress() as on_progress:
+    with progress_bar(shown=True) as on_progress:
         accuracies = train_labelled(model, find_labelled(data), views, recipe, out, cache, made, on_progress)
     click.echo(accuracy_table(accuracies), nl=False)
     click.echo("\n".join(f"wrote {out / name}" for name in outputs))

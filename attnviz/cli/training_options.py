@@ -1,13 +1,11 @@
-"""Options and progress display that ``train`` and ``evaluate`` share with the scripts of ``builtin_training/``."""
+"""Options that ``train`` and ``evaluate`` share with the scripts of ``builtin_training/``."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -80,21 +78,3 @@ def repeatable(program: str, arguments: Mapping[str, object]) -> str:
         if name not in left_out and value is not None
     ]
     return " ".join([program, str(arguments["model"]), *options])
-
-
-@contextlib.contextmanager
-def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show one progress bar per step on standard error; yields the progress callback."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description:>11}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, Any] = {}
-
-        def on_progress(step: str, done: int, total: int) -> None:
-            if step not in tasks:
-                tasks[step] = bars.add_task(step, total=total)
-            bars.update(tasks[step], completed=done, total=total)
-
-        yield on_progress

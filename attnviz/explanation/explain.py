@@ -98,8 +98,8 @@ def explain(
     steps("load the model")
     for method in names:
         METHODS[method]  # an unknown name is an error before the work begins
-    prepared, at = _prepare(model, weights, device, seed)
-    vision = prepared.vision
+    vision, at = place(model.vision if isinstance(model, PreparedModel) else model, weights, device, seed)
+    prepared = model if isinstance(model, PreparedModel) else PreparedModel(vision)
     model_input = prepare(source, vision, frames).on(at, dtype_of(vision.module))
     with seeded(at, seed), borrowed(vision.module):
         steps("find attention")
@@ -151,17 +151,6 @@ def explain(
         photo=photo,
         clip=clip,
     )
-
-
-def _prepare(
-    model: str | VisionModel | PreparedModel, weights: str | Path, device: str, seed: int
-) -> tuple[PreparedModel, torch.device]:
-    """The model, ready to explain several images, and its device."""
-    if isinstance(model, PreparedModel):
-        vision, at = place(model.vision, weights, device, seed)
-        return model, at
-    vision, at = place(model, weights, device, seed)
-    return PreparedModel(vision), at
 
 
 def _names(methods: str | Sequence[str] | None) -> tuple[str, ...]:

@@ -97,11 +97,9 @@ def _box(where: str, texts: list[str]) -> Box:
     try:
         values = [float(text) for text in texts]
     except ValueError:
-        raise DataError(
-            f"{where}: a box is four numbers, got {' '.join(text or '(empty)' for text in texts)}"
-        ) from None
+        values = []
     if len(values) != 4 or not all(math.isfinite(value) and abs(value) < 2**31 for value in values):
-        raise DataError(f"{where}: a box is four numbers, got {' '.join(texts)}")
+        raise DataError(f"{where}: a box is four numbers, got {' '.join(text or '(empty)' for text in texts)}")
     x0, y0, x1, y1 = (round(value) for value in values)
     if x1 <= x0 or y1 <= y0:
         raise DataError(f"{where}: a box is left, top, right, bottom; {x0} {y0} {x1} {y1} is empty")

@@ -88,6 +88,8 @@ def list_files(url: str) -> list[str] | None:
 class Folder:
     """A folder that is written to, local or behind a URL. Picklable: every worker opens it on its own.
 
+    Its methods raise an :class:`OutputError`, in one line with the name, for what cannot be listed, read or written.
+
     Attributes:
         root: Path or URL.
     """
@@ -111,11 +113,7 @@ class Folder:
         return bool(system.isfile(inside))
 
     def names(self, inside: str = "") -> list[str]:
-        """Sorted names of the files and folders in a subfolder; empty if it does not exist.
-
-        Raises:
-            OutputError: it is not a folder, or cannot be listed.
-        """
+        """Sorted names of the files and folders in a subfolder; empty if it does not exist."""
         where = self.path(inside) if inside else self.root
         with output_errors(where, "cannot be listed"), suppress(FileNotFoundError):
             if self.is_local:
@@ -126,11 +124,7 @@ class Folder:
         return []
 
     def read(self, name: str) -> bytes:
-        """Content of a file.
-
-        Raises:
-            OutputError: it cannot be read.
-        """
+        """Content of a file."""
         where = self.path(name)
         with output_errors(where, "cannot be read"):
             if self.is_local:
@@ -139,11 +133,7 @@ class Folder:
             return bytes(system.cat_file(path))
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file completely or not at all; an earlier one of this name is replaced.
-
-        Raises:
-            OutputError: the disk is full, or the folder cannot be written to.
-        """
+        """Write a file completely or not at all; an earlier one of this name is replaced."""
         where = self.path(name)
         with output_errors(where):
             if self.is_local:
@@ -152,11 +142,7 @@ class Folder:
                 _write_url(where, data)
 
     def append(self, name: str, line: str) -> None:
-        """Append a line to a file; behind a URL the file is written again.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
+        """Append a line to a file; behind a URL the file is written again."""
         data = f"{line}\n".encode()
         if not self.is_local:
             before = self.read(name) if self.exists(name) else b""

@@ -39,12 +39,9 @@ def maps_of(records: Sequence[Record], size: tuple[int, int]) -> dict[str, Tenso
                 heatmap = project(record, size, name)
             except CaptureError:
                 continue  # the record has no map on the image plane by this projection
-            maps[_name(record.site, name)] = heatmap.values
+            site = record.site.name
+            maps[site if PROJECTIONS[name].default else f"{site} ({name})"] = heatmap.values
     return maps | {heatmap.source: heatmap.values for heatmap in combined_heatmaps(records, size)}
-
-
-def _name(site: Site, projection: str) -> str:
-    return site.name if PROJECTIONS[projection].default else f"{site.name} ({projection})"
 
 
 def maps_over_positions(sites: Sequence[Site], names: Sequence[str]) -> list[str]:
@@ -71,13 +68,10 @@ def feature_norms(trunk: EfficientNetLite0, x: Tensor) -> tuple[Tensor, dict[str
                 resized = F.interpolate(norm, x.shape[2:], mode="bilinear")[:, 0]
                 maps[f"{FEATURE_NORM} of blocks.{stage}.{index}"] = resized
     # The counterpart of the joint map of gates: the sum over all depths, each standardised.
-    maps[f"{FEATURE_NORM}s together"] = torch.stack([_standardised(values) for values in maps.values()]).sum(0)
+    centred = [values - values.mean((1, 2), keepdim=True) for values in maps.values()]
+    standardised = [values / values.std((1, 2), keepdim=True).clamp_min(1e-12) for values in centred]
+    maps[f"{FEATURE_NORM}s together"] = torch.stack(standardised).sum(0)
     return trunk.classifier(trunk.head(features).mean((2, 3))), maps
-
-
-def _standardised(values: Tensor) -> Tensor:
-    centred = values - values.mean((1, 2), keepdim=True)
-    return centred / centred.std((1, 2), keepdim=True).clamp_min(1e-12)
 
 
 def energy(maps: Tensor, masks: Tensor) -> Tensor:

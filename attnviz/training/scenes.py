@@ -72,7 +72,10 @@ def make_views(
     for index, kind in list(enumerate(kinds))[start:]:
         random = np.random.default_rng((seed, index))
         photograph = _cycle(sources.photographs, index, seed)
-        thing = _choose_object(sources, index, seed) if kind == "scene" else None
+        thing = None
+        if kind == "scene":
+            use_patch = bool(sources.patches) and np.random.default_rng((seed, 11, index)).random() < 0.5
+            thing = _cycle(sources.patches if use_patch else sources.objects, index, seed + 1)
         if frames is not None:
             yield compose_clip(thing, photograph, random, frames)
         elif thing is None:
@@ -80,11 +83,6 @@ def make_views(
             yield View("plain", crop, np.zeros((SIDE_PX, SIDE_PX), np.bool_), photograph.name)
         else:
             yield compose(thing, photograph, random, object_share)
-
-
-def _choose_object(sources: Sources, index: int, seed: int) -> Source:
-    use_patch = bool(sources.patches) and np.random.default_rng((seed, 11, index)).random() < 0.5
-    return _cycle(sources.patches if use_patch else sources.objects, index, seed + 1)
 
 
 def _cycle(images: tuple[Source, ...], index: int, seed: int) -> Source:

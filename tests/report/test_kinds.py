@@ -116,7 +116,7 @@ class TestSums:
         keys = Tokens((1, 2, 2), torch.tensor([[-1, 0, 1, 2, 3]]))
         layout = Layout(1, 1, None, keys)
         g = torch.tensor([[[0.5, 0.2, 0.1, 0.1, 0.1]]])
-        maps, unplaced = rendered(record(Kind.POOLING, g, torch.rand(1, 5, 2), layout=layout))
+        maps, unplaced = rendered(record(Kind.POOLING, g, torch.rand(1, 5, 2), MatrixProduct(0), layout))
         assert maps.values[0] == pytest.approx(np.float32([[0.2, 0.1], [0.1, 0.1]]))
         assert unplaced.values.tolist() == [0.5]
         (unknown,) = rendered(record(Kind.POOLING, g, torch.rand(1, 5, 2)))

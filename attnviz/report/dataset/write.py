@@ -13,9 +13,8 @@ from attnviz.report.core.packing import packed
 from attnviz.report.core.templating import settings_rows, template
 from attnviz.report.core.viewer_data import GROUPS, palettes
 from attnviz.report.dataset import overview
-from attnviz.report.dataset.box_plots import save
 from attnviz.report.dataset.columns import Columns, gather, stride_of
-from attnviz.report.dataset.figures import boxes
+from attnviz.report.dataset.figures import boxes, save
 from attnviz.report.dataset.js_data import write_call
 from attnviz.report.dataset.outliers import cards, outlier_lists
 from attnviz.report.dataset.predictions import Predictions, read_predictions

@@ -43,10 +43,9 @@ def check_folder(folder: Path, formats: Iterable[str], *, overwrite: bool) -> No
 
 
 def write_folder(document: Document, folder: Path, formats: Sequence[str], *, overwrite: bool = False) -> list[Path]:
-    """Write the report: all of its files, or none after an error. Other files in the folder are kept.
+    """Write the report: all of its files, or none after an error; return them in the order of ``formats``.
 
-    Returns:
-        The files, in the order of ``formats``.
+    Other files in the folder are kept.
 
     Raises:
         OutputError: see :func:`~attnviz.media.atomic_files.write_files`.

@@ -34,13 +34,11 @@ def write(document: Document, path: Path) -> None:
 def render(document: Document) -> str:
     """Return the page."""
     views = views_of(document)
-    first = _first(views)
-    data = {
-        "views": views,
-        "first": first["name"] if first else "",
-        "palettes": palettes(document.maps),
-        "groups": GROUPS,
-    }
+    spatial = [view for view in views if view["site_kind"] == "spatial"]
+    attributions = [view for view in views if view["kind"] == "attribution"]
+    first = next(iter(spatial[::-1] or attributions or views), None)
+    data = {"views": views, "first": first["name"] if first else "", "groups": GROUPS}
+    data["palettes"] = palettes(document.maps)
     return template("report.html.j2").render(
         document=document,
         picture=jpeg_uri(document.picture),
@@ -59,12 +57,6 @@ def render(document: Document) -> str:
         opacity=round(OPACITY * 100),
         clip_percentile=CLIP_PERCENTILE,
     )
-
-
-def _first(views: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return the initial map: the last spatial attention, or else the first attribution."""
-    spatial = [view for view in views if view["site_kind"] == "spatial"]
-    return next(iter(spatial[::-1] or [view for view in views if view["kind"] == "attribution"] or views), None)
 
 
 def _groups(document: Document, views: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
@@ -130,12 +122,8 @@ def _kinds(document: Document) -> list[dict[str, Any]]:
 
 
 def _component(component: Component, backdrop: Backdrop) -> dict[str, Any]:
-    data = {
-        "template": f"components/{name_of(component)}.html.j2",
-        "title": component.title,
-        "caption": component.caption,
-    }
-    return data | component.view(backdrop)
+    page = f"components/{name_of(component)}.html.j2"
+    return {"template": page, "title": component.title, "caption": component.caption, **component.view(backdrop)}
 
 
 def _clip(clip: ClipView) -> dict[str, Any]:

@@ -56,14 +56,11 @@ def _outline(sampled: SampledPoints) -> Outline:
     edge = np.concatenate([corners[0], corners[1:, -1], corners[-1, -2::-1], corners[-2:0:-1, 0]])
     mesh = np.concatenate([corners[1:-1], corners[:, 1:-1].swapaxes(0, 1)])
     text = "The output is sampled from inside the outline. Its upper left corner is that of the outline."
-    if np.abs(edge - 0.5).max() < 0.6 and np.abs(corners - _identity()).max() < 0.02:
+    axis = np.linspace(0, 1, _MESH + 1)
+    identity = np.stack(np.broadcast_arrays(axis[None, :], axis[:, None]), -1)
+    if np.abs(edge - 0.5).max() < 0.6 and np.abs(corners - identity).max() < 0.02:
         text += " Here, this is nearly the whole input without a transformation."
     return Outline("Sampled region", text, edge.astype(np.float32), mesh.astype(np.float32))
-
-
-def _identity() -> Array:
-    axis = np.linspace(0, 1, _MESH + 1)
-    return np.stack(np.broadcast_arrays(axis[None, :], axis[:, None]), -1)
 
 
 def _interpolated(grid: Array, rows: Array, columns: Array) -> Array:

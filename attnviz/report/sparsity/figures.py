@@ -20,8 +20,10 @@ def draw(study: SparsityStudy) -> Iterator[ReportFigure]:
 
     with sns.axes_style("whitegrid", {"axes.edgecolor": ".8", "grid.color": ".92"}), sns.plotting_context("paper"):
         for model in study.models:
-            several = len(study.models) > 1
-            suffix, title = (f"-{_slug(model.model)}", f" · {model.model}") if several else ("", "")
+            suffix = title = ""
+            if len(study.models) > 1:
+                slug = "".join(letter if letter.isalnum() else "-" for letter in model.model)
+                suffix, title = f"-{slug.strip('-').lower()}", f" · {model.model}"
             for one in _model_figures(model):
                 yield one._replace(name=one.name + suffix, title=one.title + title)
         compared = _compared(study)
@@ -110,7 +112,3 @@ def _plot_models(axis: Axes, study: SparsityStudy, what: str) -> None:
 
 def _is_joint(one: CausalFinding, model: ModelFinding) -> bool:
     return one.scope == ALL or len(model.causal) == 1
-
-
-def _slug(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "-" for letter in name).strip("-").lower()

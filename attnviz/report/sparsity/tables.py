@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from operator import add
 from typing import NamedTuple
 
 from attnviz.core.glossary import title
 from attnviz.core.intervals import Interval
-from attnviz.core.sparsity_results import CausalFinding, ModelFinding, SiteFinding
+from attnviz.core.sparsity_results import ModelFinding, SiteFinding
 
 
 class Table(NamedTuple):
@@ -97,12 +98,9 @@ def _needed(model: ModelFinding) -> Table | None:
         "Needed: smallest share of g, strongest first, that keeps 95 % of the predicted class's probability. Strong: "
         "share of g that holds 95 % of the strength. Gap: strong − needed. Areas are under the probability curves."
     )
-    return Table("Share of g that is needed", head, tuple(map(_needed_row, scopes)), note)
-
-
-def _needed_row(one: CausalFinding) -> tuple[str, ...]:
-    areas = (value(one.areas.get(order)) for order in ("strongest", "random", "weakest"))
-    return (one.scope, value(one.needed), value(one.looks), value(one.gap), *areas)
+    areas = [tuple(value(one.areas.get(order)) for order in ("strongest", "random", "weakest")) for one in scopes]
+    rows = ((one.scope, value(one.needed), value(one.looks), value(one.gap)) for one in scopes)
+    return Table("Share of g that is needed", head, tuple(map(add, rows, areas)), note)
 
 
 def _replaced(model: ModelFinding) -> Table | None:

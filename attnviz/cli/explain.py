@@ -90,12 +90,7 @@ def command(
     for folder in folders:
         check_folder(folder, formats, overwrite=overwrite)
     sources = _open_all(paths)
-    if methods:
-        from attnviz.attribution import METHODS
-
-        for method in methods:
-            METHODS[method]  # an unknown name is an error before a model is loaded
-
+    _check_methods(methods or ())
     prepared: PreparedModel | None = None
     summaries = []
     for image, folder in zip(paths, folders, strict=True):
@@ -104,9 +99,8 @@ def command(
             from attnviz.explanation.explain import explain
             from attnviz.explanation.prepared_model import PreparedModel
 
-            if prepared is None:
-                on_progress("load the model", 0, 1)
-                prepared = PreparedModel(loading.load(model))
+            on_progress("load the model", 0, 1)
+            prepared = prepared or PreparedModel(loading.load(model))
             explanation = explain(
                 sources.pop(image, image), prepared, methods=methods, target=target, sites=",".join(sites),
                 weights=loading.weights, seed=loading.seed, progress=on_progress, frames=frames,
@@ -139,6 +133,15 @@ def _open_all(images: Sequence[str]) -> dict[str, Source]:
         if pixels <= _KEPT_VALUES or not sources:
             sources[image] = source
     return sources
+
+
+def _check_methods(methods: Sequence[str]) -> None:
+    """Raise an error for an unknown name before a model is loaded."""
+    if methods:
+        from attnviz.attribution import METHODS
+
+        for method in methods:
+            METHODS[method]
 
 
 def _write(

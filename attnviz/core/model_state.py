@@ -34,6 +34,23 @@ def _eval_mode(model: nn.Module, *, freeze: bool) -> Iterator[None]:
 
 
 @contextmanager
+def kept_buffers(model: nn.Module) -> Iterator[None]:
+    """Restore every buffer on exit, also one that the model replaced, added or changed in place."""
+    before = [(module, dict(module._buffers)) for module in model.modules() if module._buffers]
+    tensors = [t for _, buffers in before for t in buffers.values() if t is not None and not t.is_inference()]
+    copies = [(tensor, tensor._version, tensor.clone()) for tensor in tensors]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, version, copied in copies:
+                if tensor._version != version:
+                    tensor.copy_(copied)
+        for module, buffers in before:
+            module._buffers.update(buffers)
+
+
+@contextmanager
 def as_inference(model: nn.Module) -> Iterator[None]:
     """Run ``model`` in eval mode and without gradients; restore the modes and the random state on exit."""
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})

@@ -8,7 +8,7 @@ from torch import Tensor
 from attnviz.core.records import Kind, Record
 from attnviz.core.uses import HasExtent
 from attnviz.errors import CaptureError
-from attnviz.heatmaps.projection import projection
+from attnviz.heatmaps.projection import other_size, projection
 
 
 def strength(record: Record) -> Tensor:
@@ -39,22 +39,17 @@ def on_plane(record: Record, values: Tensor) -> Tensor:
     if not record.site.layouts and values.ndim == 3:  # a record that was made by hand
         return values
     if layout is None or layout.keys is None:
-        raise CaptureError(f"{name}: the positions of this gate on the image plane are unknown{_why(record)}")
-    if layout.keys.grid[0] > 1:
-        frames, height, width = layout.keys.grid
+        raise CaptureError(f"{name}: the positions of this gate on the image plane are unknown{other_size(record)}")
+    frames, height, width = layout.keys.grid
+    if max(height, width) == 1:
+        raise CaptureError(f"{name}: this gate has one position, no map")
+    if frames > 1 and layout.windows == 1:
         raise CaptureError(
             f"{name}: the gate has {frames} frames or slices of {height} × {width}; take one of record.g"
         )
-    if max(layout.keys.grid[1:]) == 1:
-        raise CaptureError(f"{name}: this gate has one position, no map")
-    flat = values.reshape(layout.windows * -(-values.shape[0] // layout.windows), 1, 1, -1)
-    return layout.keys.to_grid(layout.split(flat)[:, :, 0, 0], empty=0.0)[:, 0]
-
-
-def _why(record: Record) -> str:
-    """What to do about positions that are known for another size."""
-    has_other = any(layout is not None for layout in record.site.layouts)
-    return ": the sites were found with inputs of another size, find them again with these inputs" if has_other else ""
+    flat = values.reshape(values.shape[0], 1, 1, -1)
+    laid = layout.keys.to_grid(layout.split(flat)[:, :, 0, 0], empty=0.0)
+    return laid.flatten(0, 1) if frames > 1 else laid[:, 0]
 
 
 @projection(

@@ -7,7 +7,7 @@ from torch import Tensor
 from attnviz.core.records import Kind, Record
 from attnviz.core.token_layout import Layout, Tokens
 from attnviz.errors import CaptureError
-from attnviz.heatmaps.projection import projection
+from attnviz.heatmaps.projection import other_size, projection
 
 
 def keys_of(record: Record) -> tuple[Layout, Tokens]:
@@ -18,7 +18,10 @@ def keys_of(record: Record) -> tuple[Layout, Tokens]:
     """
     layout = record.layout
     if layout is None or layout.keys is None or max(layout.keys.grid[1:]) == 1:
-        raise CaptureError(f"{record.site.name}: the keys of this attention have no known positions on the image plane")
+        raise CaptureError(
+            f"{record.site.name}: the keys of this attention have no known positions on the image plane"
+            f"{other_size(record)}"
+        )
     return layout, layout.keys
 
 

@@ -64,6 +64,12 @@ def projection(
     return enter
 
 
+def other_size(record: Record) -> str:
+    """The end of an error message: what to do about positions that are known for another size of the input."""
+    has_other = record.layout is None and any(layout is not None for layout in record.site.layouts)
+    return "; the sites were found with inputs of another size, find them again with these inputs" if has_other else ""
+
+
 def project(record: Record, size: tuple[int, int] | None = None, method: str | None = None) -> Heatmap:
     """Project the attention of a record onto the image plane. Signs are kept, and values are not scaled.
 

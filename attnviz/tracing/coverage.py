@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from attnviz.core.records import Site
 from attnviz.instrumentation.operations import LEARNED, PRODUCTS, keeps_positions
 from attnviz.tracing.axis_meanings import parts_of
 from attnviz.tracing.axis_parts import Meaning
+from attnviz.tracing.detectors.registry import Finding
 from attnviz.tracing.graph import OUTSIDE, Graph, Node
-from attnviz.tracing.provenance import Mixing, mixing_since_common, root
+from attnviz.tracing.provenance import Mixing, is_normaliser, mixing_since_common, root
+from attnviz.tracing.weight_sources import mixes_heads
 
 _OPERATORS = frozenset(
     "grid_sample grid_sampler grid_sampler_2d grid_sampler_3d deform_conv2d multi_head_attention_forward".split()
 )
 _PLACES = {Meaning.POSITIONS, Meaning.FRAMES, Meaning.SAMPLES, Meaning.UNKNOWN}
-_HIDDEN = "attention inside a scripted function or another library, whose operations cannot be captured"
+_HIDDEN = "attention outside of any forward, or inside a scripted function or another library, cannot be captured"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +41,19 @@ class Unclaimed:
         return f"{self.operation} in {self.module or '(root)'} ({self.source}): {self.why}"
 
 
-def unclaimed_of(graph: Graph, sites: Iterable[Site], hidden: Iterable[Node]) -> tuple[Unclaimed, ...]:
+def unclaimed_of(
+    graph: Graph, findings: Sequence[tuple[Node, Finding]], hidden: Iterable[Node]
+) -> tuple[Unclaimed, ...]:
     """The attention-like operations that are no site, each once, in the order of the forward pass.
 
     Args:
         graph: The forward pass.
-        sites: The sites that were found.
+        findings: The attention that was found.
         hidden: Attention in operations that no function mode receives.
     """
-    claimed = {(site.module, site.operation, site.position) for site in sites}
-    suspects = [*_suspects(graph, claimed), *((node, _HIDDEN) for node in hidden)]
-    suspects += [(node, f"its values could not be described: {why}") for node, why in graph.untraceable]
+    claimed = {(node.module, node.name, node.position) for node, _ in findings}
+    suspects = [*_suspects(graph, findings), *((node, _HIDDEN) for node in hidden)]
+    suspects += [(node, f"its values could not be described: {why}") for node, why in _undescribed(graph)]
     found: dict[tuple[str, str, str, int], Unclaimed] = {}
     for node, why in sorted(suspects, key=lambda suspect: suspect[0].index):
         key = node.module, node.name, node.position
@@ -59,11 +62,15 @@ def unclaimed_of(graph: Graph, sites: Iterable[Site], hidden: Iterable[Node]) ->
     return tuple(found.values())
 
 
-def _suspects(graph: Graph, claimed: set[tuple[str, str, int]]) -> Iterator[tuple[Node, str]]:
+def _suspects(graph: Graph, findings: Sequence[tuple[Node, Finding]]) -> Iterator[tuple[Node, str]]:
     """Operations that look like attention by rules that the recognisers do not use."""
-    explained = _explained(graph, claimed)
+    explained = _explained(findings)
     for node in graph.nodes:
-        if not node.depends or id(node) in explained:
+        if not node.depends:
+            if _is_operator(node) or (node.name == "softmax" and any(root(p).name == "matmul" for p in _steps(node))):
+                yield node, "attention among values that do not depend on the input: it is the same for every image"
+            continue
+        if id(node) in explained:
             continue
         operands = [parent for parent in dict.fromkeys(node.parents) if parent.depends]
         if _is_operator(node) and operands and (len(operands) > 1 or "grid" not in node.name):
@@ -80,39 +87,45 @@ def _suspects(graph: Graph, claimed: set[tuple[str, str, int]]) -> Iterator[tupl
                 yield node, why
 
 
+def _undescribed(graph: Graph) -> Iterator[tuple[Node, str]]:
+    """Products and attention operators whose values could not be described, and the first other one of each reason."""
+    seen: set[str] = set()
+    for node, why in graph.untraceable:
+        if why not in seen or node.name in PRODUCTS or _is_operator(node):
+            seen.add(why)
+            yield node, why
+
+
 def _is_operator(node: Node) -> bool:
     return node.name.startswith("scaled_dot_product") or node.name in _OPERATORS
 
 
-def _explained(graph: Graph, claimed: set[tuple[str, str, int]]) -> set[int]:
-    """The products that are steps of a found site: those that compute its ``g``, such as the scores."""
-    found: set[int] = set()
-    for node in graph.nodes:
-        if (node.module, node.name, node.position) not in claimed or not node.is_visible:
-            continue
+def _explained(findings: Iterable[tuple[Node, Finding]]) -> set[object]:
+    """The steps of found attention: what computes ``g``, through at most one product of queries and keys."""
+    found: set[object] = set()
+    for node, finding in findings:
         found.add(id(node))
-        stack = list(node.parents)
+        values = root(finding.x)
+        stack = [(operand, False) for operand in (finding.g, *finding.hidden)]
         while stack:
-            current = stack.pop()
-            if id(current) in found or not current.depends:
+            current, is_compared = stack.pop()
+            if not current.depends or current is values or (id(current), is_compared) in found:
                 continue
-            found.add(id(current))
-            # The first learned operation behind a product computes queries and keys.
-            if current.name in PRODUCTS or current.name not in LEARNED:
-                stack.extend(current.parents if _is_inside(current) else ())
+            found.update({id(current), (id(current), is_compared)})
+            is_product = current.name in PRODUCTS - {"mul", "addcmul"} and not mixes_heads(current)
+            if current.name in LEARNED and not (is_product or mixes_heads(current)):
+                continue  # a learned operation computes queries, keys and scores
+            # Behind the product are queries and keys: a sum or a concatenation there is one of features.
+            if not (is_compared and (is_product or current.name in {"add", "cat"})):
+                stack.extend((parent, is_compared or is_product) for parent in current.parents)
     return found
-
-
-def _is_inside(node: Node) -> bool:
-    """Whether the operands of ``node`` can still belong to the computation of weights."""
-    return node.name not in {"add", "cat"} or len({parent.shape for parent in node.parents if parent.depends}) > 1
 
 
 def _why_weighted(node: Node) -> str:
     """Why a product of two values that depend on the input looks like weights and values; empty if it does not."""
     for index, parent in enumerate(node.parents[:2]):
         other = node.parents[1 - index]
-        if not (parent.depends and other.depends) or root(parent) is root(other):
+        if not (parent.depends and other.depends) or root(parent) is root(other) or is_normaliser(parent):
             continue
         if node.name == "mul":
             is_spread = _spreads(parent, other)
@@ -146,6 +159,15 @@ def _is_read(graph: Graph, node: Node) -> bool:
     """Whether an operation uses the value without overwriting it."""
     overwritten = set(graph.overwrites.get(node.storage, ()))
     return any(user.index not in overwritten for user in node.users)
+
+
+def _steps(node: Node) -> Iterator[Node]:
+    """The values from which ``node`` was computed by functions of each number."""
+    while node.parents:
+        node = node.parents[0]
+        yield node
+        if not keeps_positions(node.name):
+            return
 
 
 def _source(node: Node) -> Node:

@@ -7,13 +7,14 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from types import MethodType
 from typing import Any
 
 from torch import nn
 
 from attnviz._compat import without_dispatch_modes
 from attnviz.core.memory_budget import KEEPS, Keep
-from attnviz.core.model_state import as_inference
+from attnviz.core.model_state import as_inference, kept_buffers
 from attnviz.core.records import Kind, Site
 from attnviz.core.token_layout import Layout
 from attnviz.core.uses import NeedsOperands
@@ -27,6 +28,7 @@ from attnviz.tracing.coverage import unclaimed_of
 from attnviz.tracing.detectors.linear_attention import LinearAttention
 from attnviz.tracing.detectors.registry import RECOGNISERS, Finding
 from attnviz.tracing.graph import Graph, Node
+from attnviz.tracing.plain_run import copied, difference, warn_if_different
 from attnviz.tracing.site_layouts import site_layout
 from attnviz.tracing.sites import Sites
 from attnviz.tracing.token_positions import PositionTracker
@@ -42,6 +44,11 @@ def check_module(model: object) -> None:
     Raises:
         CaptureError: it is not; names the attribute ``.module`` if that is one.
     """
+    if isinstance(model, MethodType) and isinstance(model.__self__, nn.Module):
+        raise CaptureError(
+            f"wanted an nn.Module, got its method {model.__name__}: pass the module, and the sites that "
+            f"find_attention(model.{model.__name__}, ...) finds"
+        )
     if not isinstance(model, nn.Module):
         has_module = isinstance(getattr(model, "module", None), nn.Module)
         raise CaptureError(
@@ -49,57 +56,91 @@ def check_module(model: object) -> None:
         )
 
 
-def trace(model: nn.Module, *inputs: Any, **kwargs: Any) -> Graph:
-    """Run ``model`` once, in eval mode and without gradients, and return the graph of its operations.
+def trace(model: nn.Module | MethodType, *inputs: Any, **kwargs: Any) -> Graph:
+    """Run ``model``, or a method of it, once, in eval mode and without gradients; return the graph of its operations.
 
     Raises:
         CaptureError: the model has parts whose operations cannot be traced.
     """
-    check_module(model)
-    tracer = Tracer()
+    return _traced(model, inputs, kwargs)[0]
+
+
+def _traced(model: nn.Module | MethodType, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Graph, Any]:
+    """The graph of a run, and its output."""
+    module = _module_of(model)
+    tracer = Tracer(is_method=module is not model)
     with ExitStack() as undo:
         undo.enter_context(CHANGING)
         undo.enter_context(disabled())
-        undo.enter_context(as_inference(model))
-        undo.enter_context(traceable(model))
-        tracer.follow(model, undo)
+        undo.enter_context(kept_buffers(module))
+        undo.enter_context(as_inference(module))
+        undo.enter_context(traceable(module))
+        tracer.follow(module, undo)
+        inputs, kwargs = copied((inputs, kwargs))
         tracer.enter_inputs((inputs, kwargs))
         undo.enter_context(intercept(tracer.intercept))
         undo.enter_context(patched())
         undo.enter_context(intercepted_functions(tracer.apply))
         undo.enter_context(tracer.hidden_operations)
         undo.enter_context(tracer)
-        model(*inputs, **kwargs)
-    return tracer.graph
+        output = model(*inputs, **kwargs)
+    return tracer.graph, output
 
 
-def find_attention(model: nn.Module, *inputs: Any, **kwargs: Any) -> Sites:
+def _module_of(model: object) -> nn.Module:
+    """The module of a model, or of a method of it.
+
+    Raises:
+        CaptureError: it is neither.
+    """
+    owner = model.__self__ if isinstance(model, MethodType) else model
+    if isinstance(owner, nn.Module):
+        return owner
+    check_module(model)
+    raise AssertionError
+
+
+def find_attention(model: nn.Module | MethodType, *inputs: Any, **kwargs: Any) -> Sites:
     """Find every attention site of ``model``.
 
-    The model runs once on ``inputs``, in eval mode and without gradients; its state is restored. Sites are valid for
-    every input with the same control flow: find them once and pass them to :func:`capture` for all batches.
+    The model runs twice on copies of ``inputs``, in eval mode and without gradients: once as it is and once traced. Its
+    state is restored, and the outputs are compared. Sites are valid for every input with the same control flow, also of
+    another size: find them once and pass them to :func:`capture` for all batches.
 
     Args:
-        model: Any PyTorch model.
-        inputs: Positional inputs of its forward; for a vision model a batch ``(N, C, H, W)``.
-        kwargs: Keyword inputs of its forward.
+        model: Any PyTorch model, or a method of it that is called instead of ``forward``, such as
+            ``model.encode_image`` or ``model.generate``.
+        inputs: Positional inputs; for a vision model a batch ``(N, C, H, W)``.
+        kwargs: Keyword inputs.
 
     Returns:
         The sites, in the order of the forward pass; ``.unclaimed`` lists operations that look like attention and are
-        no site. Both are empty for a model without attention.
+        no site. Both are empty for a model without attention. ``.difference`` is that of the two outputs; a warning is
+        given if it is more than rounding.
 
     Raises:
         CaptureError: the model has parts whose operations cannot be traced, such as scripted modules.
     """
-    return sites_of(trace(model, *inputs, **kwargs))
+    module = _module_of(model)
+    with disabled(), kept_buffers(module), as_inference(module):
+        values, named = copied((inputs, kwargs))
+        plain = model(*values, **named)
+    graph, traced = _traced(model, inputs, kwargs)
+    sites = sites_of(graph)
+    sites.difference = difference(plain, traced)
+    warn_if_different(sites.difference)
+    return sites
 
 
 def sites_of(graph: Graph) -> Sites:
     """The sites of a traced forward pass.
 
-    Recognisers are tried in the alphabetical order of their names; the first finding is taken.
+    Recognisers of other packages are tried first, then those of attnviz, each in the alphabetical order of their names;
+    the first finding is taken.
     """
-    recognisers = [RECOGNISERS[name] for name in RECOGNISERS]
+    recognisers = sorted(
+        (RECOGNISERS[name] for name in RECOGNISERS), key=lambda one: one.__module__.startswith("attnviz.")
+    )
     ordinals: Counter[str] = Counter()
     sites: dict[tuple[str, str, int], Site] = {}
     calls: defaultdict[tuple[str, str, int], list[Node]] = defaultdict(list)
@@ -109,6 +150,8 @@ def sites_of(graph: Graph) -> Sites:
     found: defaultdict[tuple[str, str, int], list[tuple[Node, Finding]]] = defaultdict(list)
     hidden: list[Node] = []
     for node in graph.nodes:
+        if not node.depends:
+            continue
         finding = next((f for f in (recognise(graph, node) for recognise in recognisers) if f), None)
         if finding is None:
             continue
@@ -124,7 +167,8 @@ def sites_of(graph: Graph) -> Sites:
         replace(site, layouts=layouts)
         for site, layouts in zip(sites.values(), _layouts(graph, calls, found), strict=True)
     ]
-    return Sites(complete, unclaimed_of(graph, complete, hidden), graph.images)
+    findings = [pair for of_site in found.values() for pair in of_site]
+    return Sites(complete, unclaimed_of(graph, findings, hidden), graph.images)
 
 
 def _layouts(

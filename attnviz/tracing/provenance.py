@@ -115,6 +115,18 @@ def squash_of(node: Node) -> str | None:
     return None
 
 
+def is_normaliser(g: Node) -> bool:
+    """Whether an unbounded ``g`` is the reciprocal of a sum or of a norm, as in normalisation and linear attention."""
+    while g.name in TRANSPARENT | SLICING and g.parents:
+        g = g.parents[0]
+    if g.name in {"reciprocal", "rsqrt"}:
+        return not is_logistic(g)
+    if g.name == "div":
+        return not g.parents[0].depends or len(g.parents) < 2
+    exponent = g.args[1] if g.name == "pow" and len(g.args) > 1 else 1
+    return isinstance(exponent, int | float) and exponent < 0
+
+
 def is_logistic(node: Node) -> bool:
     """Whether ``node`` is a hand-written sigmoid, ``1 / (1 + exp(-x))``."""
     if node.name not in {"div", "reciprocal"} or not node.parents:

@@ -15,12 +15,15 @@ class Sites(list[Site]):
     Attributes:
         unclaimed: Operations that look like attention and are no site.
         images: Batch size with which the sites were found; 0 if unknown.
+        difference: Largest difference between the outputs of the plain and of the traced run, relative to the largest
+            number; ``None`` if they were not compared.
     """
 
     def __init__(self, sites: Iterable[Site] = (), unclaimed: Iterable[Unclaimed] = (), images: int = 0) -> None:
         super().__init__(sites)
         self.unclaimed = tuple(unclaimed)
         self.images = images
+        self.difference: float | None = None
 
     def total_bytes(self, keep: Keep, images: int | None = None) -> int:
         """Estimated memory in bytes of the records of one forward call.

@@ -93,6 +93,11 @@ class _HiddenOperations(TorchDispatchMode):
 
     supports_higher_order_operators = True
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """PyTorch imports its compiler, which takes seconds, to exclude a mode from compilation; nothing is compiled."""
+        return False
+
     def __init__(self, tracer: Tracer) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._tracer = tracer
@@ -104,9 +109,10 @@ class _HiddenOperations(TorchDispatchMode):
 class Tracer(TorchFunctionMode):
     """A function mode that builds a :class:`Graph`. An error of its own is never raised into the model."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_method: bool = False) -> None:
         super().__init__()
         self.graph = Graph()
+        self._is_method = is_method  # the operations outside of any forward are those of a method
         self.hidden_operations = _HiddenOperations(self)
         self._adapters = adapters()
         self._known: Any = WeakTensorKeyDictionary()
@@ -304,7 +310,8 @@ class Tracer(TorchFunctionMode):
     def _node_of(self, tensor: Tensor | None, call: _Call, output: int) -> Node:
         """The node of a result; ``None`` for one whose shape and memory are unknown."""
         depends = call.name not in SHAPE_ONLY and any(parent.depends for parent in call.parents)
-        is_outside = call.name in _UNWRITTEN or (self._left and self._arrives(tensor, call))
+        is_unwritten = call.name in _UNWRITTEN and tensor is not None and tensor.numel() > 0
+        is_outside = is_unwritten or (self._left and self._arrives(tensor, call))
         return Node(
             index=len(self.graph.nodes),
             name=OUTSIDE if is_outside else call.name,
@@ -323,7 +330,7 @@ class Tracer(TorchFunctionMode):
             patchable=call.patchable,
             starts_after=call.starts_after,
             value=None if tensor is None else as_index(tensor),
-            is_visible=call.is_visible and tensor is not None,
+            is_visible=call.is_visible and tensor is not None and not (self._is_method and len(self._frames) == 1),
             is_opaque=call.is_opaque or tensor is None,
             bounded=call.bounded,
         )

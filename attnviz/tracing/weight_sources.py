@@ -55,8 +55,8 @@ def softmax_of(node: Node) -> Softmax | None:
 def comparison_of(g: Node) -> Node | None:
     """The product of queries and keys from which ``g`` was computed, through functions of each score or of a row.
 
-    Any normalisation is allowed: sigmoids, powers, sparse projections, sinks, differences of maps, mixtures of heads. The
-    product has the axes of queries and keys of ``g``. ``None`` for none.
+    Any normalisation is allowed: sigmoids, powers, sparse projections, sinks, differences of maps, mixtures of heads.
+    The product has the axes of queries and keys of ``g``. ``None`` for none.
     """
     sizes = sorted(g.shape[-2:])
     stack, visited = [g], {id(g)}

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from attnviz.core.records import Kind
-from attnviz.instrumentation.operations import SLICING, TRANSPARENT
 from attnviz.tracing.axis_meanings import parts_of
 from attnviz.tracing.axis_parts import Meaning, heads_in
 from attnviz.tracing.detectors.gate import Gate
@@ -19,7 +18,7 @@ from attnviz.tracing.products import users
 from attnviz.tracing.provenance import (
     Mixing,
     channel_axis,
-    is_logistic,
+    is_normaliser,
     mixing_between,
     mixing_since_common,
     root,
@@ -156,7 +155,7 @@ def _is_of_channels(candidate: _Candidate, axis: int) -> bool:
 
 def _attends(candidate: _Candidate, kind: Kind, squash: str | None) -> bool:
     g, x = candidate.g, candidate.x
-    if squash is None and _is_normaliser(g):
+    if squash is None and is_normaliser(g):
         return False
     mixing = next((m for m in (mixing_between(source, g) for source in _before_gates(x)) if m is not None), None)
     if mixing is not None:
@@ -171,18 +170,6 @@ def _attends(candidate: _Candidate, kind: Kind, squash: str | None) -> bool:
         # gated units and recurrent cells.
         return is_mixed
     return is_mixed or (squash is not None and mixing is not Mixing.NONE)
-
-
-def _is_normaliser(g: Node) -> bool:
-    """Whether an unbounded ``g`` is the reciprocal of a sum or of a norm, as in normalisation and linear attention."""
-    while g.name in TRANSPARENT | SLICING and g.parents:
-        g = g.parents[0]
-    if g.name in {"reciprocal", "rsqrt"}:
-        return not is_logistic(g)
-    if g.name == "div":
-        return not g.parents[0].depends or len(g.parents) < 2
-    exponent = g.args[1] if g.name == "pow" and len(g.args) > 1 else 1
-    return isinstance(exponent, int | float) and exponent < 0
 
 
 def _before_gates(x: Node) -> Iterator[Node]:

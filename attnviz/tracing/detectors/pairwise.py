@@ -197,8 +197,8 @@ def recognise_fused(graph: Graph, node: Node) -> Finding | None:
 def recognise_product(graph: Graph, node: Node) -> Finding | None:
     """A matrix product of values with weights that a softmax normalises over the summed axis.
 
-    Other weights count if they were computed from a product of queries and keys and their axes are positions. Values can
-    be constant, as in attention over a learned memory.
+    Other weights count if they were computed from a product of queries and keys and their axes are positions. Values
+    can be constant, as in attention over a learned memory.
     """
     if node.name != "matmul" or len(node.parents) != 2 or not any(p.depends for p in node.parents):
         return None

@@ -25,7 +25,8 @@ class Proof:
         size_bytes: Size of the canonical ``g`` in memory.
         reconstruction: Largest difference of ``f(g, x)`` from the model's ``y``, relative to the largest ``y``.
         reinjection: Largest relative difference of the output of the model if the captured ``g`` is put back.
-        effect: Largest relative change of ``y`` if ``g`` is halved: 0 means that ``g`` has no effect.
+        effect: Largest relative change of the operation's output in a run of the model with half of ``g``: 0 means that
+            ``g`` has no effect, or that it cannot be replaced.
     """
 
     site: Site
@@ -45,7 +46,7 @@ def prove(model: nn.Module, sites: Iterable[Site], *inputs: Any) -> list[Proof]:
     """Check every site at its first call: reconstruct ``y``, inject the captured ``g``, and inject another ``g``.
 
     Args:
-        model: Model in evaluation mode; it runs once, and once more for every site.
+        model: Model in evaluation mode; it runs once, and twice more for every site.
         sites: From :func:`attnviz.find_attention`.
         inputs: Inputs of the model.
 
@@ -65,14 +66,21 @@ def _proof(model: nn.Module, records: list[Record], plain: Tensor, inputs: tuple
     site = record.site
     with intervene(model, {site.name: swap(*records)}, [site]):
         again = _first_tensor(model(*inputs))
+    with intervene(model, {site.name: halve}, [site]), capture(model, [site]) as halved:
+        model(*inputs)
     return Proof(
         site=site,
         shape=tuple(record.g.shape),
         size_bytes=record.g.numel() * record.g.element_size(),
         reconstruction=_relative(record.reconstruct(), record.y),
         reinjection=_relative(again, plain),
-        effect=_relative(site.use(record.g * 0.5, record.x), record.y),
+        effect=_relative(halved.records[0].y, record.y),
     )
+
+
+def halve(g: Tensor) -> Tensor:
+    """Half of ``g``."""
+    return g * 0.5
 
 
 def _relative(one: Tensor, other: Tensor) -> float:

@@ -95,7 +95,7 @@ class _HiddenOperations(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """PyTorch imports its compiler, which takes seconds, to exclude a mode from compilation; nothing is compiled."""
+        """Nothing is compiled here; by default PyTorch imports its compiler, which takes seconds, to exclude a mode."""
         return False
 
     def __init__(self, tracer: Tracer) -> None:

@@ -1,13 +1,15 @@
 """Every site is proven three ways, and a wrong one fails."""
 
+import contextlib
 import dataclasses
 
 import networks
 import pytest
 from torch import nn
 
+from attnviz.analyses import verification
 from attnviz.analyses.verification import prove
-from attnviz.core.records import Kind
+from attnviz.core.records import Kind, Record
 from attnviz.tracing import find_attention
 
 
@@ -39,3 +41,34 @@ def test_a_site_of_the_wrong_kind_is_not_proven():
     assert proof.reconstruction > 0.01
     assert proof.reinjection > 0.01
     assert not proof.holds()
+
+
+def _without_injection(monkeypatch):
+    monkeypatch.setattr(verification, "intervene", lambda *_args: contextlib.nullcontext())
+
+
+def _with_another_g(monkeypatch):
+    monkeypatch.setattr(verification, "swap", lambda *_records: lambda g: g + 0.1)
+
+
+def _with_another_f(monkeypatch):
+    monkeypatch.setattr(Record, "reconstruct", lambda record: record.y + 0.1)
+
+
+@pytest.mark.parametrize(
+    ("broken", "proof_that_fails"),
+    [(_without_injection, "effect"), (_with_another_g, "reinjection"), (_with_another_f, "reconstruction")],
+)
+@pytest.mark.parametrize("name", ["se", "cbam"])
+def test_each_proof_can_fail(monkeypatch, name, broken, proof_that_fails):
+    model, x = networks.build(name), networks.images()
+    sites = find_attention(model, x)
+    broken(monkeypatch)
+    for proof in prove(model, sites, x):
+        assert not proof.holds()
+        failed = {
+            "effect": proof.effect <= 1e-5,
+            "reinjection": proof.reinjection > 1e-5,
+            "reconstruction": proof.reconstruction > 1e-5,
+        }
+        assert [key for key, has_failed in failed.items() if has_failed] == [proof_that_fails]

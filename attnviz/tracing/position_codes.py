@@ -55,7 +55,16 @@ def is_constant(code: Tensor, axis: int) -> bool:
     """Whether the codes are constant along an axis."""
     if code.shape[axis] <= 1 or code.stride(axis) == 0:
         return True
+    code = _distinct(code)
     return bool((code == code.narrow(axis, 0, 1)).all())
+
+
+def _distinct(code: Tensor) -> Tensor:
+    """``code`` without the repetitions along axes of stride 0."""
+    for axis in range(code.ndim):
+        if code.stride(axis) == 0 and code.shape[axis] > 1:
+            code = code.narrow(axis, 0, 1)
+    return code
 
 
 def compressed(positions: Positions) -> Positions:
@@ -64,8 +73,9 @@ def compressed(positions: Positions) -> Positions:
     A slice without any position, such as the class token of CaiT, has no plane.
     """
     code = positions.code
-    if positions.plane is not None and code.numel() and int(code.amax()) < 0:
-        return no_positions(code.shape) if int(code.amin()) == NO_POSITION else positions
+    distinct = _distinct(code)
+    if positions.plane is not None and code.numel() and int(distinct.amax()) < 0:
+        return no_positions(code.shape) if int(distinct.amin()) == NO_POSITION else positions
     for axis in (code.ndim - 1, 1):
         if code.ndim > 2 and code.stride(axis) and code.shape[axis] > 1 and is_constant(code, axis):
             code = code.narrow(axis, 0, 1).contiguous().expand(code.shape)

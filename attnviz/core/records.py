@@ -113,6 +113,7 @@ class Record:
         g: The attention, in the canonical axes of ``site.kind``.
         x: The operand to which ``g`` is applied, in the operation's own layout.
         y: The output of the operation.
+        images: Number of images of the forward call; ``None`` if unknown, as in a call of another method.
     """
 
     site: Site
@@ -120,6 +121,7 @@ class Record:
     g: Tensor
     x: Operand
     y: Tensor
+    images: int | None = None
 
     def __post_init__(self) -> None:
         if self.g.ndim not in self.site.kind.ranks:
@@ -147,10 +149,10 @@ class Record:
             return None
         if isinstance(self.site.use, HasExtent):
             maps, keys = self.site.use.extent(self.x)
-            return layout if layout.fits(maps, None, keys) else None
+            return layout if layout.fits(maps, None, keys, self.images) else None
         shape = self.shape
-        fits = layout.fits(shape[0] * shape[1], shape[-2] if len(shape) == 4 else None, shape[-1])
-        return layout if fits else None
+        queries = shape[-2] if len(shape) == 4 else None
+        return layout if layout.fits(shape[0] * shape[1], queries, shape[-1], self.images) else None
 
     def rows(self, queries: int | slice | Tensor | list[int]) -> Tensor:
         """Rows of a pairwise map, ``(N, heads, R, K)``, whether the map or its queries and keys were kept.

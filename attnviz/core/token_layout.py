@@ -131,11 +131,15 @@ class Layout:
                     f"{name} have positions in {len(tokens.positions)} windows, the layout has {self.windows}"
                 )
 
-    def fits(self, maps: int, queries: int | None, keys: int) -> bool:
-        """Whether maps of so many queries and keys, for any number of images, can have this layout."""
+    def fits(self, maps: int, queries: int | None, keys: int, images: int | None) -> bool:
+        """Whether this number of maps, with these numbers of queries and keys, can have this layout.
+
+        Without a number of images, more windows of the same size could be more images: only one window is accepted.
+        """
         counts = ((self.queries, queries), (self.keys, keys))
         sizes_agree = all(t is None or count is None or t.positions.shape[1] == count for t, count in counts)
-        return sizes_agree and maps % (self.windows * self.heads) == 0
+        each = self.windows * self.heads
+        return sizes_agree and (maps == images * each if images else self.windows == 1 and maps % each == 0)
 
     def split(self, g: Tensor) -> Tensor:
         """The canonical ``g`` as ``(N, windows, heads, Q, K)``; a pooling map has ``Q`` = 1.

@@ -32,6 +32,7 @@ class ModuleHook:
         self._module = module
         self._observers: list[tuple[SiteObserver, HookTarget]] = []
         self._before_next: list[Callable[..., None]] = []
+        self._before_each: list[Callable[..., None]] = []
         self._calling = threading.RLock()
         self._hooked: HookedSites | None = None
         self._users = 0
@@ -53,9 +54,14 @@ class ModuleHook:
         """Call ``callback`` before the next forward call."""
         self._before_next = [*self._before_next, callback]
 
+    def call_before_each(self, callback: Callable[..., None]) -> None:
+        """Call ``callback`` before each forward call."""
+        self._before_each = [*self._before_each, callback]
+
     def release(self, user: SiteObserver | Callable[..., None] | None) -> None:
         """Remove an observer or a callback; with the last user, restore the module."""
         self._before_next = [callback for callback in self._before_next if callback is not user]
+        self._before_each = [callback for callback in self._before_each if callback is not user]
         self._change([entry for entry in self._observers if entry[0] is not user])
         self._users -= 1
         if not self._users:
@@ -71,6 +77,8 @@ class ModuleHook:
             interceptor = THREAD.interceptor
             if interceptor.is_disabled:
                 return forward(*args, **kwargs)
+            for callback in self._before_each:
+                callback(*args, **kwargs)
             if self._before_next:
                 self._run_callbacks(*args, **kwargs)
             hooked = self._hooked
@@ -114,6 +122,19 @@ def observing(targets: Iterable[HookTarget], observer: SiteObserver) -> Iterator
                     child.release(None)
                 for hook in reversed(hooks):
                     hook.release(observer)
+
+
+@contextmanager
+def before_each(module: nn.Module, callback: Callable[..., None]) -> Iterator[None]:
+    """Call ``callback`` with the inputs of each forward call of ``module``, before that call."""
+    with CHANGING:
+        hook = ModuleHook.of(module)
+        hook.call_before_each(callback)
+    try:
+        yield
+    finally:
+        with CHANGING:
+            hook.release(callback)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -53,6 +54,7 @@ class Captured:
         for name in self._statistics:
             STATISTICS[name]
         self._calls: dict[int, int] = {}  # by the id of a site: hashing a site is slow, and ``sites`` keeps it alive
+        self._of_thread = threading.local()
         self._failures: dict[str, Exception] = {}
         self._emit = each or self.records.append
         self._retains = each is None
@@ -84,12 +86,19 @@ class Captured:
     def _measure(self, model: nn.Module, *args: Any, **kwargs: Any) -> None:
         """Choose what to keep of the next forward call, which has these inputs."""
         sites = self.sites or Sites()
-        found = image_input(list(input_tensors((args, kwargs))))
-        images = None if found is None else int(found.shape[0])
-        needed = {keep: sites.total_bytes(keep, images) for keep in KEEPS}
+        needed = {keep: sites.total_bytes(keep, self._images) for keep in KEEPS}
         device = next((p.device for p in model.parameters()), None)
         available = available_bytes(device) if max(needed.values()) > UNCHECKED_BYTES else None
         self.keep = choose(self._wanted, needed, available)
+
+    def _count_images(self, *args: Any, **kwargs: Any) -> None:
+        """Note the number of images of a forward call; a model can run in several threads at once."""
+        found = image_input(list(input_tensors((args, kwargs))))
+        self._of_thread.images = None if found is None else int(found.shape[0])
+
+    @property
+    def _images(self) -> int | None:
+        return getattr(self._of_thread, "images", None)
 
     def _wants_scores_only(self) -> bool:
         return self.keep != "full"
@@ -100,9 +109,10 @@ class Captured:
         try:
             if self.keep == "summary" and site.kind is Kind.PAIRWISE:
                 shape = tuple(g.shape)
-                record: Record = SummaryRecord(own, call, shape, summarise(blocks_of(g), self._statistics, shape))
+                summary = summarise(blocks_of(g), self._statistics, shape)
+                record: Record = SummaryRecord(own, call, shape, summary, self._images)
             else:
-                record = Record(own, call, g, compact(x) if self._retains else x, y)
+                record = Record(own, call, g, compact(x) if self._retains else x, y, self._images)
         except Exception as error:  # noqa: BLE001  # it must not reach the model
             self._fail(site, error)
         else:
@@ -113,9 +123,9 @@ class Captured:
         try:
             if self.keep == "summary":
                 summary = summarise(scores.detach().blocks(), self._statistics, scores.shape)
-                record: Record = SummaryRecord(site, call, scores.shape, summary)
+                record: Record = SummaryRecord(site, call, scores.shape, summary, self._images)
             else:
-                record = RowsRecord(site, call, scores, x, y)
+                record = RowsRecord(site, call, scores, x, y, self._images)
         except Exception as error:  # noqa: BLE001  # it must not reach the model
             self._fail(site, error)
         else:
@@ -155,9 +165,9 @@ def capture(
 
     The model, its outputs and its gradients are those without a capture. Records contain the tensors that the model
     computed, with their autograd history; tensors that the model overwrites in place are copied, and so are views of
-    much larger memory, such as one tensor of queries, keys and values. Outputs are bit-identical with two exceptions,
-    where the output is ``f(g, x)`` of the record, equal within rounding: PyTorch's fused attention with ``"full"``, and
-    sites with gradients enabled.
+    much larger memory, such as one tensor of queries, keys and values. Outputs are bit-identical with three exceptions,
+    where they are equal within rounding: PyTorch's fused attention with ``"full"`` and sites with gradients enabled,
+    whose output is ``f(g, x)`` of the record, and PyTorch's fused encoder with a padding mask.
 
     A pairwise map has a number for every pair of tokens: 9 GiB for one image of 1024 pixels in ViT-B/16. ``keep``
     determines how much of it a record keeps; other kinds are kept whole.
@@ -202,6 +212,7 @@ def capture(
     >>> captured.records[0].shape, captured.records[0].summary["max"].shape
     ((1, 2, 3, 3), torch.Size([1, 2, 3]))
     """
+    check_module(model)
     captured = Captured(sites, keep, statistics, each)
     observer = SiteObserver(
         keep=captured._keep,
@@ -211,6 +222,7 @@ def capture(
         retains=each is None,
     )
     with ExitStack() as undo:
+        undo.enter_context(module_hooks.before_each(model, captured._count_images))
         undo.enter_context(observing(model, captured.sites, captured._start, observer, lambda: bool(captured._calls)))
         if each is None or keep == "auto":
             measure = functools.partial(captured._measure, model)

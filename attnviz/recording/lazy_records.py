@@ -29,8 +29,8 @@ class RowsRecord(Record):
     scores: Scores
     _log_sum_exp: Tensor | None
 
-    def __init__(self, site: Site, call: int, scores: Scores, x: Operand, y: Tensor) -> None:
-        _set(self, site=site, call=call, scores=scores, x=x, y=y, _log_sum_exp=None)
+    def __init__(self, site: Site, call: int, scores: Scores, x: Operand, y: Tensor, images: int | None = None) -> None:
+        _set(self, site=site, call=call, scores=scores, x=x, y=y, images=images, _log_sum_exp=None)
 
     @property
     def g(self) -> Tensor:
@@ -58,7 +58,7 @@ class RowsRecord(Record):
         return self.scores.columns(keys, log_sum_exp)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return RowsRecord, (self.site, self.call, self.scores, self.x, self.y)
+        return RowsRecord, (self.site, self.call, self.scores, self.x, self.y, self.images)
 
 
 class SummaryRecord(Record):
@@ -73,8 +73,10 @@ class SummaryRecord(Record):
     summary: Mapping[str, Tensor]
     _shape: tuple[int, ...]
 
-    def __init__(self, site: Site, call: int, shape: tuple[int, ...], summary: Mapping[str, Tensor]) -> None:
-        _set(self, site=site, call=call, _shape=shape, summary=MappingProxyType(dict(summary)))
+    def __init__(
+        self, site: Site, call: int, shape: tuple[int, ...], summary: Mapping[str, Tensor], images: int | None = None
+    ) -> None:
+        _set(self, site=site, call=call, _shape=shape, summary=MappingProxyType(dict(summary)), images=images)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -101,7 +103,7 @@ class SummaryRecord(Record):
         raise CaptureError(f"{self.name}: {name} was not kept, only {kept}; capture with keep='rows' or keep='full'")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return SummaryRecord, (self.site, self.call, self.shape, dict(self.summary))
+        return SummaryRecord, (self.site, self.call, self.shape, dict(self.summary), self.images)
 
 
 def compact(x: Operand) -> Operand:

@@ -52,7 +52,7 @@ def unclaimed_of(
         hidden: Attention in operations that no function mode receives.
     """
     claimed = {(node.module, node.name, node.position) for node, _ in findings}
-    suspects = [*_suspects(graph, findings), *((node, _HIDDEN) for node in hidden)]
+    suspects = [*((node, _HIDDEN) for node in hidden), *_suspects(graph, findings)]
     suspects += [(node, f"its values could not be described: {why}") for node, why in _undescribed(graph)]
     found: dict[tuple[str, str, str, int], Unclaimed] = {}
     for node, why in sorted(suspects, key=lambda suspect: suspect[0].index):

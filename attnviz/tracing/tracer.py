@@ -177,12 +177,9 @@ class Tracer(TorchFunctionMode):
         if name in FUNCTIONS and not patchable:
             self._miscount()
         call = self._described(name, args, kwargs)
-        call = replace(call, bounded=self._bounded_operands(call))
-        self._is_running = True
-        try:
+        with self._paused():
+            call = replace(call, bounded=self._bounded_operands(call))
             result = func(*args, **kwargs)
-        finally:
-            self._is_running = False
         position = self._count(name)
         call = replace(
             call, position=position, patchable=patchable, starts_after=starts_after, is_opaque=is_opaque(func)
@@ -296,9 +293,10 @@ class Tracer(TorchFunctionMode):
         if own is not None:
             self.graph.overwrites.setdefault(own.storage, []).append(len(self.graph.nodes))
         self._known[tensor] = self.graph.add(node)
-        inner = unwrapped(tensor) if is_functorch_wrapped(tensor) else None
-        if inner is not None and inner not in self._known:
-            self._known[inner] = self._linked(inner, node)
+        inner = tensor
+        while is_functorch_wrapped(inner) and (inside := unwrapped(inner)) is not None:  # one level for each vmap
+            inner = inside
+            self._known.setdefault(inner, self._linked(inner, node))
         # Writing to a view changes its base too: torchvision's MViTv2 adds relative positions to a view of the scores.
         base = tensor._base
         if own is not None and base is not None and base in self._known:

@@ -285,7 +285,7 @@ def test_a_callback_receives_no_copies_but_another_capture_stores_them():
     model, x, addresses = networks.build("se-in-place"), networks.images(), []
     (site,) = find_attention(model, x)
     with capture(model, [site], each=lambda record: addresses.append(record.y.data_ptr())):
-        model(x)
+        first = model(x)
         with capture(model, [site]) as stored:
             y = model(x)
-    assert addresses[0] != addresses[1] == stored.records[0].y.data_ptr() != y.data_ptr()
+    assert first.data_ptr() == addresses[0] != addresses[1] == stored.records[0].y.data_ptr() != y.data_ptr()

@@ -92,7 +92,7 @@ class Gate:
         """The number of maps of positions, and of positions in each."""
         values = x if isinstance(x, Tensor) else x[0]
         _, space, _ = self._axes(values.ndim)
-        return values.shape[0], math.prod(values.shape[axis] for axis in space)
+        return values.shape[0] // self.fold, math.prod(values.shape[axis] for axis in space)
 
     def by_channel(self, x: Operand) -> Tensor:
         """``x`` in the axes of a dense ``g``: ``(N, C, *space)``, all other axes in ``C``."""

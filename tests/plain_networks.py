@@ -94,6 +94,83 @@ class GatedCNN(nn.Module):
         return x + F.silu(gate) * self.conv(value)
 
 
+class GatedVectors(nn.Module):
+    """A GLU on the pooled vector, ``(N, C)``: its factors are siblings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value, self.gate = nn.Linear(C, C), nn.Linear(C, C)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.mean((2, 3))
+        return x + (self.value(h).tanh() * self.gate(h).sigmoid())[..., None, None]
+
+
+class RecurrentByHand(nn.Module):
+    """A gated recurrent unit over the rows of the image, by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(2 * C, 2 * C), nn.Linear(2 * C, C)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, h = x.mean(3).unbind(2), x.new_zeros(len(x), C)
+        states = []
+        for row in rows:
+            reset, update = self.inner(torch.cat([row, h], 1)).sigmoid().chunk(2, 1)
+            candidate = self.outer(torch.cat([row, reset * h], 1)).tanh()
+            h = update * h + (1 - update) * candidate
+            states.append(h)
+        return x + torch.stack(states, 2)[..., None]
+
+
+class GatedTokens(nn.Module):
+    """A SwiGLU on tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.value, self.out = nn.Linear(C, 2 * C), nn.Linear(C, 2 * C), nn.Linear(2 * C, C)
+
+    def forward(self, x: Tensor) -> Tensor:
+        t = x.flatten(2).mT
+        return x + self.out(F.silu(self.gate(t)) * self.value(t)).mT.view_as(x)
+
+
+class NormalisedTokens(nn.Module):
+    """RMS and layer normalisation of tokens, by hand."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        t = x.flatten(2).mT
+        t = t * (t.square().mean(-1, keepdim=True) + 1e-6).pow(-0.5)
+        t = (t - t.mean(-1, keepdim=True)) * (1 / (t.std(-1, keepdim=True) + 1e-6))
+        return x + t.mT.view_as(x)
+
+
+class MixedTokens(nn.Module):
+    """MLP-Mixer, Tolstikhin et al. 2021."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.channels = nn.Linear(36, 36), nn.Linear(C, C)
+
+    def forward(self, x: Tensor) -> Tensor:
+        t = x.flatten(2)
+        t = t + F.gelu(self.tokens(t))
+        return (t + F.gelu(self.channels(t.mT)).mT).view_as(x)
+
+
+class BilinearPooling(nn.Module):
+    """Lin et al. 2015: products of channels with channels, summed over positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(C * C, C)
+
+    def forward(self, x: Tensor) -> Tensor:
+        t = x.flatten(2)
+        return x + self.fc((t @ t.mT / 36).flatten(1))[..., None, None]
+
+
 PLAIN: dict[str, Callable[[], nn.Module]] = {
     "swish": Swish,
     "scaled-conv": ScaledConv,
@@ -103,4 +180,10 @@ PLAIN: dict[str, Callable[[], nn.Module]] = {
     "layer-scale": LayerScale,
     "gated-cnn": GatedCNN,
     "residual": Residual,
+    "gated-vectors": GatedVectors,
+    "recurrent-by-hand": RecurrentByHand,
+    "gated-tokens": GatedTokens,
+    "normalised-tokens": NormalisedTokens,
+    "mixed-tokens": MixedTokens,
+    "bilinear-pooling": BilinearPooling,
 }

@@ -192,7 +192,8 @@ def _of_gate(record: Record, images: int) -> dict[str, Accumulator]:
         found["units"], found["range"] = Moments.of(g), Extremes.of(g)
     use, y = record.site.use, record.y.detach()
     if isinstance(use, Gate) and record.site.kind in {Kind.CHANNEL, Kind.DENSE}:
-        y = y.movedim(use.channel_axis, 1).flatten(2) if y.ndim > 2 else y[..., None]
+        y = use.by_channel(y)
+        y = y.flatten(2) if y.ndim > 2 else y[..., None]
         found["carried"] = Extremes(y.amin((0, 2)).double().cpu(), y.amax((0, 2)).double().cpu())
     return found
 

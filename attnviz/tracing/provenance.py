@@ -101,6 +101,24 @@ def mixing_since_common(g: Node, x: Node) -> Mixing:
     return mixing
 
 
+def descends_only(g: Node, x: Node) -> bool:
+    """Whether every path from the inputs to ``g`` passes ``x``."""
+    source = root(x)
+    stack, visited = [g], {id(g)}
+    while stack:
+        node = stack.pop()
+        if node is source:
+            continue
+        parents = [parent for parent in node.parents if parent.depends]
+        if not parents or node.index < source.index:
+            return False
+        for parent in parents:
+            if id(parent) not in visited:
+                visited.add(id(parent))
+                stack.append(parent)
+    return True
+
+
 def squash_of(node: Node) -> str | None:
     """Name of the bounded function that computed ``node``, up to rescaling and rearranging; ``None`` for none."""
     if node.name in SQUASHES:

@@ -204,11 +204,16 @@ def _layout_of_positions(queries: Codes, keys: Codes, located: list[tuple[Tensor
 
 
 def _first_of(codes: Codes, shape: list[int], axes: list[int]) -> Tokens | None:
-    """The tokens of the first image and head in every window."""
+    """The tokens of the first image and head in every window; ``None`` if two of a window share a position."""
     if codes is None:
         return None
     code, plane = codes
-    return _tokens_on_grid(code.reshape(*shape, -1).permute(*axes, 3)[0, :, 0], plane)
+    first = code.reshape(*shape, -1).permute(*axes, 3)[0, :, 0]
+    ranked = first.sort(-1).values
+    # Values of several positions were mixed and then spread again: which is where is lost.
+    if bool(((ranked[:, 1:] == ranked[:, :-1]) & (ranked[:, 1:] >= 0)).any()):
+        return None
+    return _tokens_on_grid(first, plane)
 
 
 def _tokens_on_grid(code: Tensor, plane: Plane | None) -> Tokens:

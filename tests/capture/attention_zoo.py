@@ -607,3 +607,93 @@ class LargeKernel(nn.Module):
 
     def forward(self, x):
         return x * self.c(self.b(self.a(x)))
+
+
+class OverLayers(nn.Module):
+    """A learned query attends over the outputs of several layers, with heads (attention residuals)."""
+
+    def __init__(self, layers):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(16, 16) for _ in range(layers))
+        self.k, self.v, self.q = nn.Linear(16, 16), nn.Linear(16, 16), nn.Parameter(torch.randn(16))
+
+    def forward(self, x):
+        t = x.flatten(2).mT
+        h = torch.stack([layer(t) for layer in self.layers], 2).flatten(0, 1)
+        k, v = heads_of(self.k(h), 2), heads_of(self.v(h), 2)
+        q = heads_of(self.q.view(1, 1, 16), 2).expand(len(h), -1, -1, -1)
+        return (scores(q, k).softmax(-1) @ v).reshape(len(x), -1, 16)
+
+
+@case("branch")
+class OverTwoLayers(OverLayers):
+    """As many layers as heads."""
+
+    def __init__(self):
+        super().__init__(2)
+
+
+@case("branch")
+class OverThreeLayers(OverLayers):
+    def __init__(self):
+        super().__init__(3)
+
+
+@case("pairwise", "pairwise")
+class MutualAttention(nn.Module):
+    """The second direction takes the transposed scores of the first, whose values came through them (LookViT)."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(16, 16, 2, 2), nn.Conv2d(16, 16, 4, 4)
+        self.q, self.k, self.v, self.w = (nn.Linear(16, 16) for _ in range(4))
+
+    def forward(self, x):
+        a, b = self.a(x).flatten(2).mT, self.b(x).flatten(2).mT
+        shared = self.q(a) @ self.k(b).mT
+        a = a + shared.softmax(-1) @ self.v(b)
+        return shared.mT.softmax(-1) @ self.w(a)
+
+
+@case("channel")
+class GateBehindPartitions(nn.Module):
+    """Features are cut into parts and put together again before the gate (RepMLP)."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(64, 64, 1, groups=4), nn.Linear(16, 16)
+
+    def forward(self, x):
+        n, c, h, w = x.shape
+        parts = x.view(n, c, h // 4, 4, w // 4, 4).permute(0, 2, 4, 1, 3, 5)
+        parts = self.conv(parts.reshape(-1, 64, 2, 2)).view(n, h // 4, w // 4, c, 4, 4)
+        whole = parts.permute(0, 3, 1, 4, 2, 5).reshape(n, c, h, w)
+        return whole * self.fc(x.mean((2, 3))).sigmoid()[..., None, None]
+
+
+@case("pairwise", "dense")
+class GatedHeads(Tokens):
+    """The output of each head has a gate at each token, from pooled values."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = nn.Linear(16, 2)
+
+    def attend(self, q, k, v):
+        t = v.transpose(1, 2).flatten(2)
+        gates = self.gate(t - t.mean(1, keepdim=True)).sigmoid().mT[..., None]
+        return scores(q, k).softmax(-1) @ v * gates
+
+
+class ConstantAttention(nn.Module):
+    """Queries attend to each other before they see the image (the first layer of DETR's decoder)."""
+
+    def __init__(self):
+        super().__init__()
+        self.queries, self.kv = nn.Parameter(torch.randn(5, 16)), nn.Linear(16, 32)
+
+    def forward(self, x):
+        q = self.queries[None]
+        q = q + scores(q, q).softmax(-1) @ q
+        k, v = self.kv(x.flatten(2).mT).chunk(2, -1)
+        return scores(q.expand(len(x), -1, -1), k).softmax(-1) @ v

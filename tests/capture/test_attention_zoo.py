@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from attention_zoo import CASES
+from attention_zoo import CASES, ConstantAttention
 
 from attnviz import project
 from attnviz.errors import CaptureError
@@ -56,3 +56,20 @@ def test_a_map_of_tokens_is_that_of_their_gate():
         model(x)
     (record,) = captured.records
     assert torch.equal(project(record).values, record.g.view(2, 8, 8))
+
+
+def test_attention_among_constants_is_reported_and_what_follows_is_found():
+    torch.manual_seed(0)
+    sites = find_attention(ConstantAttention().eval(), torch.randn(2, 16, 4, 4))
+    assert [site.kind.value for site in sites] == ["pairwise"]
+    assert [unclaimed.why for unclaimed in sites.unclaimed] == [
+        "attention among values that do not depend on the input: it is the same for every image"
+    ]
+
+
+def test_a_map_of_positions_that_were_mixed_and_spread_again_is_refused():
+    model, _, x = build("GateBehindPartitions", 1)
+    with torch.no_grad(), capture(model) as captured:
+        model(x)
+    with pytest.raises(CaptureError, match="positions of this gate on the image plane are unknown"):
+        project(captured.records[0])

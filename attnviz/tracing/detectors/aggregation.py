@@ -62,8 +62,11 @@ def _finding(product: Product, weighted: tuple[int, ...]) -> Finding | None:
     kind = _kind_of(product, weighted, rest)
     if kind is None:
         return None
-    # Attention pooling and deformable attention keep heads in the batch axis.
-    fold = heads_in(product.g_parts(batch)) if kind in {Kind.POOLING, Kind.PAIRWISE} else 1
+    # Attention pooling and deformable attention keep heads in the batch axis; branches can be weighed at each token.
+    parts = product.g_parts(batch)
+    fold = heads_in(parts) if kind in {Kind.POOLING, Kind.PAIRWISE} else 1
+    if kind is Kind.BRANCH and len(parts) > 1 and parts[0].of is Meaning.BATCH:
+        fold = math.prod(part.size for part in parts[1:])
     groups: dict[Kind, tuple[tuple[int, ...], ...]] = {
         Kind.BRANCH: ((batch,), weighted, rest),
         Kind.POOLING: ((batch,), rest, weighted),

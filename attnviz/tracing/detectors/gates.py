@@ -18,6 +18,7 @@ from attnviz.tracing.products import users
 from attnviz.tracing.provenance import (
     Mixing,
     channel_axis,
+    descends_only,
     is_normaliser,
     mixing_between,
     mixing_since_common,
@@ -158,16 +159,17 @@ def _attends(candidate: _Candidate, kind: Kind, squash: str | None) -> bool:
     if squash is None and is_normaliser(g):
         return False
     mixing = next((m for m in (mixing_between(source, g) for source in _before_gates(x)) if m is not None), None)
+    is_vector = sum(size > 1 for size in x.shape[1:]) <= 1
+    if is_vector and not descends_only(g, x):
+        return False  # a recurrent cell: its gates also depend on another value
     if mixing is not None:
         # LKA has no squash. A pooled but unbounded factor is a normalisation (GRN of ConvNeXtV2).
         return Mixing.LEARNED in mixing or (squash is not None and mixing is not Mixing.NONE)
     mixing = mixing_since_common(g, x)
     is_mixed = mixing == Mixing.LEARNED | Mixing.POOLED
-    has_space = any(size > 1 for axis, size in enumerate(x.shape) if axis and axis not in candidate.varying)
-    if kind is Kind.DENSE or not has_space:
+    if kind is Kind.DENSE:
         # FocalModulation, GhostNetV2 and residual attention have both. A dense sibling with one of them is the factor
-        # of a gated convolution (MambaOut, CoaT) or a pooled context (MobileViTv2); so is a factor of vectors, as in
-        # gated units and recurrent cells.
+        # of a gated convolution (MambaOut, CoaT) or a pooled context (MobileViTv2).
         return is_mixed
     return is_mixed or (squash is not None and mixing is not Mixing.NONE)
 

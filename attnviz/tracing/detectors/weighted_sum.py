@@ -31,7 +31,7 @@ class WeightedSum:
         groups: For each canonical axis, the axes of ``g`` that it merges.
         ndim: Number of axes of ``g``.
         shared: For each axis of ``g``, the corresponding axis of ``x`` counted from the end; ``None`` for none.
-        fold: Number of heads per image in the first canonical axis.
+        fold: Number of heads per image in the first canonical axis; of branches, of tokens, which belong to ``C``.
     """
 
     kind: Kind
@@ -52,9 +52,12 @@ class WeightedSum:
         for axis in self._others:
             g = g.narrow(axis, 0, 1)
         shape = [math.prod(g.shape[axis] for axis in group) for group in self.groups]
-        if self.fold > 1:
+        if self.fold > 1 and self.kind is not Kind.BRANCH:
             shape[:2] = shape[0] // self.fold, shape[1] * self.fold
-        return g.permute(self._order).reshape(shape), x
+        g = g.permute(self._order).reshape(shape)
+        if self.fold > 1 and self.kind is Kind.BRANCH:
+            g = g.unflatten(0, (-1, self.fold)).transpose(1, 2).flatten(2)
+        return g, x
 
     def __call__(self, g: Tensor, x: Operand) -> Tensor:
         """The product of ``g`` and ``x`` as the operation computes it.
@@ -72,8 +75,10 @@ class WeightedSum:
 
     def _spread(self, g: Tensor, x: Tensor) -> Tensor:
         """The canonical ``g`` in the layout of the operation's operand."""
+        if self.fold > 1 and self.kind is Kind.BRANCH:
+            g = g.unflatten(2, (self.fold, -1)).transpose(1, 2).flatten(0, 1)
         extents = list(g.shape)
-        if self.fold > 1:
+        if self.fold > 1 and self.kind is not Kind.BRANCH:
             extents[:2] = extents[0] * self.fold, extents[1] // self.fold
         sizes = [size for n, group in zip(extents, self.groups, strict=True) for size in self._split(n, group, x)]
         order = self._order

@@ -100,7 +100,7 @@ def speed(options: argparse.Namespace, folder: Path) -> None:
     prepared_models = prepare_models(asked, "cpu")
     vision = prepared_models[0].vision
     x = load_images([item.path for item in listing.items], vision.preprocess).x
-    passes = bare(vision.module, methods, prepared_models[0].options, passes_at_once(x))
+    passes = bare(vision.module, methods, prepared_models[0].method_options, passes_at_once(x))
 
     def bound() -> None:
         for part in x.split(options.batch):
@@ -124,7 +124,7 @@ def speed(options: argparse.Namespace, folder: Path) -> None:
     print(f"  share of the bound {statistics.median(shares):.2f}   ({shares[0]:.2f}, {shares[-1]:.2f})", flush=True)
 
 
-def bare(model: object, methods: Sequence[str], options: dict, at_once: int) -> list[Callable[[object], None]]:
+def bare(model: object, methods: Sequence[str], method_options: dict, at_once: int) -> list[Callable[[object], None]]:
     """The passes that attention and methods need."""
     import torch
 
@@ -175,8 +175,8 @@ def bare(model: object, methods: Sequence[str], options: dict, at_once: int) -> 
         "integrated_gradients": times(16), "smoothgrad": times(12), "vargrad": times(12), "gradient_shap": times(16),
     }  # fmt: skip
     for name in ("gradcam", "gradcam++", "hirescam", "xgradcam", "layercam", "eigencam"):
-        if name in options:
-            known[name] = of_layer(options[name]["layer"].path, backward=name != "eigencam")
+        if name in method_options:
+            known[name] = of_layer(method_options[name]["layer"].path, backward=name != "eigencam")
     unknown = [name for name in methods if name not in known]
     if unknown:
         raise SystemExit(f"no bare passes are known of {', '.join(unknown)}; known are {', '.join(sorted(known))}")

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).parents[1] / "tests" / "report"
+OPENED = 90  # ``open`` shows images below this number
 
 WRITER = """
 import json, resource, sys, time
@@ -66,6 +67,8 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--shard", type=int, default=64)
     options = parser.parse_args()
+    if min(options.images) < OPENED:
+        parser.error(f"--images: at least {OPENED}, the action opens images up to number {OPENED - 1}")
     found: dict[int, dict[str, float]] = {}
     for images in options.images:
         with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,5 @@
 """Replace ``g`` by something less informative, and measure the effect on the prediction."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial

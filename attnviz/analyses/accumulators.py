@@ -1,7 +1,5 @@
 """Tallies: accumulated statistics of every site. Tallies of parts of a data set can be added in any order."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias

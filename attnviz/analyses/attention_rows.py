@@ -5,8 +5,6 @@ channel, the positions of one pooled value; the entries of a gate compete with a
 measured for each group of competing entries.
 """
 
-from __future__ import annotations
-
 import math
 from contextlib import suppress
 

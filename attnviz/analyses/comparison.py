@@ -1,7 +1,5 @@
 """Compare attention maps with attributions, over several images and models: agreement, faithfulness, localisation."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias

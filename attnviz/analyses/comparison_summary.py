@@ -1,7 +1,5 @@
 """A comparison in sentences: the best map of each metric, groups of maps that agree, and caveats."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """Run a model, capture its attention, check its logits and project its records."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace

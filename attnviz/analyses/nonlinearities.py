@@ -1,7 +1,5 @@
 """Observe the inputs and outputs of the nonlinearities of a model: modules, functions and methods."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

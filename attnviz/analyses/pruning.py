@@ -5,8 +5,6 @@ logits ``(N, K)``, ``sites`` are from :func:`attnviz.find_attention`, ``x`` is a
 ``g`` to keep increase from 0 to 1.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence

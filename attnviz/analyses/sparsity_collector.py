@@ -3,8 +3,6 @@
 Only the tally is kept, whose size does not depend on the number of images.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """A study of sparsity: one model over any number of images, batch by batch, in bounded memory; it can be resumed."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import pickle

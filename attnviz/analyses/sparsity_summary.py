@@ -1,7 +1,5 @@
 """Convert a tally to results: means with intervals, counts and matrices."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Verify captured attention: three checks of every site of a model."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any

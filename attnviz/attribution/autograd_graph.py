@@ -1,7 +1,5 @@
 """Walks over autograd's graph, from an output back to the image."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from torch.autograd.graph import Node

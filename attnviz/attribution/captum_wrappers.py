@@ -1,7 +1,5 @@
 """Implementations of Captum's ``Attribution``; this module imports Captum."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext

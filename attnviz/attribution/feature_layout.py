@@ -1,7 +1,5 @@
 """How a layer's output lies on the image plane: channels first, channels last, or tokens with a prefix."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

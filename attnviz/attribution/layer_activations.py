@@ -1,7 +1,5 @@
 """Features of a layer and their gradients, and the logits for changed features."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Find the layer whose features a class activation map is made of: by running the model, not by names."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Layer-wise relevance propagation, for the networks that its rules follow."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any

@@ -1,7 +1,5 @@
 """Target classes, which are checked once the output of the model gives the number of classes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The results of one model for one batch: predictions, maps and all measures."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace

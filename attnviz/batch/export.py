@@ -1,7 +1,5 @@
 """A run's results in other formats: CSV, JSON, and the page as PDF."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

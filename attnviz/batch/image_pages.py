@@ -1,7 +1,5 @@
 """Full pages, as of ``attnviz explain``, of the most unusual images of a run."""
 
-from __future__ import annotations
-
 import re
 import tempfile
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Compute the shards one after the other in this process."""
 
-from __future__ import annotations
-
 import itertools
 import time
 from collections.abc import Callable, Sequence

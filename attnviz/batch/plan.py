@@ -1,7 +1,5 @@
 """The plan of a run: its options, and the properties of its models. All results depend on the plan only."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence

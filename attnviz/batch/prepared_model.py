@@ -1,7 +1,5 @@
 """A model that is ready for batches of images: sites, layers and applicable methods are found once, on noise."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

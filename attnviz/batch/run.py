@@ -1,7 +1,5 @@
 """A run from start to end: list the images, plan, and compute the missing shards."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Compute one shard: a pure function of the plan, the images and the models."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 

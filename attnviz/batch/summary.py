@@ -1,7 +1,5 @@
 """Summary of a run: counts, means and outliers, computed shard by shard in constant memory."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence

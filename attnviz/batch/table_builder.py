@@ -1,7 +1,5 @@
 """Build the tables of a shard from the results of the models."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any

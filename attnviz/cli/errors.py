@@ -1,7 +1,5 @@
 """Errors as the command line reports them: one line and an exit code."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

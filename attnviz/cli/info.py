@@ -1,7 +1,5 @@
 """``attnviz info``: what is installed, available devices, and native kernels."""
 
-from __future__ import annotations
-
 import json
 import platform
 from importlib.metadata import PackageNotFoundError, version

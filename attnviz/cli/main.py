@@ -3,8 +3,6 @@
 ``attnviz --help`` imports only Click, so that it is fast.
 """
 
-from __future__ import annotations
-
 import importlib
 import sys
 from typing import NoReturn

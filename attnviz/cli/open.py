@@ -1,7 +1,5 @@
 """``attnviz open``: a report in the browser, served from this machine to this machine."""
 
-from __future__ import annotations
-
 import webbrowser
 from functools import partial
 from http import HTTPStatus

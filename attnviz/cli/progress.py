@@ -1,7 +1,5 @@
 """The progress display of all commands, on the standard error stream."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ Registrations have literal names and titles, so they can be read from the source
 import PyTorch, which takes seconds.
 """
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 from importlib.metadata import entry_points

@@ -1,7 +1,5 @@
 """Parts of the output that several commands print."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from rich.console import Console

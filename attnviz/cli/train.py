@@ -1,7 +1,5 @@
 """``attnviz train``: train the attention of a built-in model and a classifier on labelled images."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

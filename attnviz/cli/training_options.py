@@ -1,7 +1,5 @@
 """Options that ``train`` and ``evaluate`` share with the scripts of ``builtin_training/``."""
 
-from __future__ import annotations
-
 import os
 import shlex
 from collections.abc import Callable, Mapping

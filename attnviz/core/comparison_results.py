@@ -1,7 +1,5 @@
 """Results of a comparison of maps, as plain data; every format of its report is written from them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

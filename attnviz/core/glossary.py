@@ -3,8 +3,6 @@
 Reports depend on this table only, so that they can show the meaning of a measure that another package registered.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal, TypeAlias

@@ -1,7 +1,5 @@
 """Results as what ``json`` can write."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass

@@ -1,7 +1,5 @@
 """What a capture keeps, given its memory needs and the available memory."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import Path

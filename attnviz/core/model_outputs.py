@@ -1,7 +1,5 @@
 """Logits from whatever a classifier returns."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor

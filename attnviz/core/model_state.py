@@ -1,7 +1,5 @@
 """Context managers that change the state of a model, or of random generators, and restore it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial

@@ -1,7 +1,5 @@
 """Which images of a run are unusual: one rule for its summary and for its page."""
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Sorting and selection in rows; on a CPU by NumPy, which is several times faster than PyTorch here."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

@@ -3,8 +3,6 @@
 Numbers that were not measured are NaN or ``None``; in JSON both are ``null``.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field

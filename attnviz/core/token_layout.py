@@ -5,8 +5,6 @@ how to split it, and gives the grid position of each query and key. Class tokens
 keys and frames need no special case.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

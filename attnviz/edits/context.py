@@ -1,7 +1,5 @@
 """Types of edits, and the context that they receive."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias

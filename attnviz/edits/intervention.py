@@ -1,7 +1,5 @@
 """Replace ``g(x)`` while a model runs."""
 
-from __future__ import annotations
-
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """Edits that scale ``g`` or keep a part of it."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch

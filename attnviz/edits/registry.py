@@ -1,7 +1,5 @@
 """The registry of edits: names for :func:`attnviz.intervene`, and the replacements that studies measure."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from attnviz.core.glossary import Meaning, define

@@ -1,7 +1,5 @@
 """Edits that insert the ``g`` of other runs: of another image, or the mean over a data set."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """Edits that redistribute ``g``: evenly, to the identity, or at random."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial

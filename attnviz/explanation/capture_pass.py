@@ -1,7 +1,5 @@
 """The forward passes of an explanation: predictions, records and heatmaps of an image, or of the frames of a clip."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias

@@ -4,8 +4,6 @@ Attribution methods know images ``(N, 3, H, W)``. So the frames are pasted one u
 tall image ``(1, 3, T * H, W)``, which is cut again in front of the model: the strip's map is the maps of the frames.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Explain one image or clip: load, capture, project, attribute, measure."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace

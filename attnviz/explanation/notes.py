@@ -1,7 +1,5 @@
 """Notes of an explanation for the reader: limits and negative results."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
 

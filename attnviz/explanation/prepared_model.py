@@ -1,7 +1,5 @@
 """A model with its attention sites and the layer of class activation maps, which are found once per input size."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

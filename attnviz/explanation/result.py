@@ -1,7 +1,5 @@
 """The explanation that :func:`attnviz.explain` returns: plain data that can write its report."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from attnviz.core.explanation_results import ExplanationData

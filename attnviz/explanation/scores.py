@@ -1,7 +1,5 @@
 """Every number of an explanation: how far its maps agree, and how sparse attention and activations are."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 

@@ -1,7 +1,5 @@
 """Predictions of a model, and the class to explain."""
 
-from __future__ import annotations
-
 import operator
 import re
 from collections.abc import Sequence

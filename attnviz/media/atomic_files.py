@@ -3,8 +3,6 @@
 Permissions follow the process's umask, which the operating system applies to the temporary file or folder.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import json

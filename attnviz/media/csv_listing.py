@@ -1,7 +1,5 @@
 """Tables of images with labels, boxes and masks; an error names the line."""
 
-from __future__ import annotations
-
 import csv
 import math
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ Pillow's own limit of the image size is a global setting. It is neither changed 
 decoders of WebP and TIFF.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import stat

@@ -1,7 +1,5 @@
 """One image of a list, before it is read."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import TypeAlias
 

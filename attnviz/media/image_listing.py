@@ -1,7 +1,5 @@
 """Lists of images: from folders by class, lists of files, and tables with labels, boxes and masks."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Files on a local disk or behind any URL that fsspec can open."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -7,8 +7,6 @@ All compare patterns, not amounts: scaling a map by a positive number changes no
 are right, or because both favour the centre of the image.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """Baselines of agreement: maps that do not depend on the model."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -4,8 +4,6 @@ A sink is a key that most queries attend to, whatever the image. High-norm token
 registers keep global information in; they often lie in plain background.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any

@@ -6,8 +6,6 @@ Measures take maps ``(N, ...)``, any sign, with ``n`` >= 2 values each (else :cl
 float64; NaN for an all-zero map or a value that is not finite.
 """
 
-from __future__ import annotations
-
 import math
 from functools import partial
 

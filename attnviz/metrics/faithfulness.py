@@ -9,8 +9,6 @@ They hold for attention maps as for attributions. What they change is out of wha
 own way, which is why there are several.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from functools import partial

@@ -5,8 +5,6 @@ Pure functions of accumulators: :class:`~attnviz.metrics.streaming.Extremes` and
 return bools of the shape of one image's ``g``; their second argument is the threshold.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

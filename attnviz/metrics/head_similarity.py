@@ -4,8 +4,6 @@ All take rows ``(N, heads, R, K)``: of each image and head, how ``R`` queries at
 ``(N, heads, heads)`` float64.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Fill removed pixels from their surroundings, so that their shape is not visible."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

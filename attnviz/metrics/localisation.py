@@ -5,8 +5,6 @@ if the shapes differ or the masks are not bool. They compare a map with the obje
 correct model can use the background.
 """
 
-from __future__ import annotations
-
 import math
 from functools import partial
 

@@ -5,8 +5,6 @@ constant or not finite. They raise :class:`ValueError` for other shapes. Of maps
 count.
 """
 
-from __future__ import annotations
-
 import math
 from functools import partial
 

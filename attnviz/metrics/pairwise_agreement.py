@@ -4,8 +4,6 @@
 of the time and is the same in every pair.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Sequence
 from functools import cached_property

@@ -1,7 +1,5 @@
 """Ask a model about changed images: in batches, without gradients, and at each step of a curve."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

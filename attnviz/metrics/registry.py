@@ -1,7 +1,5 @@
 """What a measure is: a pure function of maps to one number per image, and the facts that are needed to interpret it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

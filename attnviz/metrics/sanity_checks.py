@@ -3,8 +3,6 @@
 ``Explain`` is whatever gives a map: an attribution or the attention of a site, called with a model and images.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable, Sequence

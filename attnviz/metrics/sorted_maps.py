@@ -1,7 +1,5 @@
 """Maps sorted by strength once, for all measures that need it."""
 
-from __future__ import annotations
-
 import math
 from functools import cached_property
 

@@ -7,8 +7,6 @@ All measures use absolute values, so that a large negative value counts as stron
 values changes nothing. Whether the small values are needed takes an intervention.
 """
 
-from __future__ import annotations
-
 import math
 from functools import partial
 

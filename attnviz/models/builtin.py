@@ -1,7 +1,5 @@
 """Build the built-in models: the trunk, a mechanism in it, and the shipped weights."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Model cards: the evaluation figures and the provenance of the shipped weights."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

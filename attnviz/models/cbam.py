@@ -4,8 +4,6 @@ Source: Woo, Park, Lee and Kweon, "CBAM: Convolutional Block Attention Module", 
 https://arxiv.org/abs/1807.06521.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """Class names, and classes by name."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from functools import cache

@@ -4,8 +4,6 @@ Source: Zhu, Hu, Lin and Dai, "Deformable ConvNets v2: More Deformable, Better R
 https://arxiv.org/abs/1811.11168.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -4,8 +4,6 @@ Source: Wang et al., "ECA-Net: Efficient Channel Attention for Deep CNNs", CVPR 
 https://arxiv.org/abs/1910.03151.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Loaders of timm and torchvision models; a library is imported when one of its models is loaded."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Helpers of the loaders: errors of downloads, class names and notes."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Load a model by name: built-in, of timm, torchvision or transformers, or from the user's function."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The registry of the built-in models: a mechanism is one file with a module and an entry in :data:`MODELS`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar

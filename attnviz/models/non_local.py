@@ -4,8 +4,6 @@ Source: Wang, Girshick, Gupta and He, "Non-local Neural Networks", CVPR 2018, se
 https://arxiv.org/abs/1711.07971.
 """
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from attnviz.models.mechanism import MODELS, Mechanism, in_slots, zeroed

@@ -3,8 +3,6 @@
 Source: Wang et al., "Pyramid Vision Transformer", ICCV 2021, section 3.3, https://arxiv.org/abs/2102.12122.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 from torch import Tensor, nn

@@ -3,8 +3,6 @@
 Source: Hu, Shen and Sun, "Squeeze-and-Excitation Networks", CVPR 2018, section 3, https://arxiv.org/abs/1709.01507.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -3,8 +3,6 @@
 Source: Li, Wang, Hu and Yang, "Selective Kernel Networks", CVPR 2019, section 3.1, https://arxiv.org/abs/1903.06586.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

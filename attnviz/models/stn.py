@@ -4,8 +4,6 @@ Source: Jaderberg, Simonyan, Zisserman and Kavukcuoglu, "Spatial Transformer Net
 https://arxiv.org/abs/1506.02025.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

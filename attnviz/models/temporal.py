@@ -4,8 +4,6 @@ Source: Yao et al., "Describing Videos by Exploiting Temporal Structure", ICCV 2
 https://arxiv.org/abs/1502.08029.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

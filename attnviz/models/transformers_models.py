@@ -1,7 +1,5 @@
 """Loader of transformers models; the library is imported when a model is loaded."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """EfficientNet-Lite0, the trunk of every built-in model, with an empty attention slot after each block."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

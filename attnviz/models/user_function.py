@@ -1,7 +1,5 @@
 """Loader of models that a function of the user returns."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import sys

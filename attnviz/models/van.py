@@ -4,8 +4,6 @@ Source: Guo et al., "Visual Attention Network", Computational Visual Media 9(4),
 https://arxiv.org/abs/2202.09741.
 """
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from attnviz.models.mechanism import MODELS, Mechanism, in_slots

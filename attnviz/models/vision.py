@@ -1,7 +1,5 @@
 """A model with its preprocessing, class names and name."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 

@@ -3,8 +3,6 @@
 Source: Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021, section 3.1, https://arxiv.org/abs/2010.11929.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

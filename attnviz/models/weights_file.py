@@ -1,7 +1,5 @@
 """Read weights files without executing code from them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path

@@ -4,8 +4,6 @@ A format is one file of :mod:`attnviz.report.explanation`, or an entry point of 
 function from a document and a path, registered under the ending of its files.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from attnviz.core.explanation_results import ExplanationData

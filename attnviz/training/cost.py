@@ -1,7 +1,5 @@
 """Cost of a mechanism relative to the bare trunk."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 from typing import Any

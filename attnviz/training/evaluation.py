@@ -1,7 +1,5 @@
 """Evaluate models on held-out views: agreement with the teacher, and localisation of the object by their maps."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path

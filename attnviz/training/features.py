@@ -1,7 +1,5 @@
 """Recipes of views, the teacher, and the precomputed features that a model is trained on."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Train a mechanism and a classifier on labelled images, and compare them with the control."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

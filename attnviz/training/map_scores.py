@@ -1,7 +1,5 @@
 """The maps of a model on a batch of views, and their scores."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Optimizers by name; each takes parameters, ``lr`` and ``weight_decay``, and its ``step`` takes a closure."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any

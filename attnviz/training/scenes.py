@@ -1,7 +1,5 @@
 """Compose scenes: an object, small and off-centre, in a photograph; and the same object centred on grey."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal

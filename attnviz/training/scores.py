@@ -1,7 +1,5 @@
 """Per-view scores of one model, and the facts about the views that all models share."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Load the images that scenes are composed of: cut-out objects and photographs."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import io

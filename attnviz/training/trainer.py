@@ -1,7 +1,5 @@
 """Train a mechanism and, optionally, a classifier in the frozen trunk, towards target probabilities."""
 
-from __future__ import annotations
-
 import math
 import pickle
 import platform

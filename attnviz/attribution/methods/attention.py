@@ -1,7 +1,5 @@
 """Attribution by attention: maps ``g`` weighted by the gradients of the logit."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch

@@ -4,8 +4,6 @@ In all formulas ``A`` are the features of the layer, ``(C, h, w)``, ``s`` is the
 :math:`G = \partial s / \partial A`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """Gradients with respect to the image: at the image, along a path to it, and averaged around it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Attribution by masking parts of the image or channels of a layer."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Maps by hiding patches or superpixels of the image, through Captum."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """Attribution by modified backward rules, or along paths from references."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

@@ -1,7 +1,5 @@
 """Components of numbers: named bars and sorted profiles."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A component of frames side by side, each with its weight."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

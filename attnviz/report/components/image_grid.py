@@ -1,7 +1,5 @@
 """Components of small pictures: coloured maps, and processed versions of the image."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A component of lines over the image: the region that a module samples."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

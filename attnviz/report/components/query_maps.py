@@ -1,7 +1,5 @@
 """A component with a map for each query, one of which is selected on the page."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

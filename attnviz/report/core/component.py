@@ -1,7 +1,5 @@
 """The base class of report components, and their registry."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 

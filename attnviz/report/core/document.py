@@ -4,8 +4,6 @@ Every format is written from a :class:`Document` only. The JSON file therefore h
 figure show, and the page can be rebuilt from it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import PurePath

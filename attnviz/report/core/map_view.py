@@ -1,7 +1,5 @@
 """A map on the image plane with the ends of its colour scale."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

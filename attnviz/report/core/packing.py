@@ -1,7 +1,5 @@
 """Numbers as text for the scripts of a page."""
 
-from __future__ import annotations
-
 import base64
 
 import numpy as np

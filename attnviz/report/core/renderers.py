@@ -1,7 +1,5 @@
 """The registry of report formats."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias

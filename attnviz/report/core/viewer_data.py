@@ -1,7 +1,5 @@
 """Data of the map viewer of a page: titles, colour scales, and how colours convert to values."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

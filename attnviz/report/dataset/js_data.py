@@ -1,7 +1,5 @@
 """Data as scripts: a page opened from a file can load scripts but no other data."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Images of a run with unusual results: confident errors, disagreeing maps, and unfaithful attributions."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The overview of a run: accuracy and agreement of each model, and the agreement of its maps."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """The predictions of a run, in a few bytes per image. Names and labels are written to the page shard by shard."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any

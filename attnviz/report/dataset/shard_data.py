@@ -1,7 +1,5 @@
 """The scripts of each shard: thumbnails for the gallery; maps, numbers and predictions for the view of an image."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Writing of a run's page: ``index.html``, and ``page/`` with its scripts, figures and data."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

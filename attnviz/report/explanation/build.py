@@ -1,7 +1,5 @@
 """Conversion of an explanation to a document."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import PurePath
 

@@ -1,7 +1,5 @@
 """Rows of a figure: attributions, attention of each kind, and the components of each kind."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import takewhile
 

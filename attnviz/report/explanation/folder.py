@@ -1,7 +1,5 @@
 """The output folder of an explanation's report: its name and its files."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 

@@ -4,8 +4,6 @@ The format is GIF, since every browser and presentation program plays it and a p
 no H.264 or AV1 encoder, and no browser plays the MPEG-4 that they write.
 """
 
-from __future__ import annotations
-
 import io
 import itertools
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``report.html``: a self-contained page, which opens without a network."""
 
-from __future__ import annotations
-
 import math
 import shlex
 from pathlib import Path

@@ -6,8 +6,6 @@ little-endian bytes; a NaN is ``null``. In Python: ``np.frombuffer(base64.b64dec
 a["dtype"]).reshape(a["shape"])``.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import math

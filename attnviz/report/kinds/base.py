@@ -1,7 +1,5 @@
 """The registry of kind renderers, their context, and functions that several of them use."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Branch weights: the weights of branches or kernels, on average and for each channel."""
 
-from __future__ import annotations
-
 from attnviz.core.records import Kind, Record
 from attnviz.report.components import Bars, Component, Profile
 from attnviz.report.kinds.base import RenderContext, kind_renderer, to_array

@@ -1,7 +1,5 @@
 """Channel gates: the weight of each channel, and the feature maps of the most and the least open channels."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from attnviz.core.arrays import Array

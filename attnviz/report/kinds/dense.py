@@ -1,7 +1,5 @@
 """Dense gates: channels grouped by the pattern of their maps."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

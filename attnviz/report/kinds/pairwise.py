@@ -1,7 +1,5 @@
 """Pairwise attention: for each query, the weights of the keys on the image plane."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

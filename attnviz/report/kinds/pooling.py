@@ -1,7 +1,5 @@
 """Attention pooling: the contribution of each position to the context vector."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from attnviz.core.records import Kind, Record

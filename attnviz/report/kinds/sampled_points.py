@@ -1,7 +1,5 @@
 """The points at which a record samples its input, their weights and their density."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Sampling: where a module samples its input, as an outline, as points, and as a density."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import cv2

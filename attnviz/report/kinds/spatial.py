@@ -1,7 +1,5 @@
 """Spatial masks: the mask, and the image dimmed by it."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

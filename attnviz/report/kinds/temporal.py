@@ -1,7 +1,5 @@
 """Temporal weights, below the frames of the clip."""
 
-from __future__ import annotations
-
 from attnviz.core.records import Kind, Record
 from attnviz.report.components import Component, Pictures, Strip
 from attnviz.report.kinds.base import RenderContext, kind_renderer, to_array

@@ -1,7 +1,5 @@
 """The report of a sparsity study: ``sparsity.html``, one self-contained page, figures and a JSON file."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 
 from attnviz.core.glossary import Category

@@ -1,7 +1,5 @@
 """The figures of a sparsity study that describe the sites of one model."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from attnviz.core.sparsity_results import Matrix, ModelFinding

@@ -1,7 +1,5 @@
 """The tables of a sparsity study, for the terminal and the page."""
 
-from __future__ import annotations
-
 from operator import add
 from typing import NamedTuple
 

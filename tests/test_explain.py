@@ -494,3 +494,10 @@ class TestDevices:
         monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
         with pytest.raises(DeviceError, match="gated is on cpu, wanted cuda: move the model"):
             explain(image, vision, device="cuda")
+
+
+def test_the_layer_of_class_activation_maps_and_its_reason_are_noted(image):
+    notes = explain(image, model="cbam", methods=["gradcam", "saliency"]).notes
+    assert any(note.startswith("Class activation maps explain the features of head: the last ones") for note in notes)
+    notes = explain(image, model="cbam", methods=["saliency"]).notes
+    assert not any(note.startswith("Class activation maps") for note in notes)

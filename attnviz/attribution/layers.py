@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 
 from attnviz.attribution.autograd_graph import parts, reaches
-from attnviz.attribution.feature_layout import FeatureLayout, Grid, feature_layout
+from attnviz.attribution.feature_layout import FeatureLayout, feature_layout
 from attnviz.attribution.targets import Logits
 from attnviz.core.model_state import observing_outputs
-from attnviz.errors import AttributionError, UnknownNameError
+from attnviz.errors import AttributionError, CaptureError, UnknownNameError
+from attnviz.tracing.output_positions import OutputPositions
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def find_layer(logits: Logits, x: Tensor, layer: str | Layer | None = None) -> L
     ``(N, H, W, C)`` or as tokens ``(N, L, C)``, through which all information of the image in the logits passes, and at
     whose positions the logits can still be changed. A gate next to the features, an auxiliary head or a skipped branch
     fails the first test. The last block of a transformer with a class token fails the second: its other tokens are not
-    used. Tokens that are the same for every image where they first appear are no positions.
+    used. Positions are those that a traced run finds, as for attention: tokens that are kept by their score have none.
 
     Args:
         logits: The model, borrowed.
@@ -72,6 +73,7 @@ class _Run:
         calls: Path to how often the module ran.
         image: The node of the image.
         logits: The logits.
+        positions: The positions of all outputs.
     """
 
     outputs: dict[str, Any]
@@ -79,6 +81,7 @@ class _Run:
     calls: Counter[str]
     image: Node
     logits: Tensor
+    positions: OutputPositions
 
     def layer(self, path: str) -> Layer:
         """The layer of that path."""
@@ -100,38 +103,35 @@ class _Run:
 
 
 def _run(logits: Logits, x: Tensor) -> _Run:
-    size = (x.shape[2], x.shape[3])
     outputs: dict[str, Any] = {}
-    layouts: dict[str, FeatureLayout] = {}
     calls: Counter[str] = Counter()
-    grids: list[Grid] = []
-    fixed: dict[int, tuple[bool, ...]] = {}
 
     def observe(path: str, output: Any) -> None:
         outputs.pop(path, None)
-        layouts.pop(path, None)
         outputs[path] = output
         calls[path] += 1
-        if not isinstance(output, Tensor) or output.ndim not in {3, 4} or len(output) != 2:
-            return
-        if output.ndim == 3 and output.shape[1] not in fixed:
-            fixed[output.shape[1]] = tuple((output[0] == output[1]).all(dim=1).tolist())  # for both images
-        found = feature_layout(output.shape, size, grids, fixed.get(output.shape[1]))
-        if found is not None:
-            layouts[path] = found
-            if "H" in found.axes:
-                grids.append(found.grid)
 
     first = x[:1].detach()
     noise = torch.randn(first.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
-    images = torch.cat([first, first.flip(-1) + noise.to(first)]).requires_grad_()
+    images = torch.cat([first, first.flip(-1) + noise.to(first)])
+    try:
+        positions = OutputPositions(logits.module, images)
+    except CaptureError as error:
+        raise AttributionError(f"the positions of the layers cannot be found: {error}") from error
+    images.requires_grad_()
     with observing_outputs(logits.module, observe):
         output = logits(images)
     start = images.view_as(images).grad_fn
     if output.grad_fn is None or start is None:
         raise AttributionError("no gradient flows from the logits back to the image")
     leaf = start.next_functions[0][0]
-    return _Run(outputs, layouts, calls, leaf or start, output)
+    layouts = {
+        path: layout
+        for path, value in outputs.items()
+        if isinstance(value, Tensor) and value.ndim in {3, 4} and len(value) == 2
+        if (layout := feature_layout(path, value.shape, positions)) is not None
+    }
+    return _Run(outputs, layouts, calls, leaf or start, output, positions)
 
 
 def _last(run: _Run, modules: dict[str, nn.Module]) -> Layer:
@@ -145,6 +145,8 @@ def _last(run: _Run, modules: dict[str, nn.Module]) -> Layer:
                     f"{later}, which has no identifiable positions; layer={path!r} explains those features nevertheless"
                 )
             return run.layer(path)
+        if run.positions.has_none(path):
+            continue
         if layout is None and not later and _holds_positions(output) and any(True for _ in modules[path].parameters()):
             later = f"{path or 'the root'}'s {_shape(output)}" if run.carries_all(output) else ""
     raise AttributionError(

@@ -9,6 +9,7 @@ from attnviz.tracing import Unclaimed
 
 _GATES = frozenset({Kind.CHANNEL, Kind.SPATIAL, Kind.DENSE})
 _FLAT = 1e-6
+_ROUNDING = 1e-4
 _NEAR, _MOST = 0.05, 0.9
 _NAMED = 3
 
@@ -26,6 +27,25 @@ def notes_of_sites(found: Sequence[Site], chosen: Sequence[Site], unclaimed: Seq
         operations = [f"{one.operation} in {one.module or '(root)'} ({PurePath(one.source).name})" for one in unclaimed]
         more = f" and {len(operations) - _NAMED} more" if len(operations) > _NAMED else ""
         yield f"{what} not captured: {', '.join(operations[:_NAMED])}{more}. `attnviz inspect` lists the reasons."
+
+
+def notes_of_tracing(difference: float | None) -> Iterator[str]:
+    """Yield the difference between the traced and the plain output, if it is more than rounding."""
+    if difference is not None and difference > _ROUNDING:
+        yield (
+            f"The output of the model changes by {difference:.1e}, relative, when its operations are traced: it draws "
+            "random numbers from a source of its own, or counts its calls. Its attention can differ from a plain run."
+        )
+
+
+def notes_of_layers(heatmaps: Iterable[Heatmap]) -> Iterator[str]:
+    """Yield the layers of class activation maps, and why they were chosen."""
+    layers = list(dict.fromkeys(heatmap.source for heatmap in heatmaps))
+    if layers:
+        yield (
+            f"Class activation maps explain the features of {', '.join(layers)}: the last ones with positions of the "
+            "image that the class depends on and through which all information passes."
+        )
 
 
 def notes_of_gates(records: Iterable[Record]) -> Iterator[str]:

@@ -10,6 +10,11 @@ from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
 _ALIASES = {
     "multiply": "mul",
     "rmul": "mul",
+    "imul": "mul",
+    "radd": "add",
+    "iadd": "add",
+    "isub": "sub",
+    "itruediv": "div",
     "rmatmul": "matmul",
     "mm": "matmul",
     "bmm": "matmul",
@@ -96,7 +101,8 @@ _IN_PLACE_OF = frozenset(
     """
     softmax softmin log_softmax normalize layer_norm rms_norm group_norm batch_norm instance_norm local_response_norm
     channel_shuffle native_channel_shuffle masked_fill where threshold prelu to cast float half fill fill_diagonal
-    requires_grad apply fake_quantize_per_tensor_affine dropout alpha_dropout feature_alpha_dropout div mul add sub
+    requires_grad apply feature_alpha_dropout hardswish logsigmoid softsign tanhshrink gumbel_softmax tril triu
+    quantize_per_tensor dequantize fake_quantize_per_tensor_affine
     """.split()
 ).union(TRANSPARENT)
 

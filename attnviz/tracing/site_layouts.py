@@ -216,6 +216,32 @@ def _first_of(codes: Codes, shape: list[int], axes: list[int]) -> Tokens | None:
     return _tokens_on_grid(first, plane)
 
 
+def tokens_of_output(positions: Positions | None, axis: int) -> Tokens | None:
+    """The tokens of a module's output along one axis, of the first image; ``None`` if an image has other positions.
+
+    Args:
+        positions: The positions of the output, whose first axis are the images.
+        axis: The axis of the tokens; the positions must be constant along all others.
+    """
+    if positions is None or positions.plane is None:
+        return None
+    code, size = positions.code, math.prod(positions.plane)
+    others = [other for other in range(1, code.ndim) if other != axis]
+    if any(not is_constant(code, other) for other in others):
+        return None
+    for other in reversed(others):
+        code = code.select(other, 0)
+    local = torch.where(code < 0, code, code % size)
+    image = torch.where(code < 0, torch.arange(len(code))[:, None], code // size)
+    if not bool((image == torch.arange(len(code))[:, None]).all()) or not torch.equal(
+        local, local[:1].expand_as(local)
+    ):
+        return None
+    ranked = local[0].sort().values
+    is_repeated = bool(((ranked[1:] == ranked[:-1]) & (ranked[1:] >= 0)).any())
+    return None if is_repeated else _tokens_on_grid(local[:1], positions.plane)
+
+
 def _tokens_on_grid(code: Tensor, plane: Plane | None) -> Tokens:
     """Tokens on the coarsest regular grid that holds their positions.
 

@@ -163,6 +163,14 @@ class PositionTracker:
         # A global average has no position.
         if node.name.startswith("adaptive") and math.prod(node.shape[2:]) == 1:
             return no_positions(node.shape)
+        groups = _groups(node)
+        if groups > 1 and not is_constant(before.code, 1):
+            # CondConv convolves all images at once, each with its own kernels.
+            parts = before.code.unflatten(1, (groups, -1)).flatten(0, 1)
+            code = merged(Positions(parts, before.plane), (1,))
+            shape = (len(code), node.shape[1] // groups, *node.shape[2:])
+            found = resized(code, before.plane, shape) if code.shape[2:] != shape[2:] else Positions(code, before.plane)
+            return found and Positions(found.code.broadcast_to(shape).reshape(node.shape), found.plane)
         code = merged(before, (1,))
         if code.shape[2:] == node.shape[2:]:
             return Positions(code.broadcast_to(node.shape), before.plane)
@@ -217,6 +225,12 @@ class PositionTracker:
 
     def _unknown(self, node: Node) -> Positions | None:
         return None
+
+
+def _groups(node: Node) -> int:
+    """The number of groups of a convolution; 1 for other operations."""
+    given = node.kwargs.get("groups", node.args[6] if len(node.args) > 6 else 1)
+    return given if isinstance(given, int) and node.name.startswith("conv") and "transpose" not in node.name else 1
 
 
 def _rearrange(code: Tensor, node: Node) -> Tensor:

@@ -150,6 +150,9 @@ class Tracer(TorchFunctionMode):
                     result = forward(*args, **kwargs)
                 finally:
                     self._frames.pop()
+                self.graph.outputs.pop(path, None)
+                if isinstance(result, Tensor) and result in self._known:
+                    self.graph.outputs[path] = self._known[result]
                 for frame in self._frames:
                     frame.returned(path, is_child=frame is self._frames[-1])
                 return result

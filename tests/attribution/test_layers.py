@@ -1,5 +1,6 @@
 """Which layer a class activation map reads, and how its output lies on the image plane."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,25 +10,75 @@ from torch import Tensor, nn
 from attnviz.attribution import FeatureLayout, Layer, Logits, attribute, find_layer
 from attnviz.attribution.feature_layout import feature_layout
 from attnviz.errors import AttributionError
+from attnviz.tracing.output_positions import OutputPositions
+
+
+class Arranged(nn.Module):
+    """Features of 4 × 8 patches of 8 × 8 pixels, arranged by a function."""
+
+    def __init__(self, arrange: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.embed, self.arrange = nn.Conv2d(3, 5, 8, 8), arrange
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.arrange(self.embed(x))
+
+
+def _tokens(features: Tensor) -> Tensor:
+    return features.flatten(2).mT
+
+
+def _with_others(before: int, after: int) -> Callable[[Tensor], Tensor]:
+    def arrange(features: Tensor) -> Tensor:
+        others = [torch.ones(len(features), count, 5) for count in (before, after)]
+        return torch.cat([others[0], _tokens(features), others[1]], 1)
+
+    return arrange
+
+
+def _best(features: Tensor) -> Tensor:
+    tokens = _tokens(features)
+    return tokens.gather(1, tokens.sum(-1).topk(8, 1).indices[..., None].expand(-1, -1, 5))
 
 
 @pytest.mark.parametrize(
-    ("shape", "grids", "fixed", "wanted"),
+    ("arrange", "wanted"),
     [
-        ((2, 512, 7, 7), [(14, 14)], None, FeatureLayout("NCHW", (7, 7))),
-        ((2, 7, 7, 768), [(14, 14)], None, FeatureLayout("NHWC", (7, 7))),
-        ((2, 196, 192), [(14, 14)], [False] * 196, FeatureLayout("NLC", (14, 14))),
-        ((2, 197, 192), [(14, 14)], [True] + [False] * 196, FeatureLayout("NLC", (14, 14), 1)),
-        ((2, 201, 192), [(14, 14)], [True] * 5 + [False] * 196, FeatureLayout("NLC", (14, 14), 5)),
-        ((2, 49, 192), [(14, 14)], [False] * 49, FeatureLayout("NLC", (7, 7))),
-        ((2, 60, 49), [(14, 14), (7, 7)], [False] * 60, FeatureLayout("NCL", (7, 7))),
-        ((2, 197, 192), [(14, 14)], [True] * 197, FeatureLayout("NLC", (14, 14), 1)),
-        ((2, 512, 1, 1), [], None, None),
-        ((2, 10), [], None, None),
+        (lambda f: f * 2, FeatureLayout("NCHW", (4, 8))),
+        (lambda f: f.movedim(1, -1), FeatureLayout("NHWC", (4, 8))),
+        (_tokens, FeatureLayout("NLC", (4, 8))),
+        (lambda f: f.flatten(2), FeatureLayout("NCL", (4, 8))),
+        (_with_others(1, 0), FeatureLayout("NLC", (4, 8), 1)),
+        (_with_others(2, 3), FeatureLayout("NLC", (4, 8), 2)),
+        (lambda f: _tokens(f[:, :, ::2, ::2]), FeatureLayout("NLC", (2, 4))),
+        (lambda f: f.mT.flatten(2).mT, None),  # column by column
+        (_best, None),
+        (lambda f: _tokens(f)[:, torch.randperm(32)], None),
+        (lambda f: f.mean((2, 3), keepdim=True), None),
+        (lambda f: _tokens(f).mean(1), None),
     ],
 )
-def test_a_layout_by_hand(shape: tuple[int, ...], grids: Any, fixed: Any, wanted: FeatureLayout | None) -> None:
-    assert feature_layout(shape, (224, 224), grids, fixed) == wanted
+def test_a_layout_is_that_of_the_positions(arrange: Callable[[Tensor], Tensor], wanted: FeatureLayout | None) -> None:
+    model, x = Arranged(arrange).eval(), torch.randn(2, 3, 32, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        shape = model(x).shape
+    assert feature_layout("", shape, OutputPositions(model, x)) == wanted
+
+
+def test_class_tokens_after_the_last_features_are_no_features() -> None:
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.features, self.norm, self.fc = Arranged(_tokens), nn.LayerNorm(5), nn.Linear(5, 3)
+            self.queries = nn.Parameter(torch.randn(1, 2, 5))
+
+        def forward(self, x: Tensor) -> Tensor:
+            tokens = self.features(x)
+            pooled = (self.queries @ tokens.mT).softmax(-1) @ tokens
+            return self.fc(self.norm(pooled)).mean(1)
+
+    torch.manual_seed(0)
+    assert find_layer(Logits(Pooled().eval()), torch.randn(1, 3, 32, 64)).path == "features"
 
 
 def test_tokens_become_a_map_row_by_row_and_leave_out_those_before_them() -> None:

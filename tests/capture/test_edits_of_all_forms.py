@@ -1,5 +1,6 @@
 """Every edit and the sparsity study apply to every form of attention that is found."""
 
+import numpy as np
 import pytest
 import torch
 from attention_zoo import CASES
@@ -8,6 +9,7 @@ from attnviz import capture, find_attention, intervene
 from attnviz.analyses.sparsity_study import StudyConfig, study
 from attnviz.core.records import Kind
 from attnviz.edits import Moment, keep_random, keep_top, shuffle, uniform
+from attnviz.report.kinds.base import RenderContext, render_kind
 
 FORMS = [name for name, (_, kinds, _) in CASES.items() if kinds]
 
@@ -64,3 +66,13 @@ def test_the_sparsity_study_has_numbers_for_every_site(name):
     found = study(Classifier().eval(), [lambda: x, lambda: x.flip(0)], StudyConfig(causal=True, shares=(0, 0.5, 1)))
     assert len(found.sites) == len(sites)
     assert all(site.measures for site in found.sites if site.kind != "sampling")
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_record_is_rendered(name):
+    model, x, sites = build(name)
+    with torch.no_grad(), capture(model, sites) as captured:
+        model(x)
+    context = RenderContext(tuple(captured.records), np.zeros((16, 16, 3), np.uint8), (16, 16))
+    for record in captured.records:
+        assert render_kind(record, context)

@@ -31,8 +31,8 @@ PICTURE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 
 def record(kind, g, x, use=None, layout=None, module="m"):
     """Return a record with a placeholder ``y``."""
-    site = Site(module, 0, kind, "mul", 0, use or Gate(kind, 1, 1), layouts=(layout,))
-    return Record(site, 0, torch.as_tensor(g, dtype=torch.float32), x, torch.zeros(1))
+    site = Site(module, 0, kind, "mul", 0, use or Gate(kind, 1, 1), layouts=() if layout is None else (layout,))
+    return Record(site, 0, torch.as_tensor(g, dtype=torch.float32), x, torch.zeros(1), images=1)
 
 
 def rendered(one: Record, others: Sequence[Record] = (), size=(64, 64)):

@@ -77,6 +77,19 @@ def downsampled(maps: Array, side: int = SMALL_PX) -> Array:
     return np.stack(smaller).reshape(len(maps), target[1], target[0])
 
 
+def first_on_plane(record: Record, values: Tensor) -> Array | None:
+    """Lay numbers at the positions of a gate, ``(n, *space)`` of the first image, on the image plane, ``(n, h, w)``.
+
+    ``None`` if the positions are unknown, or those of frames or slices.
+    """
+    layout = record.layout
+    if not record.site.layouts and values.ndim == 3:  # a record that was made by hand
+        return to_array(values)
+    if layout is None or layout.keys is None or layout.windows > 1 or layout.keys.grid[0] > 1:
+        return None
+    return to_array(layout.keys.to_grid(values.detach().flatten(1)[:, None], empty=0.0)[:, 0])
+
+
 def feature_maps(record: Record) -> Array | None:
     """Return the features that a gate is applied to, ``(C, H, W)``; ``None`` if they have no image plane.
 

@@ -5,8 +5,8 @@ import numpy as np
 
 from attnviz.core.arrays import Array
 from attnviz.core.records import Kind, Record
-from attnviz.report.components import Component, Pictures
-from attnviz.report.kinds.base import SMALL_PX, RenderContext, downsampled, kind_renderer, to_array
+from attnviz.report.components import Component, Pictures, Profile
+from attnviz.report.kinds.base import SMALL_PX, RenderContext, downsampled, first_on_plane, kind_renderer, to_array
 
 GROUPS = 6
 _CRITERIA = (cv2.TERM_CRITERIA_MAX_ITER + cv2.TERM_CRITERIA_EPS, 50, 1e-6)
@@ -19,8 +19,14 @@ _CRITERIA = (cv2.TERM_CRITERIA_MAX_ITER + cv2.TERM_CRITERIA_EPS, 50, 1e-6)
     not_means="A single position of attention: channels can attend to different positions.",
 )
 def dense(record: Record, context: RenderContext) -> list[Component]:
-    """Return the mean gate of each group of channels with similar maps, largest group first."""
-    g = to_array(record.g[0])
+    """Return the mean gate of each group of channels with similar maps, largest group first.
+
+    A gate without known positions has the sorted mean gates of its channels instead.
+    """
+    g = first_on_plane(record, record.g[0])
+    if g is None:
+        means = to_array(record.g[0].flatten(1).mean(1))
+        return [Profile("All channels", "Mean g of each channel, the largest first.", ("g",), means[None], "channels")]
     labels = groups(downsampled(g).reshape(len(g), -1), GROUPS)
     members = [np.flatnonzero(labels == label) for label in range(labels.max() + 1)]
     members.sort(key=lambda channels: (-len(channels), int(channels[0])))

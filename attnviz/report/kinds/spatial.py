@@ -8,7 +8,7 @@ from attnviz.core.records import Kind, Record
 from attnviz.report.components import Component, Pictures, Profile, Views
 from attnviz.report.core.colours import resized
 from attnviz.report.core.formatting import number
-from attnviz.report.kinds.base import RenderContext, kind_renderer, to_array
+from attnviz.report.kinds.base import RenderContext, first_on_plane, kind_renderer, to_array
 
 _MIN_BRIGHTNESS = 0.12
 _VIEW_PX = 280
@@ -21,8 +21,16 @@ _VIEW_PX = 280
     not_means="Importance for the target class: the gate does not depend on the target.",
 )
 def spatial(record: Record, context: RenderContext) -> list[Component]:
-    """Return the mask over the image at its own resolution, the image dimmed by the mask, and the sorted values."""
-    mask = to_array(record.g[0])
+    """Return the mask over the image at its own resolution, the image dimmed by the mask, and the sorted values.
+
+    A gate without known positions has sorted values only.
+    """
+    caption = "Each step is a position, the most open first."
+    profile = Profile("All positions", caption, ("g",), to_array(record.g[0].reshape(1, -1)), "positions")
+    laid = first_on_plane(record, record.g[:1])
+    if laid is None:
+        return [profile]
+    mask = laid[0]
     size = f"{mask.shape[0]} × {mask.shape[1]}"
     low, high = float(mask.min()), float(mask.max())
     caption = f"At its own resolution of {size} positions."
@@ -31,9 +39,7 @@ def spatial(record: Record, context: RenderContext) -> list[Component]:
         caption = f"Brightness follows the mask: darkest at g = {number(low)}, unchanged at g = {number(high)}."
         view = _dimmed(context.picture, (mask - low) / (high - low))
         components.append(Views("Image dimmed by the mask", caption, ("dimmed",), view[None], printed=False))
-    caption = "Each step is a position, the most open first."
-    components.append(Profile("All positions", caption, ("g",), mask.reshape(1, -1), "positions"))
-    return components
+    return [*components, profile]
 
 
 def _dimmed(picture: Array, shares: Array) -> Array:

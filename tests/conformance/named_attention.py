@@ -1,11 +1,9 @@
-"""Classes of three libraries that are attention by their papers: the reference for recall.
+"""Classes of the libraries that are attention by their papers: the reference for recall.
 
 The list was made from the sources of the libraries and is independent of how attnviz finds attention. A class is a
 whole mechanism: its site can be in the module itself, in one of its descendants, or, for modules that only compute
 ``g``, in their parent.
 """
-
-from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
@@ -36,7 +34,38 @@ _TRANSFORMERS = """
     Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention Mask2FormerAttention VideoMAEAttention
     VideoMAESelfAttention TimeSformerAttention TimesformerSelfAttention VivitAttention
 """.split()
-ATTENTION = frozenset((*_TIMM, *_TORCHVISION, *_TRANSFORMERS))
+_VISION_LANGUAGE = """
+    BartAttention Blip2Attention Blip2QFormerAttention Blip2QFormerMultiHeadAttention BlipAttention BlipTextAttention
+    BlipTextSelfAttention Florence2VisionChannelAttention Florence2VisionWindowAttention Gemma3Attention GemmaAttention
+    GitAttention GitSelfAttention GitVisionAttention Idefics3VisionAttention LlamaAttention OPTAttention
+    Qwen2VLAttention VisionAttention TrOCRAttention
+""".split()
+_VIT_PYTORCH = """
+    AttentionResidual DSSA GlobalAttention LocalAttention InteractiveWindowedSelfAttention ScalableSelfAttention LSA
+    MutualAttention PatchMerger XCAttention
+""".split()
+_MONAI = """
+    SABlock SpatialAttentionBlock AttentionBlock AttentionLayer ChannelSELayer SEResNetBottleneck SEResNeXtBottleneck
+    MBConvBlock MILModel
+""".split()
+_SEGMENTATION_MODELS = "FPABlock GAUBlock MFABBlock PABBlock SCSEModule".split()
+_OPEN_CLIP = "AttentionalPooler ResidualAttentionBlock".split()
+_KORNIA = "LinearAttention MultiHeadAttention".split()
+_DIFFUSERS = "FluxAttention".split()
+ATTENTION = frozenset(
+    (
+        *_TIMM,
+        *_TORCHVISION,
+        *_TRANSFORMERS,
+        *_VISION_LANGUAGE,
+        *_VIT_PYTORCH,
+        *_MONAI,
+        *_SEGMENTATION_MODELS,
+        *_OPEN_CLIP,
+        *_KORNIA,
+        *_DIFFUSERS,
+    )
+)
 
 _CONSTANT_QUERIES = (
     "the input of the first decoder layer is only learned queries: its weights are constants, not a g(x)"
@@ -51,15 +80,23 @@ KNOWN_MISSES: dict[tuple[str, str], str] = {
 # These modules return g, and their parent applies it.
 APPLIED_OUTSIDE = frozenset({"SelectiveKernelAttn", "SpatialAttention"})
 
-# Named attention that is none, as no value weighs another: model, class, reason.
-NAMED_ONLY: dict[tuple[str, str], str] = {
-    ("timm:nextvit_small", "ConvAttention"): "a grouped convolution, an activation and a projection: there is no g(x)"
+# Named attention that is none, as no value weighs another: patterns of model and path, class, reason.
+NAMED_ONLY: dict[tuple[str, str, str], str] = {
+    ("timm:nextvit_small", "*", "ConvAttention"): (
+        "a grouped convolution, an activation and a projection: there is no g(x)"
+    ),
+    ("transformers:qwen2-vl.*", "*", "PatchMerger"): "an MLP on concatenated patches: there is no g(x)",
+    ("segmentation_models_pytorch:unet*-*0", "decoder.*", "Attention"): "an identity, as no attention is chosen",
 }
 
 
-def is_attention(model: str, class_name: str) -> bool:
-    """Whether a class is attention by its paper."""
-    return class_name in ATTENTION and (model, class_name) not in NAMED_ONLY
+def is_attention(model: str, path: str, class_name: str) -> bool:
+    """Whether a module is attention by its paper."""
+    exceptions = (
+        name == class_name and fnmatchcase(model, models) and fnmatchcase(path, paths)
+        for models, paths, name in NAMED_ONLY
+    )
+    return class_name in ATTENTION and not any(exceptions)
 
 
 def why_missed(model: str, path: str) -> str:

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 import torch
-from conformance.zoo import ZOO, Entry
+from conformance.entry import Entry
+from conformance.zoo import ZOO
 from torch import Tensor, nn
 
 from attnviz.attribution import Logits, attribute, find_layer
@@ -16,9 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 CLASSIFIERS = [
     entry
     for entry in ZOO
-    if len(entry.size) == 3
-    and not entry.family.startswith(("segmentation", "video"))
-    and entry.library != "transformers"
+    if entry.library in {"timm", "torchvision"} and not entry.family.startswith(("segmentation", "video"))
 ]
 """Models of timm and torchvision that give logits of one image."""
 
@@ -75,9 +74,9 @@ def explained(model: nn.Module, x: Tensor) -> str:
 def test_the_layer_of_a_published_model_is_found(entry: Entry) -> None:
     if entry.name in NO_LAYER:
         with pytest.raises(AttributionError, match=NO_LAYER[entry.name]):
-            explained(entry.build(), entry.inputs(1))
+            explained(entry.build(), *entry.inputs(1).args)
     else:
-        assert explained(entry.build(), entry.inputs(1))
+        assert explained(entry.build(), *entry.inputs(1).args)
 
 
 @pytest.mark.parametrize("name", TRANSFORMERS)

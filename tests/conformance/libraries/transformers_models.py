@@ -1,10 +1,9 @@
 """Small models of transformers, built from configurations with the default attention implementation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
+from conformance.entry import Entry, noise
 from torch import Tensor, nn
 
 _ENCODER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
@@ -130,3 +129,10 @@ BUILDERS: dict[str, Callable[[], nn.Module]] = {
     "timesformer": _of("TimesformerForVideoClassification", **_VIDEO),
     "vivit": _of("VivitForVideoClassification", **_VIDEO, tubelet_size=[2, 16, 16]),
 }
+_SIZES = dict.fromkeys(("videomae", "timesformer", "vivit"), (4, 3, 32, 32))
+_SIZES["deformable_detr"] = (3, 128, 128)  # with one image of 64 pixels, a group normalisation has one value per group
+_QUICK = frozenset("vit beit segformer detr timesformer".split())
+ENTRIES = tuple(
+    Entry("transformers", name, name, builder, noise(*_SIZES.get(name, (3, 64, 64))), quick=name in _QUICK)
+    for name, builder in BUILDERS.items()
+)

@@ -15,6 +15,10 @@ help:  ## List the targets
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@
 
+.venv/conformance: .venv/dev
+	$(BIN)/pip install --quiet --editable '.[conformance]'
+	@touch $@
+
 setup: .venv/dev  ## Create .venv with all that development needs
 	$(BIN)/pre-commit install
 
@@ -41,8 +45,8 @@ types: .venv/dev  ## mypy --strict
 bench: .venv/dev  ## Run the benchmarks that the README quotes
 	$(BIN)/python benchmarks/explain.py
 
-conformance: .venv/dev  ## Check capture on third-party models and print a table
-	PYTHONPATH=tests $(BIN)/python -m conformance --json build/conformance.json
+conformance: .venv/conformance  ## Check capture on third-party models, and write docs/reference/coverage.md
+	PYTHONPATH=tests $(BIN)/python -m conformance --json build/conformance.json --page docs/reference/coverage.md
 
 compat: .venv/core  ## Run the tests with the oldest and the newest supported releases
 	$(BIN)/python compat/run.py

@@ -171,6 +171,34 @@ class BilinearPooling(nn.Module):
         return x + self.fc((t @ t.mT / 36).flatten(1))[..., None, None]
 
 
+class ConvolutionalRecurrence(nn.Module):
+    """Shi et al. 2015: the gates of a cell also depend on the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates = nn.Conv2d(2 * C, 4 * C, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = cell = torch.zeros_like(x)
+        for _ in range(2):
+            keep, enter, leave, value = self.gates(torch.cat([x, hidden], 1)).chunk(4, 1)
+            cell = keep.sigmoid() * cell + enter.sigmoid() * value.tanh()
+            hidden = leave.sigmoid() * cell.tanh()
+        return hidden
+
+
+class InnerProduct(nn.Module):
+    """The inner product of features and their update, over the channels, is removed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(C, C, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        update = self.conv(x)
+        return x + update - (update * x).sum(1, keepdim=True)
+
+
 PLAIN: dict[str, Callable[[], nn.Module]] = {
     "swish": Swish,
     "scaled-conv": ScaledConv,
@@ -186,4 +214,6 @@ PLAIN: dict[str, Callable[[], nn.Module]] = {
     "normalised-tokens": NormalisedTokens,
     "mixed-tokens": MixedTokens,
     "bilinear-pooling": BilinearPooling,
+    "convolutional-recurrence": ConvolutionalRecurrence,
+    "inner-product": InnerProduct,
 }

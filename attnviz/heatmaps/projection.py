@@ -66,7 +66,8 @@ def projection(
 
 def other_size(record: Record) -> str:
     """The end of an error message: what to do about positions that are known for another size of the input."""
-    has_other = record.layout is None and any(layout is not None for layout in record.site.layouts)
+    layouts = record.site.layouts
+    has_other = record.layout is None and bool(layouts) and layouts[record.call % len(layouts)] is not None
     return "; the sites were found with inputs of another size, find them again with these inputs" if has_other else ""
 
 

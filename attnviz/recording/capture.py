@@ -98,7 +98,9 @@ class Captured:
 
     @property
     def _images(self) -> int | None:
-        return getattr(self._of_thread, "images", None)
+        own: int | None = getattr(self._of_thread, "images", None)
+        # A method was called instead of forward: the layouts hold for the batch size of the search.
+        return own if own is not None or self.sites is None else self.sites.images or None
 
     def _wants_scores_only(self) -> bool:
         return self.keep != "full"
@@ -254,6 +256,7 @@ def observing(
             of the block: neither ``forward`` was called nor a site was reached.
     """
     check_module(model)
+    sites = None if sites is None else Sites.of(sites)
     called: list[nn.Module] = []
     with ExitStack() as undo:
         undo.enter_context(module_hooks.before_first(model, lambda *_args, **_kwargs: called.append(model)))
@@ -269,9 +272,9 @@ def observing(
         if sites is None:
             undo.enter_context(module_hooks.before_first(model, find))
         else:
-            observe(start(Sites.of(sites)))
+            observe(start(sites))
         yield
-    if not (called or reached()):
+    if not (called or reached() or (sites is not None and not sites)):
         raise CaptureError(
             f"{type(model).__name__}.forward was not called inside the block, so that no attention was reached; if you "
             "call another method, find its sites first, as in find_attention(model.encode_image, images), and pass them"

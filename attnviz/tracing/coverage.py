@@ -11,12 +11,18 @@ from attnviz.tracing.axis_meanings import parts_of
 from attnviz.tracing.axis_parts import Meaning
 from attnviz.tracing.detectors.registry import Finding
 from attnviz.tracing.graph import OUTSIDE, Graph, Node
-from attnviz.tracing.provenance import Mixing, is_normaliser, mixing_since_common, root
+from attnviz.tracing.provenance import Mixing, is_normaliser, mixing_since_common, root, squash_of
 from attnviz.tracing.weight_sources import mixes_heads
 
 _OPERATORS = frozenset(
     "grid_sample grid_sampler grid_sampler_2d grid_sampler_3d deform_conv2d multi_head_attention_forward".split()
 )
+_BOUNDED = {
+    "sigmoid",
+    "hardsigmoid",
+    "softmax",
+    "softmin",
+}  # also while all numbers are equal, as at the start of training
 _PLACES = {Meaning.POSITIONS, Meaning.FRAMES, Meaning.SAMPLES, Meaning.UNKNOWN}
 _HIDDEN = "attention outside of any forward, or inside a scripted function or another library, cannot be captured"
 
@@ -133,7 +139,8 @@ def _why_weighted(node: Node) -> str:
                 return (
                     "exponentials of the input multiply another value that depends on it, as weights before their sum"
                 )
-            if index in node.bounded and is_spread and mixing_since_common(parent, other) is not Mixing.NONE:
+            is_bounded = index in node.bounded or squash_of(parent) in _BOUNDED
+            if is_bounded and is_spread and mixing_since_common(parent, other) is not Mixing.NONE:
                 return "values between 0 and 1, computed from the input, multiply another value that depends on it"
         elif index in node.bounded:
             return "weights between 0 and 1, computed from the input, are summed with another value that depends on it"

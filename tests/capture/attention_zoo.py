@@ -697,3 +697,18 @@ class ConstantAttention(nn.Module):
         q = q + scores(q, q).softmax(-1) @ q
         k, v = self.kv(x.flatten(2).mT).chunk(2, -1)
         return scores(q.expand(len(x), -1, -1), k).softmax(-1) @ v
+
+
+@case("pooling")
+class AdditiveAttention(nn.Module):
+    """SwiftFormer, Shaker et al., 2023: scores of unit norm over the tokens weigh the queries."""
+
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.score = nn.Linear(16, 16), nn.Linear(16, 16), nn.Parameter(torch.randn(16, 1))
+
+    def forward(self, x):
+        t = x.flatten(2).mT
+        q, k = F.normalize(self.q(t), dim=-1), F.normalize(self.k(t), dim=-1)
+        weights = F.normalize(q @ self.score * 0.25, dim=1)
+        return q + k * (weights * q).sum(1, keepdim=True)

@@ -65,3 +65,24 @@ def test_found_gates_and_plain_blocks_are_not_reported(name):
 def test_a_softmax_over_classes_is_not_attention():
     head = nn.Sequential(nn.Flatten(), nn.Linear(8 * 36, 5), nn.Softmax(dim=1))
     assert find_attention(head, networks.images()).unclaimed == ()
+
+
+def test_a_gate_that_is_open_at_the_start_of_training_is_reported():
+    class Heads(nn.Module):
+        """Self-attention with a gate for each head and token, all of them 1 at the start."""
+
+        def __init__(self):
+            super().__init__()
+            self.gate = nn.Linear(8, 2)
+            nn.init.zeros_(self.gate.weight)
+            nn.init.constant_(self.gate.bias, 10)
+
+        def forward(self, x):
+            t = x.flatten(2).mT
+            heads = t.unflatten(-1, (2, 4)).transpose(1, 2)
+            out = (heads @ heads.mT).softmax(-1) @ heads
+            return out * self.gate(t).sigmoid().mT[..., None]
+
+    sites = find_attention(Heads(), networks.images())
+    assert [site.kind.value for site in sites] == ["pairwise"]
+    assert [unclaimed.operation for unclaimed in sites.unclaimed] == ["mul"]

@@ -221,3 +221,25 @@ def test_unfolded_tokens_have_one_cell_each(kernel, stride, padding, side):
     assert project(record).values.shape == (2, side, side)
     assert torch.equal(project(record).values.flatten(1), record.g.mean((1, 2)))
     assert (project(record, size=(32, 32)).values > 0).all()
+
+
+def test_windows_of_a_method_are_laid_for_the_batch_size_of_the_search():
+    class Method(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = Windowed()
+
+        def encode(self, x):
+            return self.inner(x)
+
+    torch.manual_seed(0)
+    model = Method().eval()
+    sites = find_attention(model.encode, images(2))
+    for n, is_laid in ((2, True), (3, False)):
+        with torch.no_grad(), capture(model, sites) as captured:
+            model.encode(images(n))
+        if is_laid:
+            assert project(captured.records[0]).values.shape == (2, 4, 4)
+        else:
+            with pytest.raises(CaptureError, match="another size"):
+                project(captured.records[0])

@@ -246,3 +246,14 @@ def test_fused_attention_of_a_caller_with_a_function_mode_stays_as_it_is():
         plain = model(x, mask)
         with capture(model):
             torch.testing.assert_close(model(x, mask), plain, rtol=1e-5, atol=1e-6)
+
+
+def test_a_method_without_sites_is_captured_without_records():
+    class Plain(Encoder):
+        def encode_image(self, x):
+            return x.mean((2, 3))
+
+    model, x = Plain(), tokens(2, 16, 4, 4)
+    with capture(model, find_attention(model.encode_image, x)) as captured:
+        model.encode_image(x)
+    assert captured.records == []

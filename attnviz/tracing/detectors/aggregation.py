@@ -41,7 +41,7 @@ def _summed(graph: Graph, node: Node, g_operand: int, squash: Node) -> Finding |
     if product is None or not product.summed:
         return None
     # XCiT and EdgeNeXt compare vectors of unit norm. As weights, they have one number per position (SwiftFormer).
-    if squash.name == "normalize" and (node.name != "mul" or set(product.varying) != {0, *product.summed}):
+    if squash.name == "normalize" and (node.name != "mul" or {0, *product.varying} != {0, *product.summed}):
         return None
     if not product.x.depends and not _is_kernel(graph, node):
         return None

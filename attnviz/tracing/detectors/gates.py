@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from attnviz.core.records import Kind
 from attnviz.tracing.axis_meanings import parts_of
 from attnviz.tracing.axis_parts import Meaning, heads_in
+from attnviz.tracing.axis_rules import reduced_axes
 from attnviz.tracing.detectors.gate import Gate
 from attnviz.tracing.detectors.registry import RECOGNISERS, Finding
 from attnviz.tracing.graph import Graph, Node
@@ -77,7 +78,7 @@ def recognise_gate(graph: Graph, node: Node) -> Finding | None:
             continue
         use = _use(candidate, graph.images)
         squash = squash_of(g)
-        if use is not None and _attends(candidate, use.kind, squash) and not _is_summed(node, squash):
+        if use is not None and _attends(candidate, use.kind, squash) and not _is_summed(node, use, squash):
             return Finding(use.kind, use, g, x, squash)
     return None
 
@@ -158,9 +159,10 @@ def _attends(candidate: _Candidate, kind: Kind, squash: str | None) -> bool:
     g, x = candidate.g, candidate.x
     if squash is None and is_normaliser(g):
         return False
-    mixing = next((m for m in (mixing_between(source, g) for source in _before_gates(x)) if m is not None), None)
+    sources = ((source, mixing_between(source, g)) for source in _before_gates(x))
+    source, mixing = next((pair for pair in sources if pair[1] is not None), (x, None))
     is_vector = sum(size > 1 for size in x.shape[1:]) <= 1
-    if is_vector and not descends_only(g, x):
+    if (is_vector or (kind is Kind.DENSE and mixing is not None)) and not descends_only(g, source):
         return False  # a recurrent cell: its gates also depend on another value
     if mixing is not None:
         # LKA has no squash. A pooled but unbounded factor is a normalisation (GRN of ConvNeXtV2).
@@ -189,6 +191,11 @@ def _before_gates(x: Node) -> Iterator[Node]:
         yield node
 
 
-def _is_summed(node: Node, squash: str | None) -> bool:
-    """Whether ``g`` comes from a softmax and the product is then summed: a weighted mean, not a gate."""
-    return squash in {"softmax", "softmin"} and any(user.name == "sum" for user in users(node))
+def _is_summed(node: Node, use: Gate, squash: str | None) -> bool:
+    """Whether the product is then summed: a weighted mean with a softmax, or an inner product over the channels."""
+    sums = [user for user in users(node) if user.name in {"sum", "mean"}]
+    if squash in {"softmax", "softmin"}:
+        return any(user.name == "sum" for user in sums)
+    return squash is None and any(
+        use.channel_axis in reduced_axes(user) and len(user.parents[0].shape) == len(node.shape) for user in sums
+    )

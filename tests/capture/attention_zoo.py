@@ -699,9 +699,9 @@ class ConstantAttention(nn.Module):
         return scores(q.expand(len(x), -1, -1), k).softmax(-1) @ v
 
 
-@case("pooling")
+@case("pooling", "channel")
 class AdditiveAttention(nn.Module):
-    """SwiftFormer, Shaker et al., 2023: scores of unit norm over the tokens weigh the queries."""
+    """SwiftFormer, Shaker et al., 2023: scores of unit norm weigh the queries, and their sum scales the keys."""
 
     def __init__(self):
         super().__init__()

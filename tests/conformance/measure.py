@@ -33,8 +33,7 @@ def measure(entry: Entry) -> Result:
     except Exception as error:  # noqa: BLE001  # an error in one model must not stop the others
         result.error = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         return result
-    if not entry.varies:
-        result.unequal = list(map(" ".join, (_by_module(one) - _by_module(two)) | (_by_module(two) - _by_module(one))))
+    result.unequal = list(map(" ".join, (_by_module(one) - _by_module(two)) | (_by_module(two) - _by_module(one))))
     return result
 
 

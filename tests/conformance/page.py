@@ -61,7 +61,7 @@ def page(results: Sequence[Result]) -> str:
 
 
 def _versions(libraries: Iterable[str]) -> str:
-    names = ["torch", *(library for library in libraries if library != "plain")]
+    names = ["attnviz", "torch", *(library for library in libraries if library != "plain")]
     listed = [f"{TITLES.get(name, name)} {version(_DISTRIBUTIONS.get(name, name))}" for name in names]
     return f"Python {platform.python_version()}, {', '.join(listed)}"
 

@@ -74,7 +74,10 @@ class Result:
         if not self.entry.attention:
             found += [f"reported in a network without attention: {text}" for text in self.unclaimed]
         found += [f"no record: {text}" for text in self.silent]
-        found += [f"depends on the batch size: {text}" for text in self.unequal]
+        if not self.entry.varies:
+            found += [f"depends on the batch size: {text}" for text in self.unequal]
+        elif not self.unequal:
+            found.append("the sites do not depend on the batch size any more: remove the reason")
         found += [f"not verified: {text}" for text in self.unproved]
         found += [f"map: {text}" for text in self.wrong_maps]
         found += [f"not restored: {text}" for text in self.left]

@@ -122,6 +122,8 @@ def test_sites_that_depend_on_the_batch_size_are_a_fault_without_a_reason(entry)
     model = nn.Sequential(GateOfOneImage(), nn.ReLU())
     assert measure(entry(model)).faults == ["depends on the batch size: 0 channel"]
     assert measure(entry(model, varies="it does so for this test")).faults == []
+    (fault,) = measure(entry(nn.Sequential(nn.ReLU()), varies="it does so for this test")).faults
+    assert fault.startswith("the sites do not depend on the batch size any more")
 
 
 class SoftmaxOfConstants(nn.Module):

@@ -199,7 +199,6 @@ _OWN: list[tuple[str, str, tuple[int, ...], dict[str, Any]]] = [
     ("vivit", "ViViT", (3, 4, 64, 64), _VIVIT),
     ("vivit_with_moss", "ViViT", (3, 4, 64, 64), _VIVIT),
 ]
-_PACKED = "it packs a list of images into sequences, and runs parts of it for each image in Python"
 
 
 def _build(module: str, name: str, options: dict[str, Any]) -> nn.Module:
@@ -222,6 +221,6 @@ def _images(n: int) -> Inputs:
 ENTRIES = (
     *(_ordinary(*row) for row in _ORDINARY),
     *(_entry(module, name, options, noise(*size)) for module, name, size, options in _OWN),
-    _entry("na_vit", "NaViT", _HEADS, lambda n: Inputs((*_images(n).args, True, 32)), varies=_PACKED),
-    _entry("na_vit_nested_tensor", "NaViT", _HEADS, _images, varies=_PACKED),
+    _entry("na_vit", "NaViT", _HEADS, lambda n: Inputs((*_images(n).args, True, 32))),
+    _entry("na_vit_nested_tensor", "NaViT", _HEADS, _images),
 )

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-import sysconfig
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -19,14 +14,15 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-import attnviz.instrumentation
-from attnviz._compat import function_mode_depth, is_functorch_wrapped, unwrapped
+from attnviz._compat import is_functorch_wrapped, unwrapped
 from attnviz.core.records import ChildReturn
 from attnviz.instrumentation.adapters import adapters
 from attnviz.instrumentation.forward_wrapper import wrap_forward
 from attnviz.instrumentation.functional_patches import FUNCTIONS
 from attnviz.instrumentation.operations import PRODUCTS, SHAPE_ONLY, is_getter, is_opaque, name_of
+from attnviz.tracing.call_frames import CallFrame
 from attnviz.tracing.graph import OUTSIDE, Graph, Node, image_input, input_tensors, tensors_in
+from attnviz.tracing.source_lines import source_of_caller
 from attnviz.tracing.tensor_facts import (
     as_index,
     is_bounded,
@@ -65,29 +61,6 @@ class _Call:
     bounded: tuple[int, ...] = ()
 
 
-class _Frame:
-    """One running call of a module: its counts of operations, and the modules that have returned inside it."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.counts: Counter[str] = Counter()
-        self.starts_after: ChildReturn | None = None
-        self._returned: set[str] = set()
-        self._modes = function_mode_depth()
-
-    def returned(self, module: str, *, is_child: bool) -> None:
-        """Note that a module has returned inside this call, called directly or by a descendant.
-
-        A capture can identify the return of a child if it is the module's first return in this call. It can enter a
-        function mode there if no mode of the model is active that would be left later.
-        """
-        is_first = module not in self._returned
-        self._returned.add(module)
-        if is_child:
-            is_usable = is_first and self._modes is not None and function_mode_depth() == self._modes
-            self.starts_after = ChildReturn(module, dict(self.counts)) if is_usable else None
-
-
 class _HiddenOperations(TorchDispatchMode):
     """Records the operations that no function mode receives, such as those of a scripted function."""
 
@@ -116,7 +89,7 @@ class Tracer(TorchFunctionMode):
         self.hidden_operations = _HiddenOperations(self)
         self._adapters = adapters()
         self._known: Any = WeakTensorKeyDictionary()
-        self._frames = [_Frame("")]
+        self._frames = [CallFrame("")]
         self._thread = threading.get_ident()
         self._patchable = False
         self._adapting = 0
@@ -145,7 +118,7 @@ class Tracer(TorchFunctionMode):
             def run(*args: Any, **kwargs: Any) -> Any:
                 if threading.get_ident() != self._thread:  # the mode is active in the tracing thread only
                     return forward(*args, **kwargs)
-                self._frames.append(_Frame(path))
+                self._frames.append(CallFrame(path))
                 try:
                     result = forward(*args, **kwargs)
                 finally:
@@ -247,7 +220,9 @@ class Tracer(TorchFunctionMode):
         if name in _OVERWRITING and len(parents) > 0 and parents[0].name == OUTSIDE:
             parents = parents[1:]
         versions = [version_of(tensor) for tensor in operands]
-        return _Call(name, self._symbolic(args), self._symbolic(kwargs), parents, operands, versions, _source())
+        return _Call(
+            name, self._symbolic(args), self._symbolic(kwargs), parents, operands, versions, source_of_caller()
+        )
 
     @staticmethod
     def _bounded_operands(call: _Call) -> tuple[int, ...]:
@@ -379,26 +354,3 @@ class Tracer(TorchFunctionMode):
         if isinstance(value, list | tuple):
             return tuple(self._symbolic(item) for item in value)
         return value
-
-
-_LIBRARY = sysconfig.get_paths()["purelib"]
-_SKIPPED = tuple(str(Path(path).parent) for path in (torch.__file__, attnviz.instrumentation.__file__, __file__))
-
-
-def _short(path: str) -> str:
-    """The path relative to the folder of installed packages or to the working folder, if it is inside one of them."""
-    for folder in (_LIBRARY, str(Path.cwd())):
-        if path.startswith(folder + "/"):
-            return path[len(folder) + 1 :]
-    return path
-
-
-def _source() -> str:
-    """``file:line`` of the nearest caller outside PyTorch, instrumentation and tracing."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        path = frame.f_code.co_filename
-        if not path.startswith(_SKIPPED):
-            return f"{_short(path)}:{frame.f_lineno}"
-        frame = frame.f_back
-    return ""

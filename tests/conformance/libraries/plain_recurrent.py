@@ -103,19 +103,7 @@ _NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "convolutional-lstm": ConvolutionalLSTM,
 }
 
-_CELL = "the gate that keeps the cell is computed from the cell before, by a convolution"
-_KNOWN_SITES = {"convolutional-lstm": _CELL}
-
 ENTRIES = tuple(
-    Entry(
-        "plain",
-        "recurrent",
-        name,
-        build,
-        noise(3, 32, 48),
-        attention=False,
-        quick=True,
-        known_sites=_KNOWN_SITES.get(name, ""),
-    )
+    Entry("plain", "recurrent", name, build, noise(3, 32, 48), attention=False, quick=True)
     for name, build in _NETWORKS.items()
 )

@@ -244,3 +244,4 @@ def test_the_committed_page_has_every_model_of_the_list():
     assert list(sections) == [TITLES[library] for library in LIBRARIES]
     for library, entries in LIBRARIES.items():
         assert [entry.model for entry in entries if f"`{entry.model}`" not in sections[TITLES[library]]] == []
+    assert "**fault:**" not in text

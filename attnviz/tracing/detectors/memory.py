@@ -16,7 +16,7 @@ from attnviz.core.records import Kind
 from attnviz.core.uses import Operand
 from attnviz.tracing.detectors.registry import RECOGNISERS, Finding
 from attnviz.tracing.graph import Graph, Node
-from attnviz.tracing.weight_sources import softmax_of
+from attnviz.tracing.weight_sources import comparison_of, softmax_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,4 +53,6 @@ def recognise_memory(graph: Graph, node: Node) -> Finding | None:
     softmax = softmax_of(g) if g.depends and not weight.depends else None
     if softmax is None or softmax.axis == 0:
         return None
+    if comparison_of(g) is not None:
+        return None  # CaiT mixes its heads by a linear layer
     return Finding(Kind.PAIRWISE, LinearMemory(len(g.shape) == 4), g, weight, "softmax")

@@ -4,6 +4,7 @@ python compile_triton.py [ARCH ...], an arch being 75, 80, 86, 89, 90, 100, 120 
 name, arch, registers, bytes spilled, bytes of shared memory; a dash where the compiler does not say.
 """
 
+import inspect
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 import triton
 from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
 from attnviz.ops import gpu, triton_kernels
@@ -40,9 +42,8 @@ def source(name: str, kernel: Any) -> ASTSource:
 
 
 def ptxas(arch: int) -> str:
-    folder = Path(triton.__file__).parent / "backends/nvidia/bin"
-    blackwell = folder / "ptxas-blackwell"
-    return str(blackwell if arch >= 100 and blackwell.exists() else folder / "ptxas")
+    """The assembler that Triton uses for an architecture; PyTorch 2.9's Triton has only one."""
+    return (get_ptxas(arch) if inspect.signature(get_ptxas).parameters else get_ptxas()).path
 
 
 def resources(ptx: str, arch: int) -> tuple[str, str]:

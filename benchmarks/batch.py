@@ -232,13 +232,10 @@ def child(options: argparse.Namespace) -> None:
 
 def memory(options: argparse.Namespace, folder: Path) -> None:
     """Peak memory for many images relative to few, and seconds per image at the end relative to the beginning."""
-    from importlib.util import find_spec
-
-    engine = "page" if find_spec("attnviz.report.dataset") else "local"
     found = {}
     for count in (FEW, options.images):
         photos = photographs(folder, count)
-        found[count] = process(options, photos, folder / f"memory-{count}", engine)
+        found[count] = process(options, photos, folder / f"memory-{count}", "page")
     few, many = found[FEW], found[options.images]
     print(f"memory: {options.model}, {options.methods}, {options.images} images relative to {FEW}")
     for name, title in (("run_kib", "the run"), ("whole_kib", "with its page")):

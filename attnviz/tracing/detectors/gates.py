@@ -128,6 +128,8 @@ def _use(candidate: _Candidate, images: int) -> Gate | None:
     if channels is None and len(varying) == 1 and _is_of_channels(candidate, *varying):
         (channels,) = varying  # RepMLP cuts its features into parts, which hides the axis of the channels
     of_channels = {a for a in range(1, len(x.shape)) if a == channels or (meanings[a] and meanings[a] <= _OF_CHANNELS)}
+    if len(varying & of_channels) > 1 and channels is not None:
+        of_channels = {channels}  # MLP-Mixer's linear layers make channels of positions
     over, within = varying & of_channels, varying - of_channels
     if not of_channels or len(over) > 1:
         return None

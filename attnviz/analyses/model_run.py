@@ -66,6 +66,16 @@ def run_model(
     return ModelRun(logits.detach(), tuple(captured.records), captured.unclaimed)
 
 
+def plain_logits(module: nn.Module, x: Tensor) -> Tensor:
+    """The logits of a model in eval mode, without gradients and without a capture.
+
+    Raises:
+        ModelError: the output holds no logits ``(N, classes)``.
+    """
+    with as_inference(module):
+        return logits_of(module(x), type(module).__name__, len(x) if x.ndim == 4 else None)
+
+
 def heatmaps_of(records: Sequence[Record], size: tuple[int, int]) -> tuple[list[Heatmap], list[str]]:
     """Return the heatmap of each record, named after it, and the reasons why records have none.
 

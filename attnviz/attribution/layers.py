@@ -42,7 +42,8 @@ def find_layer(logits: Logits, x: Tensor, layer: str | Layer | None = None) -> L
     ``(N, H, W, C)`` or as tokens ``(N, L, C)``, through which all information of the image in the logits passes, and at
     whose positions the logits can still be changed. A gate next to the features, an auxiliary head or a skipped branch
     fails the first test. The last block of a transformer with a class token fails the second: its other tokens are not
-    used. Positions are those that a traced run finds, as for attention: tokens that are kept by their score have none.
+    used. An embedding of patches is never chosen. Positions are those that a traced run finds, as for attention: tokens
+    that are kept by their score have none.
 
     Args:
         logits: The model, borrowed.
@@ -143,6 +144,11 @@ def _last(run: _Run, modules: dict[str, nn.Module]) -> Layer:
                 raise AttributionError(
                     f"the last features with positions are {path}'s {_shape(output)}, but the model goes on to work on "
                     f"{later}, which has no identifiable positions; layer={path!r} explains those features nevertheless"
+                )
+            if run.positions.is_embedding(path):
+                raise AttributionError(
+                    f"the last features with positions are {path}'s {_shape(output)}, an embedding of patches before "
+                    f"any layer has related them; layer={path!r} explains those features nevertheless"
                 )
             return run.layer(path)
         if run.positions.has_none(path):

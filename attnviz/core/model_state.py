@@ -33,10 +33,11 @@ def _eval_mode(model: nn.Module, *, freeze: bool) -> Iterator[None]:
 
 @contextmanager
 def kept_buffers(model: nn.Module) -> Iterator[None]:
-    """Restore every buffer on exit, also one that the model replaced, added or changed in place."""
-    before = [(module, dict(module._buffers)) for module in model.modules() if module._buffers]
-    tensors = [t for _, buffers in before for t in buffers.values() if t is not None and not t.is_inference()]
-    copies = [(tensor, tensor._version, tensor.clone()) for tensor in tensors]
+    """Restore the values of buffers that the model changes in place, such as counters.
+
+    A buffer that the model adds or replaces stays: other attributes, such as a flag that it exists, go with it.
+    """
+    copies = [(tensor, tensor._version, tensor.clone()) for tensor in model.buffers() if not tensor.is_inference()]
     try:
         yield
     finally:
@@ -44,8 +45,6 @@ def kept_buffers(model: nn.Module) -> Iterator[None]:
             for tensor, version, copied in copies:
                 if tensor._version != version:
                     tensor.copy_(copied)
-        for module, buffers in before:
-            module._buffers.update(buffers)
 
 
 @contextmanager

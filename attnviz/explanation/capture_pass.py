@@ -7,12 +7,13 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from attnviz.analyses.model_run import heatmaps_of, run_model
+from attnviz.analyses.model_run import heatmaps_of, plain_logits, run_model
 from attnviz.core.explanation_results import Prediction
 from attnviz.core.records import Heatmap, Kind, Record, Site
 from attnviz.explanation.model_inputs import ModelInput
 from attnviz.heatmaps import combined_heatmaps
 from attnviz.tracing import Unclaimed
+from attnviz.tracing.plain_run import Difference, difference
 
 TargetChooser: TypeAlias = Callable[[Tensor], Prediction]
 """From the probabilities ``(K,)`` to the class to explain."""
@@ -32,6 +33,7 @@ class CapturePass:
         by_frame: Probability of the target in each frame, if frames are processed one by one.
         unclaimed: Operations and sites without a record.
         without_map: Why a record has no heatmap.
+        difference: Difference between the logits with and without the capture, of the last input; ``None`` if unknown.
     """
 
     probabilities: Tensor
@@ -43,6 +45,7 @@ class CapturePass:
     by_frame: tuple[float, ...]
     unclaimed: tuple[Unclaimed, ...]
     without_map: tuple[str, ...]
+    difference: Difference | None
 
 
 def capture_pass(
@@ -83,6 +86,7 @@ def capture_pass(
         by_frame=tuple(by_frame.tolist()) if several else (),
         unclaimed=run.unclaimed,
         without_map=tuple(without_map),
+        difference=difference(plain_logits(module, x), logits[-1]),
     )
 
 
@@ -101,4 +105,4 @@ def _of_frame(record: Record, frame: int, frames: int) -> Record:
         return record
     part = slice(frame, frame + 1)
     x = tuple(one[part] for one in record.x) if isinstance(record.x, tuple) else record.x[part]
-    return replace(record, g=record.g[part], x=x, y=record.y[part])
+    return replace(record, g=record.g[part], x=x, y=record.y[part], images=1)

@@ -22,11 +22,11 @@ from attnviz.explanation.model_inputs import ModelInput, open_source, photos, pr
 from attnviz.explanation.notes import (
     note_of_clip,
     note_of_gap,
+    notes_of_differences,
     notes_of_gates,
     notes_of_layers,
     notes_of_maps,
     notes_of_sites,
-    notes_of_tracing,
     notes_of_views,
     notes_without_map,
 )
@@ -119,7 +119,7 @@ def explain(
         *vision.notes,
         *([note_of_clip(clip, vision.name)] if clip else []),
         *notes_of_sites(found, chosen, (*found.unclaimed, *run.unclaimed)),
-        *notes_of_tracing(found.difference),
+        *notes_of_differences(found.difference, run.difference),
         *notes_of_layers(heatmap for heatmap in attributions if "layer" in METHODS[heatmap.method].options),
         *notes_of_gates(run.records),
         *notes_of_views(run.records, model_input.images.size),

@@ -6,10 +6,10 @@ from pathlib import PurePath
 from attnviz.core.explanation_results import Clip, Prediction
 from attnviz.core.records import Heatmap, Kind, Record, Site
 from attnviz.tracing import Unclaimed
+from attnviz.tracing.plain_run import Difference
 
 _GATES = frozenset({Kind.CHANNEL, Kind.SPATIAL, Kind.DENSE})
 _FLAT = 1e-6
-_ROUNDING = 1e-4
 _NEAR, _MOST = 0.05, 0.9
 _NAMED = 3
 
@@ -29,13 +29,14 @@ def notes_of_sites(found: Sequence[Site], chosen: Sequence[Site], unclaimed: Seq
         yield f"{what} not captured: {', '.join(operations[:_NAMED])}{more}. `attnviz inspect` lists the reasons."
 
 
-def notes_of_tracing(difference: float | None) -> Iterator[str]:
-    """Yield the difference between the traced and the plain output, if it is more than rounding."""
-    if difference is not None and difference > _ROUNDING:
-        yield (
-            f"The output of the model changes by {difference:.1e}, relative, when its operations are traced: it draws "
-            "random numbers from a source of its own, or counts its calls. Its attention can differ from a plain run."
-        )
+def notes_of_differences(traced: Difference | None, captured: Difference | None) -> Iterator[str]:
+    """Yield the differences of the output from that of a plain run, if they are more than rounding."""
+    for difference, when in ((traced, "traced"), (captured, "captured")):
+        if difference is not None and not difference.is_rounding:
+            yield (
+                f"The output of the model changes {difference}, while its attention is {when}. A model with a random "
+                "source of its own, or one that counts its calls, does this; its attention can differ from a plain run."
+            )
 
 
 def notes_of_layers(heatmaps: Iterable[Heatmap]) -> Iterator[str]:

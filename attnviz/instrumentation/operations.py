@@ -93,8 +93,14 @@ AFFINE = frozenset(
     """.split()
 )
 
-# Products of two values.
-PRODUCTS = frozenset({"mul", "matmul", "einsum", "baddbmm", "addcmul"})
+# Products that are summed.
+CONTRACTIONS = frozenset(
+    """
+    matmul einsum baddbmm addbmm addmm addmv mv dot inner tensordot linear bilinear multi_dot linalg_multi_dot
+    chain_matmul sparse_mm sparse_addmm vecdot linalg_vecdot
+    """.split()
+)
+PRODUCTS = CONTRACTIONS | {"mul", "addcmul"}
 
 # Normalisation and similar operations: values of other positions change a value, and its position stays.
 _IN_PLACE_OF = frozenset(

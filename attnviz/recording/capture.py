@@ -167,9 +167,10 @@ def capture(
 
     The model, its outputs and its gradients are those without a capture. Records contain the tensors that the model
     computed, with their autograd history; tensors that the model overwrites in place are copied, and so are views of
-    much larger memory, such as one tensor of queries, keys and values. Outputs are bit-identical with three exceptions,
-    where they are equal within rounding: PyTorch's fused attention with ``"full"`` and sites with gradients enabled,
-    whose output is ``f(g, x)`` of the record, and PyTorch's fused encoder with a padding mask.
+    much larger memory, such as one tensor of queries, keys and values. Outputs are bit-identical with exceptions, where
+    they are equal within rounding: PyTorch's fused attention with ``"full"`` and sites with gradients enabled, whose
+    output is ``f(g, x)`` of the record; operations with an adapter, such as ``flex_attention``; and PyTorch's fused
+    encoder and ``nn.MultiheadAttention`` with a padding mask.
 
     A pairwise map has a number for every pair of tokens: 9 GiB for one image of 1024 pixels in ViT-B/16. ``keep``
     determines how much of it a record keeps; other kinds are kept whole.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from attnviz.tracing.axis_parts import Meaning, Part, Parts
+from attnviz.tracing.equations import equation_of
 from attnviz.tracing.graph import Node
 
 Step: TypeAlias = Parts | list[tuple[Node, int]]
@@ -173,12 +174,11 @@ def _product_of(node: Node, axis: int, left: Node, right: Node) -> Step:
 
 
 def _einsum(node: Node, axis: int) -> Step:
-    equation = str(node.args[0]).replace(" ", "")
-    left, arrow, result = equation.partition("->")
-    if not arrow or "." in equation:
+    equation = equation_of(node)
+    if equation is None:
         return unknown(node, axis)
-    pairs = zip(left.split(","), node.parents, strict=False)
-    found = [(p, term.index(result[axis])) for term, p in pairs if result[axis] in term]
+    letter = equation.result[axis]
+    found = [(p, t.index(letter)) for t, p in zip(equation.terms, node.parents, strict=True) if letter in t]
     found = [(p, a) for p, a in found if p.shape[a] == node.shape[axis]]
     return [max(found, key=lambda item: item[0].depends)] if found else unknown(node, axis)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,17 +13,13 @@ from attnviz.tracing.axis_parts import Meaning
 from attnviz.tracing.detectors.registry import Finding
 from attnviz.tracing.graph import OUTSIDE, Graph, Node
 from attnviz.tracing.provenance import Mixing, is_normaliser, mixing_since_common, root, squash_of
-from attnviz.tracing.weight_sources import mixes_heads
+from attnviz.tracing.weight_sources import is_comparison, mixes_heads
 
 _OPERATORS = frozenset(
     "grid_sample grid_sampler grid_sampler_2d grid_sampler_3d deform_conv2d multi_head_attention_forward".split()
 )
-_BOUNDED = {
-    "sigmoid",
-    "hardsigmoid",
-    "softmax",
-    "softmin",
-}  # also while all numbers are equal, as at the start of training
+# Their numbers can also be equal, as at the start of training.
+_BOUNDED = frozenset("sigmoid hardsigmoid softmax softmin".split())
 _PLACES = {Meaning.POSITIONS, Meaning.FRAMES, Meaning.SAMPLES, Meaning.UNKNOWN}
 _HIDDEN = "attention outside of any forward, or inside a scripted function or another library, cannot be captured"
 
@@ -118,7 +115,7 @@ def _explained(findings: Iterable[tuple[Node, Finding]]) -> set[object]:
             if not current.depends or current is values or (id(current), is_compared) in found:
                 continue
             found.update({id(current), (id(current), is_compared)})
-            is_product = current.name in PRODUCTS - {"mul", "addcmul"} and not mixes_heads(current)
+            is_product = is_comparison(current)
             if current.name in LEARNED and not (is_product or mixes_heads(current)):
                 continue  # a learned operation computes queries, keys and scores
             # Behind the product are queries and keys: a sum or a concatenation there is one of features.
@@ -129,20 +126,18 @@ def _explained(findings: Iterable[tuple[Node, Finding]]) -> set[object]:
 
 def _why_weighted(node: Node) -> str:
     """Why a product of two values that depend on the input looks like weights and values; empty if it does not."""
-    for index, parent in enumerate(node.parents[:2]):
-        other = node.parents[1 - index]
-        if not (parent.depends and other.depends) or root(parent) is root(other) or is_normaliser(parent):
+    pairs = itertools.permutations([(i, parent) for i, parent in enumerate(node.parents) if parent.depends], 2)
+    for (index, parent), (_, other) in pairs:
+        if root(parent) is root(other) or is_normaliser(parent):
             continue
         if node.name == "mul":
             is_spread = _spreads(parent, other)
             if root(parent).name == "exp":
-                return (
-                    "exponentials of the input multiply another value that depends on it, as weights before their sum"
-                )
+                return "exponentials of the input multiply another value that depends on it, as unnormalised weights do"
             is_bounded = index in node.bounded or squash_of(parent) in _BOUNDED
             if is_bounded and is_spread and mixing_since_common(parent, other) is not Mixing.NONE:
                 return "values between 0 and 1, computed from the input, multiply another value that depends on it"
-        elif index in node.bounded:
+        elif index in node.bounded or squash_of(parent) in _BOUNDED:
             return "weights between 0 and 1, computed from the input, are summed with another value that depends on it"
         elif _compares_positions(parent):
             return "values for pairs of positions are summed with another value that depends on the input"

@@ -38,8 +38,8 @@ _WITH_POSITIONS = {Kind.PAIRWISE, Kind.POOLING, Kind.CHANNEL, Kind.SPATIAL, Kind
 _STATISTICS = 8  # upper bound of the numbers per query or key in a summary
 
 
-def check_module(model: object) -> None:
-    """Check that ``model`` is a module.
+def check_module(model: object) -> nn.Module:
+    """Check that ``model`` is a module, and return it.
 
     Raises:
         CaptureError: it is not; names the attribute ``.module`` if that is one.
@@ -54,6 +54,7 @@ def check_module(model: object) -> None:
         raise CaptureError(
             f"wanted an nn.Module, got a {type(model).__name__}" + ("; pass its .module" if has_module else "")
         )
+    return model
 
 
 def trace(model: nn.Module | MethodType, *inputs: Any, **kwargs: Any) -> Graph:
@@ -87,17 +88,15 @@ def _traced(model: nn.Module | MethodType, inputs: tuple[Any, ...], kwargs: dict
     return tracer.graph, output
 
 
-def _module_of(model: object) -> nn.Module:
+def _module_of(model: nn.Module | MethodType) -> nn.Module:
     """The module of a model, or of a method of it.
 
     Raises:
         CaptureError: it is neither.
     """
-    owner = model.__self__ if isinstance(model, MethodType) else model
-    if isinstance(owner, nn.Module):
-        return owner
-    check_module(model)
-    raise AssertionError
+    if isinstance(model, MethodType) and isinstance(model.__self__, nn.Module):
+        return model.__self__
+    return check_module(model)
 
 
 def find_attention(model: nn.Module | MethodType, *inputs: Any, **kwargs: Any) -> Sites:

@@ -9,10 +9,25 @@ from torch import nn
 from attnviz._compat import without_dispatch_modes
 from attnviz.core.token_layout import Tokens
 from attnviz.instrumentation.dispatch import disabled
+from attnviz.instrumentation.operations import LEARNED, SLICING, TRANSPARENT
 from attnviz.tracing.find import trace
+from attnviz.tracing.graph import Node
 from attnviz.tracing.position_codes import Positions
+from attnviz.tracing.provenance import ancestors
 from attnviz.tracing.site_layouts import tokens_of_output
 from attnviz.tracing.token_positions import PositionTracker
+
+_NORMS = frozenset("layer_norm rms_norm batch_norm group_norm".split())
+_LINEAR = TRANSPARENT | SLICING | _NORMS | {"input", "add", "sub", "cat", "pad", "unfold"}
+
+
+def _embeds_patches(node: Node) -> bool:
+    """Whether a learned operation has one result for each patch of the image."""
+    if node.name == "linear":
+        return True  # its operand are patches: an image has no features in its last axis
+    before, kernel = node.parents[0].shape[2:], node.parents[1].shape[2:]
+    strides = tuple(whole // part for whole, part in zip(before, node.shape[2:], strict=False))
+    return len(strides) == len(kernel) > 0 and strides == kernel != (1,) * len(kernel)
 
 
 class OutputPositions:
@@ -33,11 +48,22 @@ class OutputPositions:
         with disabled(), without_dispatch_modes():
             tracker = PositionTracker(graph)
             self._found: dict[str, Positions | None] = {path: tracker.of(node) for path, node in graph.outputs.items()}
+        self._nodes = graph.outputs
 
     def has_none(self, path: str) -> bool:
         """Whether the output of a module is known to have no positions, such as class tokens or a pooled vector."""
         positions = self._found.get(path)
         return positions is not None and positions.plane is None
+
+    def is_embedding(self, path: str) -> bool:
+        """Whether the output of a module is an embedding of patches: one learned, linear operation on each patch."""
+        learned = []
+        for node in ancestors(self._nodes[path]) if path in self._nodes else ():
+            if node.name in LEARNED:
+                learned.append(node)
+            elif node.name not in _LINEAR:
+                return False
+        return len(learned) == 1 and _embeds_patches(learned[0])
 
     def is_plane(self, path: str, rows: int, columns: int) -> bool:
         """Whether the output of a module holds a plane of the image in two axes, row by row."""

@@ -6,6 +6,7 @@ import copy
 import math
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,8 +15,7 @@ from torch import Tensor, nn
 from attnviz.tracing.graph import input_tensors, tensors_in
 from attnviz.tracing.tensor_facts import is_regular
 
-_TOLERANCES = {torch.float16: 1e-2, torch.bfloat16: 5e-2, torch.float64: 1e-8}
-_DEFAULT_TOLERANCE = 1e-4
+_TOLERANCES = {torch.float16: 1e-2, torch.bfloat16: 5e-2, torch.float32: 1e-4, torch.float64: 1e-8}
 
 
 def copied(inputs: tuple[tuple[Any, ...], Mapping[str, Any]]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -30,41 +30,53 @@ def copied(inputs: tuple[tuple[Any, ...], Mapping[str, Any]]) -> tuple[tuple[Any
         return values, dict(named)
 
 
-def difference(plain: Any, traced: Any) -> float | None:
-    """The largest difference of two outputs, relative to the largest number; infinite for outputs of other shapes.
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The difference of two outputs of a model.
 
-    ``None`` if an output has no numbers, as that of a fake tensor.
+    Attributes:
+        largest: The largest difference of a tensor, relative to its largest absolute value; infinite for other shapes,
+            other integers, or other places of values that are not finite.
+        is_rounding: Whether every tensor differs by no more than its precision allows.
     """
-    pairs = [list(tensors_in(output)) for output in (plain, traced)]
-    if [(t.shape, t.dtype) for t in pairs[0] if is_regular(t)] != [
-        (t.shape, t.dtype) for t in pairs[1] if is_regular(t)
-    ]:
-        return math.inf
+
+    largest: float
+    is_rounding: bool
+
+    def __str__(self) -> str:
+        return "in shape or in special values" if math.isinf(self.largest) else f"by {self.largest:.1e}, relative"
+
+
+def difference(one: Any, other: Any) -> Difference | None:
+    """Compare two outputs; ``None`` if they have no numbers, as those of fake tensors."""
+    pairs = [[tensor for tensor in tensors_in(output) if is_regular(tensor)] for output in (one, other)]
+    facts = [[(tensor.shape, tensor.dtype) for tensor in tensors] for tensors in pairs]
+    if facts[0] != facts[1]:
+        return Difference(math.inf, is_rounding=False)
     try:
-        return max((_relative(a, b) for a, b in zip(*pairs, strict=True) if is_regular(a) and a.numel()), default=0.0)
+        found = [(_relative(a, b), _TOLERANCES.get(a.dtype, 0.0)) for a, b in zip(*pairs, strict=True) if a.numel()]
     except (RuntimeError, NotImplementedError, TypeError):
         return None
+    return Difference(max((gap for gap, _ in found), default=0.0), all(gap <= allowed for gap, allowed in found))
 
 
 def _relative(a: Tensor, b: Tensor) -> float:
     if not a.is_floating_point():
         return 0.0 if torch.equal(a, b) else math.inf
-    wide = [t.detach().to(torch.promote_types(t.dtype, torch.float32)) for t in (a, b)]
-    finite = torch.isfinite(wide[0])
-    if not torch.equal(finite, torch.isfinite(wide[1])):
+    one, other = (t.detach().to(torch.promote_types(t.dtype, torch.float32)) for t in (a, b))
+    finite = torch.isfinite(one)
+    if not torch.allclose(one[~finite], other[~finite], equal_nan=True) or not bool(other[finite].isfinite().all()):
         return math.inf
-    scale = wide[0][finite].abs().amax() if finite.any() else wide[0].new_ones(())
-    gap = (wide[0] - wide[1])[finite].abs().amax() if finite.any() else wide[0].new_zeros(())
-    tolerance = _TOLERANCES.get(a.dtype, _DEFAULT_TOLERANCE)
-    return float(gap / scale.clamp_min(1e-30)) * _DEFAULT_TOLERANCE / tolerance
+    if not bool(finite.any()):
+        return 0.0
+    return float((one - other)[finite].abs().amax() / one[finite].abs().amax().clamp_min(1e-30))
 
 
-def warn_if_different(found: float | None) -> None:
+def warn_if_different(found: Difference | None) -> None:
     """Warn if the traced run differs from the plain one by more than rounding."""
-    if found is not None and found > _DEFAULT_TOLERANCE:
-        amount = "in shape or in values that are no numbers" if math.isinf(found) else f"by {found:.1e}, relative"
+    if found is not None and not found.is_rounding:
         warnings.warn(
-            f"the output of the model differs {amount} while its operations are traced, so that its attention can "
+            f"the output of the model differs {found} while its operations are traced, so that its attention can "
             "differ too; a model with a random source of its own, or one that counts its calls, does this",
             stacklevel=3,
         )

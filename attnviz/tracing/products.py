@@ -8,6 +8,7 @@ from attnviz.instrumentation.operations import TRANSPARENT
 from attnviz.tracing.axis_meanings import parts_of
 from attnviz.tracing.axis_parts import Parts
 from attnviz.tracing.axis_rules import reduced_axes
+from attnviz.tracing.equations import equation_of
 from attnviz.tracing.graph import Graph, Node
 from attnviz.tracing.provenance import root
 
@@ -77,16 +78,14 @@ def multiplication(node: Node, g_operand: int, summed: tuple[int, ...], squash: 
 
 
 def _einsum(node: Node, g_operand: int, squash: Node) -> Product | None:
-    equation = str(node.args[0]).replace(" ", "")
-    left, arrow, result = equation.partition("->")
-    terms = left.split(",")
-    if not arrow or "." in equation or len(terms) != 2 or any(len(set(t)) != len(t) for t in terms):
+    equation = equation_of(node)
+    if equation is None or len(equation.terms) != 2:
         return None
-    mine, other = terms[g_operand], terms[1 - g_operand]
+    mine, other, result = equation.terms[g_operand], equation.terms[1 - g_operand], equation.result
     shared = tuple(other.index(letter) - len(other) if letter in other else None for letter in mine)
     summed = tuple(axis for axis, letter in enumerate(mine) if letter not in result and letter in other)
     g, x = node.parents[g_operand], node.parents[1 - g_operand]
-    return Product(g_operand, g, x, len(mine), shared, summed, equation, squash)
+    return Product(g_operand, g, x, len(mine), shared, summed, str(equation), squash)
 
 
 def _summed_later(graph: Graph, node: Node) -> tuple[int, ...]:

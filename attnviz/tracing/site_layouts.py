@@ -17,6 +17,7 @@ from attnviz.core.uses import HasHeads
 from attnviz.tracing.detectors.gate import Gate
 from attnviz.tracing.detectors.linear_attention import LinearAttention, LinearEinsum
 from attnviz.tracing.detectors.registry import Finding
+from attnviz.tracing.equations import equation_of
 from attnviz.tracing.graph import Node
 from attnviz.tracing.position_codes import Plane, Positions, by_letters, is_constant
 from attnviz.tracing.token_positions import PositionTracker
@@ -161,8 +162,9 @@ def _terms(node: Node, finding: Finding) -> tuple[str, str]:
     g_ndim, x_ndim = len(finding.g.shape), len(finding.x.shape)
     letters = "abcdefghijklmnop"
     is_left = node.parents[0] is finding.g
-    if node.name == "einsum":
-        left, right = str(node.args[0]).replace(" ", "").partition("->")[0].split(",")
+    equation = equation_of(node)
+    if equation is not None:
+        left, right = equation.terms
         return (left, right) if is_left else (right, left)
     if node.name == "matmul":
         lead = letters[: max(g_ndim, x_ndim) - 2]

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from attnviz.core.memory_budget import Keep
 from attnviz.core.records import Site
 from attnviz.tracing.coverage import Unclaimed
+from attnviz.tracing.plain_run import Difference
 
 
 class Sites(list[Site]):
@@ -15,15 +16,14 @@ class Sites(list[Site]):
     Attributes:
         unclaimed: Operations that look like attention and are no site.
         images: Batch size with which the sites were found; 0 if unknown.
-        difference: Largest difference between the outputs of the plain and of the traced run, relative to the largest
-            number; ``None`` if they were not compared.
+        difference: Difference between the outputs of the plain and the traced run; ``None`` if they were not compared.
     """
 
     def __init__(self, sites: Iterable[Site] = (), unclaimed: Iterable[Unclaimed] = (), images: int = 0) -> None:
         super().__init__(sites)
         self.unclaimed = tuple(unclaimed)
         self.images = images
-        self.difference: float | None = None
+        self.difference: Difference | None = None
 
     def total_bytes(self, keep: Keep, images: int | None = None) -> int:
         """Estimated memory in bytes of the records of one forward call.

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from attnviz.core.token_layout import PADDING
 from attnviz.instrumentation.operations import keeps_positions
 from attnviz.tracing.axis_rules import joined_parts, reduced_axes
+from attnviz.tracing.equations import equation_of
 from attnviz.tracing.graph import Graph, Node
 from attnviz.tracing.position_codes import (
     Positions,
@@ -191,14 +192,14 @@ class PositionTracker:
         return no_positions(node.shape) if is_constant(left.code, -2) or left.plane is None else None
 
     def _einsum(self, node: Node) -> Positions | None:
-        left, arrow, result = str(node.args[0]).replace(" ", "").partition("->")
+        equation = equation_of(node)
         known = [positions for positions in map(self.of, node.parents) if positions is not None]
-        if not arrow or "." in left or len(known) < len(node.parents):
+        if equation is None or len(known) < len(node.parents):
             return None
-        for term, positions in zip(left.split(","), known, strict=True):
-            summed = [axis for axis, letter in enumerate(term) if letter not in result]
+        for term, positions in zip(equation.terms, known, strict=True):
+            summed = [axis for axis, letter in enumerate(term) if letter not in equation.result]
             if positions.plane is not None and all(is_constant(positions.code, axis) for axis in summed):
-                code = by_letters(positions.code, term, result)
+                code = by_letters(positions.code, term, equation.result)
                 return Positions(code.broadcast_to(node.shape), positions.plane)
         return no_positions(node.shape)
 

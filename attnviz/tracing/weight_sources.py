@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from attnviz.instrumentation.operations import LEARNED, PRODUCTS, SLICING, TRANSPARENT
+from attnviz.instrumentation.operations import CONTRACTIONS, LEARNED, SLICING, TRANSPARENT
 from attnviz.tracing.graph import Node
 from attnviz.tracing.provenance import axis_moved, is_logistic, root
 
@@ -62,9 +62,8 @@ def comparison_of(g: Node) -> Node | None:
     stack, visited = [g], {id(g)}
     while stack and len(visited) < _MAX_STEPS:
         node = stack.pop()
-        if node.name in PRODUCTS - {"mul", "addcmul"} and not mixes_heads(node):
-            has_two = sum(parent.depends for parent in node.parents) > 1
-            if (has_two or node.name != "einsum") and sizes[0] in node.shape and sizes[1] in node.shape:
+        if is_comparison(node):
+            if sizes[0] in node.shape and sizes[1] in node.shape:
                 return node
             continue
         if node.name in LEARNED and not mixes_heads(node):
@@ -74,6 +73,13 @@ def comparison_of(g: Node) -> Node | None:
                 visited.add(id(parent))
                 stack.append(parent)
     return None
+
+
+def is_comparison(node: Node) -> bool:
+    """Whether ``node`` can be a product of queries and keys; one of them can be learned if it is a matrix product."""
+    if node.name not in CONTRACTIONS or mixes_heads(node):
+        return False
+    return sum(parent.depends for parent in node.parents) > 1 or node.name in {"matmul", "baddbmm"}
 
 
 def _is_tiled(node: Node) -> bool:

@@ -65,20 +65,42 @@ def test_a_layout_is_that_of_the_positions(arrange: Callable[[Tensor], Tensor], 
     assert feature_layout("", shape, OutputPositions(model, x)) == wanted
 
 
+class Pooled(nn.Module):
+    """Learned queries pool tokens; their tokens have no positions."""
+
+    def __init__(self, features: nn.Module) -> None:
+        super().__init__()
+        self.features, self.norm, self.fc = features, nn.LayerNorm(5), nn.Linear(5, 3)
+        self.queries = nn.Parameter(torch.randn(1, 2, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.features(x)
+        return self.fc(self.norm((self.queries @ tokens.mT).softmax(-1) @ tokens)).mean(1)
+
+
 def test_class_tokens_after_the_last_features_are_no_features() -> None:
-    class Pooled(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.features, self.norm, self.fc = Arranged(_tokens), nn.LayerNorm(5), nn.Linear(5, 3)
-            self.queries = nn.Parameter(torch.randn(1, 2, 5))
-
-        def forward(self, x: Tensor) -> Tensor:
-            tokens = self.features(x)
-            pooled = (self.queries @ tokens.mT).softmax(-1) @ tokens
-            return self.fc(self.norm(pooled)).mean(1)
-
     torch.manual_seed(0)
-    assert find_layer(Logits(Pooled().eval()), torch.randn(1, 3, 32, 64)).path == "features"
+    model = Pooled(Arranged(lambda f: _tokens(f.relu()))).eval()
+    assert find_layer(Logits(model), torch.randn(1, 3, 32, 64)).path == "features"
+
+
+def _embedded(features: Tensor) -> Tensor:
+    return nn.functional.layer_norm(_tokens(features) + torch.linspace(0, 1, 32)[:, None], (5,))
+
+
+def test_an_embedding_of_patches_is_never_the_default() -> None:
+    torch.manual_seed(0)
+    for arrange in (_tokens, _embedded, _with_others(1, 0)):
+        model, x = Pooled(Arranged(arrange)).eval(), torch.randn(1, 3, 32, 64)
+        with pytest.raises(AttributionError, match="an embedding of patches before any layer has related them"):
+            find_layer(Logits(model), x)
+        assert find_layer(Logits(model), x, "features").path == "features"
+
+
+def test_one_convolution_with_an_activation_is_no_embedding() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 5, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3))
+    assert find_layer(Logits(model.eval()), torch.randn(1, 3, 32, 32)).path == "1"
 
 
 def test_tokens_become_a_map_row_by_row_and_leave_out_those_before_them() -> None:

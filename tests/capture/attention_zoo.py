@@ -712,3 +712,19 @@ class AdditiveAttention(nn.Module):
         q, k = F.normalize(self.q(t), dim=-1), F.normalize(self.k(t), dim=-1)
         weights = F.normalize(q @ self.score * 0.25, dim=1)
         return q + k * (weights * q).sum(1, keepdim=True)
+
+
+@case("pairwise")
+class EllipsisEinsum(Tokens):
+    def attend(self, q, k, v):
+        return torch.einsum("...ij,...jd->...id", torch.einsum("...id,...jd->...ij", q, k).softmax(-1), v)
+
+
+@case("channel")
+class EllipsisGate(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(16, 16)
+
+    def forward(self, x):
+        return torch.einsum("nc...,nc->nc...", x, self.fc(x.mean((2, 3))).sigmoid())

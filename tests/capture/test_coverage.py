@@ -3,6 +3,7 @@
 import networks
 import pytest
 import torch
+from attention_zoo import Tokens, scores
 from torch import nn
 
 from attnviz.recording import capture
@@ -86,3 +87,30 @@ def test_a_gate_that_is_open_at_the_start_of_training_is_reported():
     sites = find_attention(Heads(), networks.images())
     assert [site.kind.value for site in sites] == ["pairwise"]
     assert [unclaimed.operation for unclaimed in sites.unclaimed] == ["mul"]
+
+
+CONTRACTIONS = {
+    "baddbmm": lambda g, v: torch.baddbmm(torch.zeros(1, 1, 1), g.flatten(0, 1), v.flatten(0, 1)).view_as(v),
+    "linear": lambda g, v: each_head(lambda a, b: nn.functional.linear(a, b.T), g, v),
+    "tensordot": lambda g, v: each_head(lambda a, b: torch.tensordot(a, b, 1), g, v),
+    "multi_dot": lambda g, v: each_head(lambda a, b: torch.linalg.multi_dot([a, b]), g, v),
+    "sparse.mm": lambda g, v: each_head(lambda a, b: torch.sparse.mm(a.to_sparse(), b), g, v),
+    "einsum with three operands": lambda g, v: torch.einsum("bhij,bhjd,h->bhid", g, v, torch.ones(2)),
+}
+
+
+def each_head(function, g, v):
+    return torch.stack(
+        [torch.stack([function(a, b) for a, b in zip(*pair, strict=True)]) for pair in zip(g, v, strict=True)]
+    )
+
+
+@pytest.mark.parametrize("name", CONTRACTIONS)
+def test_weights_that_are_summed_by_another_operation_are_reported(name):
+    class Attention(Tokens):
+        def attend(self, q, k, v):
+            return CONTRACTIONS[name](scores(q, k).softmax(-1), v)
+
+    sites = find_attention(Attention().eval(), torch.randn(2, 16, 3, 3))
+    assert list(sites) == []
+    assert any("are summed with another value" in unclaimed.why for unclaimed in sites.unclaimed)

@@ -9,6 +9,7 @@ from attnviz.edits.intervention import intervene
 from attnviz.errors import CaptureError
 from attnviz.recording import capture
 from attnviz.tracing import find_attention
+from attnviz.tracing.plain_run import Difference, difference
 
 
 def tokens(*shape, seed=0):
@@ -51,7 +52,7 @@ def test_with_gradients_the_fused_encoder_keeps_no_zeros_and_neither_does_a_capt
     assert (plain[0, 6:] != 0).all()
     with capture(model) as captured:
         torch.testing.assert_close(model(x, mask), plain, rtol=1e-5, atol=1e-6)
-    assert captured.sites.difference < 1e-5
+    assert captured.sites.difference.is_rounding
 
 
 class OwnAttention(nn.Module):
@@ -171,7 +172,8 @@ def test_a_model_that_is_not_reproducible_is_told_apart():
     torch.manual_seed(0)
     with pytest.warns(UserWarning, match="output of the model differs by 1.0e\\+00, relative"):
         sites = find_attention(Counting().eval(), tokens(1, 16, 4, 4))
-    assert sites.difference == pytest.approx(1)
+    assert sites.difference.largest == pytest.approx(1)
+    assert not sites.difference.is_rounding
 
 
 def test_random_numbers_of_pytorch_are_the_same_in_both_runs():
@@ -179,7 +181,7 @@ def test_random_numbers_of_pytorch_are_the_same_in_both_runs():
         def forward(self, x):
             return super().forward(x + torch.randn_like(x))
 
-    assert find_attention(Noisy().eval(), tokens(1, 16, 4, 4)).difference < 1e-5
+    assert find_attention(Noisy().eval(), tokens(1, 16, 4, 4)).difference.is_rounding
 
 
 class Encoder(nn.Module):
@@ -257,3 +259,54 @@ def test_a_method_without_sites_is_captured_without_records():
     with capture(model, find_attention(model.encode_image, x)) as captured:
         model.encode_image(x)
     assert captured.records == []
+
+
+def test_buffers_that_grow_with_the_input_stay_with_their_flag():
+    class Growing(SoftmaxAttention):
+        length = 0
+
+        def forward(self, x):
+            count = x.shape[-1] * x.shape[-2]
+            if count > self.length:
+                self.register_buffer("places", torch.arange(float(count)), persistent=False)
+                self.length = count
+            return super().forward(x) + self.places[:count, None]
+
+    model, x = Growing().eval(), tokens(1, 16, 4, 4)
+    with torch.no_grad():
+        assert len(find_attention(model, x)) == 1
+        plain = model(x)
+        find_attention(model, tokens(1, 16, 8, 8))
+        assert torch.equal(model(x), plain)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "gap", "is_rounding"),
+    [
+        (torch.float32, 1e-3, False),
+        (torch.float32, 1e-5, True),
+        (torch.bfloat16, 1e-2, True),
+        (torch.bfloat16, 0.1, False),
+        (torch.float64, 1e-6, False),
+    ],
+)
+def test_a_difference_is_judged_by_the_precision_and_given_as_it_is(dtype, gap, is_rounding):
+    one = torch.tensor([2.0, 1.0], dtype=dtype)
+    found = difference({"logits": one}, {"logits": one + torch.tensor([0.0, 2 * gap], dtype=dtype)})
+    assert found.is_rounding == is_rounding
+    assert found.largest == pytest.approx(gap, rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (torch.tensor([1.0, torch.nan]), torch.tensor([1.0, 0.0])),
+        (torch.tensor([torch.inf, 1.0]), torch.tensor([-torch.inf, 1.0])),
+        (torch.tensor([0.0, 1.0]), torch.tensor([torch.nan, 1.0])),
+        (torch.tensor([1, 2]), torch.tensor([1, 3])),
+        (torch.zeros(2), torch.zeros(3)),
+    ],
+)
+def test_other_special_values_integers_and_shapes_are_an_infinite_difference(one, other):
+    assert difference(one, other).largest == float("inf")
+    assert difference(one, one) == Difference(0.0, is_rounding=True)

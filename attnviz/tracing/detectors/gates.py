@@ -14,6 +14,7 @@ from attnviz.tracing.axis_parts import Meaning, heads_in
 from attnviz.tracing.axis_rules import reduced_axes
 from attnviz.tracing.detectors.gate import Gate
 from attnviz.tracing.detectors.registry import RECOGNISERS, Finding
+from attnviz.tracing.equations import equation_of
 from attnviz.tracing.graph import Graph, Node
 from attnviz.tracing.products import users
 from attnviz.tracing.provenance import (
@@ -108,16 +109,15 @@ def _broadcast(node: Node, operation: str, g_operand: int, x_operand: int) -> It
 
 def _einsum_candidates(node: Node) -> Iterator[_Candidate]:
     """Einstein sums without a sum: ``"nchw,nc->nchw"``."""
-    equation = str(node.args[0]).replace(" ", "")
-    left, arrow, result = equation.partition("->")
-    terms = left.split(",")
-    if not arrow or "." in equation or any(len(set(term)) < len(term) for term in terms):
+    equation = equation_of(node)
+    if equation is None:
         return
+    result = equation.result
     for g_operand in (1, 0):
-        mine, other = terms[g_operand], terms[1 - g_operand]
+        mine, other = equation.terms[g_operand], equation.terms[1 - g_operand]
         if set(mine) <= set(other) == set(result) and mine[0] == other[0] == result[0]:
             axes = tuple(mine.index(letter) if letter in mine else None for letter in other)
-            yield _Candidate(node.parents[g_operand], node.parents[1 - g_operand], g_operand, equation, axes)
+            yield _Candidate(node.parents[g_operand], node.parents[1 - g_operand], g_operand, str(equation), axes)
 
 
 def _use(candidate: _Candidate, images: int) -> Gate | None:

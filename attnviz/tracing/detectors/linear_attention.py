@@ -22,6 +22,7 @@ from attnviz.core.uses import Operand
 from attnviz.tracing.axis_meanings import parts_of
 from attnviz.tracing.axis_parts import Meaning
 from attnviz.tracing.detectors.registry import RECOGNISERS, Finding
+from attnviz.tracing.equations import Equation, equation_of
 from attnviz.tracing.graph import Graph, Node
 from attnviz.tracing.weight_sources import softmax_of
 
@@ -132,28 +133,27 @@ def recognise_linear_einsum(graph: Graph, node: Node) -> Finding | None:
     """An Einstein sum with the sum of keys and values over positions (LoFTR), in the same call of a module."""
     if node.name != "einsum" or len(node.parents) not in {2, 3} or not all(p.depends for p in node.parents):
         return None
-    terms, result = _terms(node)
+    outer = equation_of(node)
+    if outer is None:
+        return None
     for at, parent in enumerate(node.parents):
         inner = parent
         while inner.name in _UNCHANGED and inner.parents:
             inner = inner.parents[0]
         if inner.name != "einsum" or inner.module != node.module or len(inner.parents) != 2:
             continue
-        found = _implied(node, inner, at, terms, result)
+        found = _implied(node, inner, at, outer)
         if found is not None:
             return found
     return None
 
 
-def _terms(node: Node) -> tuple[list[str], str]:
-    left, _, result = str(node.args[0]).replace(" ", "").partition("->")
-    return left.split(","), result
-
-
-def _implied(node: Node, inner: Node, at: int, terms: list[str], result: str) -> Finding | None:
-    inner_terms, inner_result = _terms(inner)
-    if "." in "".join((*terms, *inner_terms)) or len(inner_result) != len(terms[at]) or not inner.is_visible:
+def _implied(node: Node, inner: Node, at: int, outer: Equation) -> Finding | None:
+    """The map of an outer sum whose operand ``at`` is the inner one."""
+    equation, terms, result = equation_of(inner), outer.terms, outer.result
+    if equation is None or len(equation.result) != len(terms[at]) or not inner.is_visible:
         return None
+    inner_terms, inner_result = equation.terms, equation.result
     # The letters of the inner sum, renamed to those of the outer one; its summed letter gets a new one.
     names = dict(zip(inner_result, terms[at], strict=True))
     summed = [letter for letter in inner_terms[0] if letter in inner_terms[1] and letter not in inner_result]

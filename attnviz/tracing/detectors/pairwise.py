@@ -25,6 +25,7 @@ from attnviz.ops.attention_with_map import softmax_attention
 from attnviz.tracing.axis_meanings import parts_of
 from attnviz.tracing.axis_parts import Meaning
 from attnviz.tracing.detectors.registry import RECOGNISERS, Finding
+from attnviz.tracing.equations import equation_of
 from attnviz.tracing.graph import Graph, Node
 from attnviz.tracing.provenance import squash_of
 from attnviz.tracing.weight_sources import comparison_of, softmax_of
@@ -240,11 +241,10 @@ def recognise_einsum(graph: Graph, node: Node) -> Finding | None:
     """An Einstein sum of values with weights that a softmax normalises over a summed axis."""
     if node.name != "einsum" or len(node.parents) != 2 or not any(p.depends for p in node.parents):
         return None
-    equation = str(node.args[0]).replace(" ", "")
-    if "->" not in equation or "." in equation:
+    equation = equation_of(node)
+    if equation is None:
         return None
-    left, result = equation.split("->")
-    terms = left.split(",")
+    terms, result = equation.terms, equation.result
     for g_operand in (0, 1):
         g, x = node.parents[g_operand], node.parents[1 - g_operand]
         mine, other = terms[g_operand], terms[1 - g_operand]
@@ -261,7 +261,7 @@ def recognise_einsum(graph: Graph, node: Node) -> Finding | None:
         sizes = tuple(g.shape[mine.index(letter)] for letter in queries) if len(queries) > 1 else ()
         return Finding(
             Kind.PAIRWISE,
-            Einsum(equation, g_operand, order, len(queries), len(keys), sizes),
+            Einsum(str(equation), g_operand, order, len(queries), len(keys), sizes),
             g,
             x,
             "softmax" if is_softmax else squash_of(g),

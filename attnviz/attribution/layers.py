@@ -47,7 +47,7 @@ def find_layer(logits: Logits, x: Tensor, layer: str | Layer | None = None) -> L
 
     Args:
         logits: The model, borrowed.
-        x: Images ``(N, C, H, W)``; the model is run once, on the first and on a changed copy of it.
+        x: Images ``(N, C, H, W)``; the model is run once plain and once traced, on the first of them.
         layer: A path chosen by the caller, which is checked; or a layer that was found before, which is returned.
 
     Raises:
@@ -70,7 +70,6 @@ class _Run:
 
     Attributes:
         outputs: Path to output, in the order in which the modules finished; the last call of each.
-        layouts: Path to the layout of that output, where it holds positions.
         calls: Path to how often the module ran.
         image: The node of the image.
         logits: The logits.
@@ -78,28 +77,29 @@ class _Run:
     """
 
     outputs: dict[str, Any]
-    layouts: dict[str, FeatureLayout]
     calls: Counter[str]
     image: Node
     logits: Tensor
     positions: OutputPositions
 
-    def layer(self, path: str) -> Layer:
-        """The layer of that path."""
-        return Layer(path, self.layouts[path], self.calls[path] - 1)
+    def layout(self, path: str) -> FeatureLayout | None:
+        """The layout of an output that holds positions."""
+        output = self.outputs[path]
+        if not isinstance(output, Tensor) or output.ndim not in {3, 4} or len(output) != 1:
+            return None
+        return feature_layout(path, output.shape, self.positions)
 
     def carries_all(self, output: Tensor) -> bool:
         """Whether all paths from the image to the logits pass ``output``."""
         return parts(self.logits.grad_fn, self.image, output.grad_fn)
 
-    def reads_positions(self, path: str) -> bool:
+    def reads_positions(self, path: str, layout: FeatureLayout) -> bool:
         """Whether the logits depend on the positions of a layer, and not only on its other tokens."""
-        layout, output = self.layouts[path], self.outputs[path]
         if layout.start == 0:
             return True
         mix = torch.linspace(-1, 1, self.logits.numel(), dtype=self.logits.dtype, device=self.logits.device)
         loss = (self.logits * mix.view_as(self.logits)).sum()
-        (gradients,) = torch.autograd.grad(loss, output, retain_graph=True)
+        (gradients,) = torch.autograd.grad(loss, self.outputs[path], retain_graph=True)
         return bool(layout.as_map(gradients).any()) or not bool(gradients.any())
 
 
@@ -112,34 +112,26 @@ def _run(logits: Logits, x: Tensor) -> _Run:
         outputs[path] = output
         calls[path] += 1
 
-    first = x[:1].detach()
-    noise = torch.randn(first.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
-    images = torch.cat([first, first.flip(-1) + noise.to(first)])
+    image = x[:1].detach().clone()
     try:
-        positions = OutputPositions(logits.module, images)
+        positions = OutputPositions(logits.module, image)
     except CaptureError as error:
         raise AttributionError(f"the positions of the layers cannot be found: {error}") from error
-    images.requires_grad_()
+    image.requires_grad_()
     with observing_outputs(logits.module, observe):
-        output = logits(images)
-    start = images.view_as(images).grad_fn
+        output = logits(image)
+    start = image.view_as(image).grad_fn
     if output.grad_fn is None or start is None:
         raise AttributionError("no gradient flows from the logits back to the image")
     leaf = start.next_functions[0][0]
-    layouts = {
-        path: layout
-        for path, value in outputs.items()
-        if isinstance(value, Tensor) and value.ndim in {3, 4} and len(value) == 2
-        if (layout := feature_layout(path, value.shape, positions)) is not None
-    }
-    return _Run(outputs, layouts, calls, leaf or start, output, positions)
+    return _Run(outputs, calls, leaf or start, output, positions)
 
 
 def _last(run: _Run, modules: dict[str, nn.Module]) -> Layer:
     later = ""
     for path, output in _tensors(run):
-        layout = run.layouts.get(path)
-        if layout is not None and run.carries_all(output) and run.reads_positions(path):
+        layout = run.layout(path)
+        if layout is not None and run.carries_all(output) and run.reads_positions(path, layout):
             if later:
                 raise AttributionError(
                     f"the last features with positions are {path}'s {_shape(output)}, but the model goes on to work on "
@@ -150,7 +142,7 @@ def _last(run: _Run, modules: dict[str, nn.Module]) -> Layer:
                     f"the last features with positions are {path}'s {_shape(output)}, an embedding of patches before "
                     f"any layer has related them; layer={path!r} explains those features nevertheless"
                 )
-            return run.layer(path)
+            return Layer(path, layout, run.calls[path] - 1)
         if run.positions.has_none(path):
             continue
         if layout is None and not later and _holds_positions(output) and any(True for _ in modules[path].parameters()):
@@ -171,15 +163,15 @@ def _checked(run: _Run, path: str) -> Layer:
     output = run.outputs.get(path)
     if output is None:
         raise AttributionError(f"layer {path!r} did not run")
-    layout = run.layouts.get(path)
+    layout = run.layout(path)
     if layout is None:
         got = _shape(output) if isinstance(output, Tensor) else type(output).__name__
         raise AttributionError(f"layer {path!r} gives {got}, wanted features with positions: a map or tokens")
     if output.grad_fn is None or not reaches(run.logits.grad_fn, output.grad_fn):
         raise AttributionError(f"the logits do not depend on layer {path!r}")
-    if not run.reads_positions(path):
+    if not run.reads_positions(path, layout):
         raise AttributionError(f"the logits depend on no position of layer {path!r}, only on the tokens before them")
-    return run.layer(path)
+    return Layer(path, layout, run.calls[path] - 1)
 
 
 def _shape(output: Tensor) -> str:

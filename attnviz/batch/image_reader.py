@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from attnviz.errors import ImageError
+from attnviz.media.bands import picture_for
 from attnviz.media.image_decoding import Picture, decode, error_line
 from attnviz.media.image_item import Item
 from attnviz.media.images import Preprocess
@@ -35,16 +36,16 @@ class LoadedImage:
         sha256: Hash of the file.
         width: Width of the upright image, in pixels.
         height: Height of the upright image, in pixels.
-        crops: ``(S, S, 3)`` for each preprocessing.
+        prepared: For each preprocessing, what its ``normalise`` takes: mostly the crop ``(H, W, C)``.
         thumbnails: JPEG of each stored crop, at most 224 pixels a side, with its width and height.
-        masks: Object mask ``(S, S)`` for each preprocessing; ``None`` without boxes and masks.
+        masks: Object mask ``(H, W)`` for each preprocessing; ``None`` without boxes and masks.
     """
 
     item: Item
     sha256: str
     width: int
     height: int
-    crops: tuple[Pixels, ...]
+    prepared: tuple[Pixels, ...]
     thumbnails: tuple[tuple[bytes, int, int], ...]
     masks: tuple[Mask, ...] | None
 
@@ -86,7 +87,7 @@ class Preprocessings:
     def among(cls, preprocesses: Sequence[Preprocess]) -> Preprocessings:
         """The ways of some models."""
         every = tuple(dict.fromkeys(preprocesses))
-        parts = [preprocess.resize_px / preprocess.size_px for preprocess in every]
+        parts = [preprocess.part for preprocess in every]
         of = tuple(map(every.index, preprocesses))
         return cls(every, of, tuple(parts.index(parts[preprocess]) for preprocess in of))
 
@@ -97,15 +98,18 @@ def read(item: Item, preprocessings: Preprocessings) -> LoadedImage | LoadFailur
     try:
         data = read_image(item.path)
         sha256 = hashlib.sha256(data).hexdigest()
-        picture = decode(item.path, 4 * max(preprocess.resize_px for preprocess in preprocessings.all), data)
-        crops = tuple(preprocess.crop(picture.pixels) for preprocess in preprocessings.all)
+        picture = decode(item.path, max(preprocess.keep_px for preprocess in preprocessings.all), data)
+        own = [picture_for(picture, preprocess.channels, data).pixels for preprocess in preprocessings.all]
+        prepared = tuple(preprocess.prepare(one) for preprocess, one in zip(preprocessings.all, own, strict=True))
         thumbnails = tuple(
-            thumbnail(crop) if preprocess in preprocessings.pictured else (b"", 0, 0)
-            for preprocess, crop in enumerate(crops)
+            thumbnail(preprocess.shown(own[number], prepared[number]))
+            if number in preprocessings.pictured
+            else (b"", 0, 0)
+            for number, preprocess in enumerate(preprocessings.all)
         )
         height, width = picture.size
         masks = object_masks(item, picture, preprocessings.all)
-        return LoadedImage(item, sha256, width, height, crops, thumbnails, masks)
+        return LoadedImage(item, sha256, width, height, prepared, thumbnails, masks)
     except ImageError as error:
         return LoadFailure(item, " ".join(str(error).removeprefix(f"{item.path}: ").split()), sha256)
     except MemoryError:
@@ -125,7 +129,7 @@ def thumbnail(crop: Pixels) -> tuple[bytes, int, int]:
 
 
 def object_masks(item: Item, picture: Picture, preprocesses: Sequence[Preprocess]) -> tuple[Mask, ...] | None:
-    """Return the object mask ``(S, S)`` for each preprocessing, from boxes and mask of an item; ``None`` without both.
+    """Return the object mask ``(H, W)`` for each preprocessing, from boxes and mask of an item; ``None`` without both.
 
     Raises:
         ImageError: the mask cannot be read, or has other proportions than the image.
@@ -136,7 +140,7 @@ def object_masks(item: Item, picture: Picture, preprocesses: Sequence[Preprocess
     masks = []
     for preprocess in preprocesses:
         seen = _in_boxes(item, preprocess, picture.size)
-        masks.append(seen if shape is None else seen | (preprocess.crop(shape).max(axis=2) > 127))
+        masks.append(seen if shape is None else seen | _crop_of_mask(shape, preprocess))
     return tuple(masks)
 
 
@@ -148,12 +152,27 @@ def _mask_of(path: str, picture: Picture) -> Pixels:
     return mask.pixels
 
 
+def _crop_of_mask(mask: Pixels, preprocess: Preprocess) -> Mask:
+    """Return the pixels of a crop that are white in a picture of the mask, ``(H, W)`` bool; padding is black."""
+    height, width = preprocess.size
+    left, top, right, bottom = preprocess.box(*mask.shape[:2])
+    xs, ys = _centres(left, right, width), _centres(top, bottom, height)
+    seen: Mask = ((ys >= 0) & (ys < mask.shape[0]))[:, None] & ((xs >= 0) & (xs < mask.shape[1]))[None]
+    seen &= preprocess.cut(mask).max(axis=2) > 127
+    return seen
+
+
+def _centres(start: float, end: float, count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Positions of the centres of ``count`` pixels between two positions."""
+    return start + (np.arange(count) + 0.5) / count * (end - start)
+
+
 def _in_boxes(item: Item, preprocess: Preprocess, size: tuple[int, int]) -> Mask:
-    """Return the pixels of a crop whose centres lie in a box, ``(S, S)`` bool; ``size`` is that of the image."""
+    """Return the pixels of a crop whose centres lie in a box, ``(H, W)`` bool; ``size`` is that of the image."""
     left, top, right, bottom = preprocess.box(*size)
-    centres = (np.arange(preprocess.size_px) + 0.5) / preprocess.size_px
-    xs, ys = left + centres * (right - left), top + centres * (bottom - top)
-    seen = np.zeros((preprocess.size_px, preprocess.size_px), np.bool_)
+    height, width = preprocess.size
+    xs, ys = _centres(left, right, width), _centres(top, bottom, height)
+    seen = np.zeros((height, width), np.bool_)
     for x0, y0, x1, y1 in item.boxes:
         seen |= ((ys >= y0) & (ys < y1))[:, None] & ((xs >= x0) & (xs < x1))[None]
     return seen

@@ -14,6 +14,7 @@ from attnviz.core.model_state import borrowed, seeded
 from attnviz.core.records import Site
 from attnviz.errors import AttributionError, DataError, ModelError
 from attnviz.explanation.notes import notes_of_sites, notes_without_map
+from attnviz.media.channels import note_of_channels
 from attnviz.models import VisionModel, load_model
 from attnviz.models.devices import choose_device, dtype_of
 from attnviz.tracing import Sites, find_attention
@@ -88,7 +89,7 @@ def prepare_model(
     methods = planned.methods if planned else ()
     if planned is None:
         methods, left_out = _applying(vision, x, options, method_options)
-        about = [*vision.notes, *notes_of_sites(found, sites, found.unclaimed)]
+        about = [*vision.notes, *note_of_channels(vision.preprocess.channels), *notes_of_sites(found, sites, found.unclaimed)]
         notes = (*about, *(notes_without_map(without) if options.sites != LAST else ()), *left_out)
     if not methods and not mapped:
         raise DataError(f"{name}: has no attention with a map, and no method applies to it: there is nothing to report")
@@ -98,8 +99,7 @@ def prepare_model(
 
 def _noise(vision: VisionModel) -> Tensor:
     """Two images of noise: with one image, the axes of images and of windows or heads could be confused."""
-    side = vision.preprocess.size_px
-    x = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(2, vision.preprocess.channels, *vision.preprocess.size, generator=torch.Generator().manual_seed(0))
     parameter = next(vision.module.parameters(), None)
     return x if parameter is None else x.to(parameter.device, dtype_of(vision.module))
 

@@ -97,11 +97,11 @@ def _evaluate_safely(
 
 
 def _evaluated(prepared: PreparedModel, images: Sequence[LoadedImage], preprocess: int) -> BatchResult:
-    pixels = np.stack([one.crops[preprocess] for one in images])
-    x = prepared.vision.preprocess.normalise(pixels).to(prepared.device, prepared.dtype)
+    x = prepared.vision.preprocess.normalise(np.stack([one.prepared[preprocess] for one in images]))
+    x = x.to(prepared.device, prepared.dtype)
     options = torch.tensor([one.masks is not None for one in images])
     if not bool(options.any()):
         return evaluate_batch(prepared, x)
-    empty = np.zeros(pixels.shape[1:3], np.bool_)
+    empty = np.zeros(x.shape[2:], np.bool_)
     masks = np.stack([empty if one.masks is None else one.masks[preprocess] for one in images])
     return evaluate_batch(prepared, x, torch.from_numpy(masks).to(prepared.device), options)

@@ -40,8 +40,8 @@ def command(model: str, image: Path | None, loading: Loading, *, verify: bool, a
     vision = loading.load(model)
     at = next((p.device for p in vision.module.parameters()), torch.device("cpu"))
     if image is None:
-        side = vision.preprocess.size_px
-        x = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(loading.seed)).to(at)
+        shape = (1, vision.preprocess.channels, *vision.preprocess.size)
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(loading.seed)).to(at)
     else:
         x = load_images(image, vision.preprocess).x.to(at)
     sites = find_attention(vision.module, x)

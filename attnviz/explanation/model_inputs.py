@@ -35,7 +35,7 @@ class ModelInput:
 
     Attributes:
         images: The image, or all frames.
-        inputs: Inputs of the forward passes: ``(1, 3, H, W)`` each, or one ``(1, T, 3, H, W)`` for a model that
+        inputs: Inputs of the forward passes: ``(1, C, H, W)`` each, or one ``(1, T, C, H, W)`` for a model that
             processes frames together.
         footage: The clip; ``None`` for an image.
     """
@@ -89,10 +89,12 @@ def prepare(source: Source, vision: VisionModel, frames: int | None = None) -> M
 
 
 def photos(model_input: ModelInput, vision: VisionModel, most_px: int) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
-    """Return the crops for display, ``(T, S, S, 3)``, at up to ``most_px`` pixels; ``None`` if that is no finer."""
+    """Return the crops for display, ``(T, H, W, 3)``, at up to ``most_px`` pixels; ``None`` if that is no finer."""
     pixels = [picture.pixels for picture in model_input.images.pictures]
-    left, _, right, _ = vision.preprocess.box(*pixels[0].shape[:2])
-    side = min(most_px, int(right - left))
-    if side <= vision.preprocess.size_px:
+    left, top, right, bottom = vision.preprocess.box(*pixels[0].shape[:2])
+    height, width = model_input.images.size
+    scale = min(most_px / max(height, width), max((right - left) / width, (bottom - top) / height))
+    if scale <= 1:
         return None
-    return np.stack([vision.preprocess.crop(one, side) for one in pixels])
+    size = (round(height * scale), round(width * scale))
+    return np.stack([vision.preprocess.shown(one, size=size) for one in pixels])

@@ -1,4 +1,4 @@
-"""Decode image files to RGB: every pixel format, in bounded memory, damaged files rejected.
+"""Decode image files to RGB, and arrays to pixels: every format, in bounded memory, damaged files rejected.
 
 Pillow's own limit of the image size is a global setting. It is neither changed nor applied here, except by Pillow's
 decoders of WebP and TIFF.
@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from attnviz.errors import ImageError
+from attnviz.media.channels import as_pixels
 
 MAX_PIXELS = 1 << 29
 """Maximum size of an image: 536,870,912 pixels, 2 GiB decoded. 20,000 × 20,000 is below."""
@@ -41,31 +42,30 @@ class Picture:
 
     Attributes:
         path: Path of the file, as given.
-        pixels: ``(H, W, 3)`` uint8 RGB, upright.
+        pixels: ``(H, W, 3)`` uint8 RGB, upright; of an array ``(H, W, C)`` uint8 or float32.
         size: ``(H, W)`` of the upright original; larger than ``pixels`` if it was reduced.
         notes: Conversions that change the content: first frame of an animation, transparency on white.
     """
 
     path: str
-    pixels: np.ndarray[Any, np.dtype[np.uint8]]
+    pixels: np.ndarray[Any, np.dtype[Any]]
     size: tuple[int, int]
     notes: tuple[str, ...] = ()
 
 
-def as_picture(image: str | os.PathLike[str] | Picture | np.ndarray[Any, np.dtype[np.uint8]]) -> Picture:
-    """Convert a path, a :class:`Picture` or RGB pixels to a :class:`Picture`.
+def as_picture(image: str | os.PathLike[str] | Picture | np.ndarray[Any, np.dtype[Any]]) -> Picture:
+    """Convert a path, a :class:`Picture` or an array to a :class:`Picture`.
 
     Raises:
-        ImageError: see :func:`decode`; an array that is not ``(H, W, 3)`` uint8; another type.
+        ImageError: see :func:`decode` and :func:`~attnviz.media.channels.as_pixels`; another type.
     """
     if isinstance(image, Picture):
         return image
     if isinstance(image, np.ndarray):
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-            raise ImageError(f"an RGB image is (H, W, 3) uint8, got an array of shape {image.shape}, {image.dtype}")
-        return Picture("", np.ascontiguousarray(image), (image.shape[0], image.shape[1]))
+        pixels = as_pixels(image)
+        return Picture("", pixels, (pixels.shape[0], pixels.shape[1]))
     if not isinstance(image, str | os.PathLike):
-        raise ImageError(f"wanted an image file or an RGB array (H, W, 3) uint8, got a {type(image).__name__}")
+        raise ImageError(f"wanted an image file or an array (H, W, C), got a {type(image).__name__}")
     return decode(image)
 
 
@@ -77,14 +77,14 @@ def decode(
     reduce_above: int = REDUCE_ABOVE_PIXELS,
     strip_pixels: int = 1 << 22,
 ) -> Picture:
-    """Decode an image as upright 8-bit RGB.
+    """Decode an image as upright 8-bit RGB; a ``.npy`` file as it is, see :func:`~attnviz.media.channels.as_pixels`.
 
     Exif orientation is applied; 16-bit, grey, palette and CMYK pixels are converted; transparency is composited on
     white; of an animation the first frame is decoded. An image of more than 67 million pixels is reduced by a whole
     factor, strip by strip, so that little memory is needed beyond Pillow's 4 bytes per pixel.
 
     Args:
-        path: File in any format that Pillow decodes.
+        path: File in any format that Pillow decodes, or a NumPy array ``(H, W, C)`` or ``(H, W)``.
         keep_px: Minimum of the shorter side after the reduction.
         data: Content of the file if it was read already; ``path`` is then only a name.
         reduce_above: Number of pixels above which an image is reduced.
@@ -97,6 +97,8 @@ def decode(
     name = os.fspath(path)
     if data is None:
         check_file(name)
+    if name.lower().endswith(".npy"):
+        return _decode_array(name, data)
     try:
         stream: IO[bytes] = io.BytesIO(data) if data is not None else Path(name).open("rb")  # noqa: SIM115
     except OSError as error:
@@ -109,6 +111,21 @@ def decode(
                     return _decode(image, name, keep_px if is_huge else None, strip_pixels)
         except Image.DecompressionBombError as error:  # the decoders of WebP and TIFF apply Pillow's limit themselves
             raise ImageError(f"{name}: too large for its format: {error_line(error)}") from error
+
+
+def _decode_array(name: str, data: bytes | None) -> Picture:
+    """The picture of a ``.npy`` file; nothing in it is executed."""
+    source: Any = name if data is None else io.BytesIO(data)
+    try:
+        array = np.load(source, mmap_mode="r" if data is None else None, allow_pickle=False)
+    except (*_DAMAGE, MemoryError) as error:
+        raise ImageError(f"{name}: cannot be read as an array: {error_line(error)}") from error
+    if not isinstance(array, np.ndarray):
+        raise ImageError(f"{name}: wanted one array, got a {type(array).__name__}")
+    if array.size > 4 * MAX_PIXELS:
+        raise ImageError(f"{name}: {array.size:,} values, at most {4 * MAX_PIXELS:,} can be read")
+    pixels = as_pixels(array, name)
+    return Picture(name, pixels, (pixels.shape[0], pixels.shape[1]))
 
 
 def check_file(name: str, wanted: str = "an image file", error_type: type[ImageError] = ImageError) -> None:

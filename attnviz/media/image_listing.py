@@ -13,7 +13,7 @@ from attnviz.media.remote_files import is_url, list_files
 
 __all__ = ["IMAGE_ENDINGS", "Box", "Item", "Listing", "list_images"]
 
-IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".npy"})
 """File names in a folder that are images."""
 
 LISTS = frozenset({".txt", ".lst", ".list"})

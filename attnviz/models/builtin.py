@@ -16,7 +16,7 @@ from attnviz.models.trunk import INPUT_SIZE_PX, EfficientNetLite0, pretrained_tr
 from attnviz.models.vision import VisionModel
 from attnviz.models.weights_file import fit_weights, read_labels, read_weights
 
-PREPROCESS = Preprocess(size_px=INPUT_SIZE_PX, resize_px=INPUT_SIZE_PX + 32)
+PREPROCESS = Preprocess(INPUT_SIZE_PX, INPUT_SIZE_PX + 32)
 RANDOM_NOTE = "The weights are random: the maps show the architecture, not training."
 
 

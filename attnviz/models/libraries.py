@@ -37,8 +37,8 @@ def load_timm(name: str, weights: str | Path, seed: int) -> VisionModel:
     config = timm.data.resolve_model_data_config(module)
     size_px = int(config["input_size"][-1])
     preprocess = Preprocess(
-        size_px=size_px,
-        resize_px=max(size_px, math.floor(size_px / config["crop_pct"])),
+        size=size_px,
+        resize=max(size_px, math.floor(size_px / config["crop_pct"])),
         mean=tuple(map(float, config["mean"])),
         std=tuple(map(float, config["std"])),
         interpolation=interpolation_name(config["interpolation"]),
@@ -71,8 +71,8 @@ def _torchvision_preprocess(preset: Any) -> Preprocess | None:
     """The settings of a preset of ``torchvision.transforms``; ``None`` if it lacks these undocumented attributes."""
     try:
         return Preprocess(
-            size_px=int(preset.crop_size[0]),
-            resize_px=int(preset.resize_size[0]),
+            size=int(preset.crop_size[0]),
+            resize=int(preset.resize_size[0]),
             mean=tuple(map(float, preset.mean)),
             std=tuple(map(float, preset.std)),
             interpolation=interpolation_name(preset.interpolation.value),

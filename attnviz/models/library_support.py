@@ -21,7 +21,7 @@ SQUASH_NOTE = (
     "The model's own preprocessing resizes the whole image to a square; here the centre square is used, so that maps "
     "keep their proportions."
 )
-IMAGENET_PREPROCESS = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+IMAGENET_PREPROCESS = Preprocess(224, 256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 IMAGENET_PREPROCESS_NOTE = "Preprocessing: the usual one for ImageNet, 224 px of 256."
 
 
@@ -71,11 +71,12 @@ def count_outputs(module: nn.Module, preprocess: Preprocess, name: str) -> int:
     Raises:
         ModelError: the model fails, or its output holds no logits ``(N, K)``.
     """
+    shape = (1, preprocess.channels, *preprocess.size)
     try:
-        output = module(torch.zeros(1, 3, preprocess.size_px, preprocess.size_px))
+        output = module(torch.zeros(shape))
     except Exception as error:
         raise ModelError(
-            f"{name}: fails on an image of {preprocess.size_px} px: {type(error).__name__}: {error}"
+            f"{name}: fails on an input of shape {shape}: {type(error).__name__}: {error}"
         ) from error
     return logits_of(output, name).shape[1]
 

@@ -125,8 +125,8 @@ def _preprocess(settings: dict[str, Any], config: Any) -> tuple[Preprocess, bool
     resize_px = _side(settings.get("size"), image_size)
     size_px = _side(settings.get("crop_size"), resize_px) if settings.get("do_center_crop", False) else resize_px
     preprocess = Preprocess(
-        size_px=size_px,
-        resize_px=max(size_px, resize_px),
+        size=size_px,
+        resize=max(size_px, resize_px),
         mean=tuple(map(float, settings.get("image_mean", IMAGENET_PREPROCESS.mean))),
         std=tuple(map(float, settings.get("image_std", IMAGENET_PREPROCESS.std))),
         interpolation=interpolation_name(_RESAMPLING.get(settings.get("resample", 3), "bicubic")),

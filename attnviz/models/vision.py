@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from attnviz.media.images import Preprocess
+from attnviz.media.images import Preprocess, as_preprocess
 from attnviz.models.class_names import class_index
 
 
@@ -15,7 +15,8 @@ class VisionModel:
 
     Attributes:
         module: ``(N, 3, H, W)`` normalised images to ``(N, K)`` logits; in evaluation mode.
-        preprocess: Preprocessing of an image for ``module``.
+        preprocess: Preprocessing of an image for ``module``; a transform of torchvision or timm is converted by
+            :func:`~attnviz.media.transforms.as_preprocess`.
         labels: Names of the ``K`` classes.
         name: Name for :func:`~attnviz.load_model`: ``"cbam"``, ``"timm:seresnet50"``.
         notes: Notes for the reader of its results, for example that the weights are random.
@@ -29,6 +30,10 @@ class VisionModel:
     name: str
     notes: tuple[str, ...] = field(default=())
     frames: int | None = None
+
+    def __post_init__(self) -> None:
+        """Accept a transform of torchvision or timm as ``preprocess``."""
+        object.__setattr__(self, "preprocess", as_preprocess(self.preprocess))
 
     def class_index(self, target: int | str) -> int:
         """Return the index of a class that is given by index or by name.

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attnviz.errors import DataError, ImageError
+from attnviz.media.channels import with_channel_count
 from attnviz.media.image_decoding import decode
 from attnviz.media.image_listing import IMAGE_ENDINGS
 from attnviz.models.trunk import EfficientNetLite0
@@ -61,7 +62,7 @@ class Labelled:
         """Yield the index and the pixels of each of these images; images that cannot be decoded are skipped."""
         for index in indices:
             try:
-                yield index, decode(self.folder / self.files[index]).pixels
+                yield index, with_channel_count(decode(self.folder / self.files[index]).pixels, 3)
             except ImageError:
                 continue
 

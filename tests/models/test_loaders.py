@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:
 
 
 def logits(vision):
-    side = vision.preprocess.size_px
+    side = vision.preprocess.size[0]
     with torch.no_grad():
         return vision.module(torch.zeros(1, 3, side, side))
 
@@ -37,7 +37,7 @@ def test_a_timm_model_comes_with_its_preprocessing():
     pytest.importorskip("timm")
     vision = load_model("timm:test_vit.r160_in1k", "none")
     assert logits(vision).shape == (1, len(vision.labels))
-    assert vision.preprocess.size_px == 160
+    assert vision.preprocess.size == (160, 160)
     assert vision.name == "timm:test_vit.r160_in1k"
     assert not vision.module.training
 
@@ -53,7 +53,7 @@ def test_a_torchvision_model_comes_with_its_preprocessing_and_class_names():
 def test_a_transformers_model_loads_from_a_folder_with_its_own_weights(hf_folder):
     vision = load_model(f"hf:{hf_folder}")
     assert tuple(vision.labels) == ("ant", "bee", "cat")
-    assert vision.preprocess.size_px == 32
+    assert vision.preprocess.size == (32, 32)
     assert torch.equal(logits(vision), logits(load_model(f"hf:{hf_folder}")))
     assert not torch.equal(logits(vision), logits(load_model(f"hf:{hf_folder}", "none", seed=3)))
 
@@ -129,18 +129,18 @@ def test_a_processor_that_squashes_is_noted_and_its_filter_used(hf_folder, tmp_p
     settings = {"size": {"height": 32, "width": 32}, "resample": 2, "image_processor_type": "ViTImageProcessor"}
     (tmp_path / "model" / "preprocessor_config.json").write_text(json.dumps(settings))
     vision = load_model(f"hf:{tmp_path / 'model'}")
-    assert (vision.preprocess.size_px, vision.preprocess.interpolation) == (32, "bilinear")
+    assert (vision.preprocess.size, vision.preprocess.interpolation) == ((32, 32), "bilinear")
     assert any("resizes the whole image to a square" in note for note in vision.notes)
 
 
 def test_the_size_of_the_resize_is_timms():
     timm = pytest.importorskip("timm")
     vision = load_model("timm:mobilenetv3_small_050", "none")
-    assert vision.preprocess.resize_px == 256
-    assert load_model("timm:xcit_nano_12_p8_224", "none").preprocess.resize_px == int(224 / 1.0)
+    assert vision.preprocess.resize[0] == 256
+    assert load_model("timm:xcit_nano_12_p8_224", "none").preprocess.resize[0] == int(224 / 1.0)
     config = timm.data.resolve_model_data_config(timm.create_model("ghostnet_050"))
     size = timm.data.create_transform(**config).transforms[0].size
-    assert load_model("timm:ghostnet_050", "none").preprocess.resize_px == (size if isinstance(size, int) else size[0])
+    assert load_model("timm:ghostnet_050", "none").preprocess.resize[0] == (size if isinstance(size, int) else size[0])
 
 
 @pytest.mark.parametrize("name", [":", ":build", "..x:build", "a b:c"])
@@ -221,8 +221,8 @@ def test_a_release_without_the_undocumented_names_costs_only_what_they_give(hf_f
     assert libraries._torchvision_preprocess(object()) is None
     monkeypatch.setattr(libraries, "_torchvision_preprocess", lambda _: None)
     vision = load_model("torchvision:squeezenet1_1", "none")
-    assert (vision.preprocess.size_px, vision.preprocess.resize_px) == (224, 256)
+    assert (vision.preprocess.size, vision.preprocess.resize) == ((224, 224), (256, 256))
     assert any("Preprocessing: the usual one for ImageNet" in note for note in vision.notes)
     monkeypatch.setattr(transformers, "ImageProcessingMixin", None)
     monkeypatch.delattr(transformers.utils.logging, "is_progress_bar_enabled")
-    assert load_model(f"hf:{hf_folder}").preprocess.size_px == 32
+    assert load_model(f"hf:{hf_folder}").preprocess.size == (32, 32)

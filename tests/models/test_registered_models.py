@@ -51,7 +51,7 @@ def test_it_maps_images_to_a_thousand_logits_independently(name, shipped, images
 def test_it_has_a_preprocessing_and_class_names(name, shipped):
     vision = shipped[name]
     assert vision.name == name
-    assert (vision.preprocess.size_px, vision.preprocess.resize_px) == (224, 256)
+    assert (vision.preprocess.size, vision.preprocess.resize) == ((224, 224), (256, 256))
     assert len(vision.labels) == 1000
     assert vision.class_index("tabby cat") == 281
     assert not vision.module.training

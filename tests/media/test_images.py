@@ -17,7 +17,7 @@ from attnviz.errors import ImageError
 from attnviz.media.image_decoding import MAX_PIXELS, decode
 from attnviz.media.images import Preprocess, load_images
 
-SAMPLES = Path(__file__).parent.parent / "sample_data"
+SAMPLES = Path(__file__).parent.parent.parent / "sample_data"
 
 
 @pytest.fixture
@@ -60,8 +60,8 @@ class TestPreprocess:
         smooth = np.array(
             Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 45, 3), np.uint8)).resize((450, 300))
         )
-        plain = Preprocess().crop(smooth).astype(int)
-        assert np.abs(Preprocess().crop(smooth, max_aspect=0) - plain).max() <= 1
+        plain = Preprocess(224, 256).crop(smooth).astype(int)
+        assert np.abs(Preprocess(224, 256).crop(smooth, max_aspect=0) - plain).max() <= 1
 
     def test_the_inverse_returns_the_crop(self, scene):
         preprocess = Preprocess(32, 40, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
@@ -71,7 +71,7 @@ class TestPreprocess:
 
     def test_a_crop_at_another_size_shows_the_same_part(self):
         ramp = np.broadcast_to(np.linspace(0, 255, 400).astype(np.uint8)[None, :, None], (300, 400, 3)).copy()
-        small, large = Preprocess(64, 80).crop(ramp), Preprocess(64, 80).crop(ramp, 256)
+        small, large = Preprocess(64, 80).crop(ramp), Preprocess(64, 80).crop(ramp, (256, 256))
         assert large.shape == (256, 256, 3)
         assert abs(int(small[0, 0, 0]) - int(large[:4, :4, 0].mean())) <= 1
         assert abs(int(small[0, -1, 0]) - int(large[:4, -4:, 0].mean())) <= 1
@@ -79,22 +79,26 @@ class TestPreprocess:
     def test_an_image_of_extreme_aspect_ratio_needs_no_memory_for_the_parts_outside_the_crop(self):
         pixels = np.full((2, 20_000, 3), 7, np.uint8)
         tracemalloc.start()
-        assert (Preprocess().crop(pixels) == 7).all()
+        assert (Preprocess(224, 256).crop(pixels) == 7).all()
         assert tracemalloc.get_traced_memory()[1] < 2e6
         tracemalloc.stop()
 
-    @pytest.mark.parametrize("pixels", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)])
-    def test_other_arrays_than_rgb_images_are_refused(self, pixels):
-        with pytest.raises(ValueError, match=r"an RGB image is \(H, W, 3\) uint8, got"):
-            Preprocess()(pixels)
+    @pytest.mark.parametrize("pixels", [np.zeros(4, np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)])
+    def test_other_arrays_than_pixels_are_refused(self, pixels):
+        with pytest.raises(ImageError, match=r"pixels are \(H, W, C\) uint8 or float32, got"):
+            Preprocess(224, 256)(pixels)
 
     def test_impossible_settings_are_refused(self):
-        with pytest.raises(ValueError, match="wanted 1 <= size_px <= resize_px, got 256 and 224"):
+        with pytest.raises(ValueError, match="a crop inside the resized image, got size 256 and resize 224"):
             Preprocess(256, 224)
-        with pytest.raises(ValueError, match="3 positive stds"):
+        with pytest.raises(ValueError, match="a size of one or two positive numbers of pixels, got 0"):
+            Preprocess(0)
+        with pytest.raises(ValueError, match="one positive std for each mean"):
             Preprocess(std=(0.5, 0.5, 0.0))
+        with pytest.raises(ValueError, match="a fit among crop, squash, letterbox, got 'stretch'"):
+            Preprocess(fit="stretch")
         with pytest.raises(ValueError, match=r"got \(1, 8, 8\)"):
-            Preprocess().inverse(torch.zeros(1, 8, 8))
+            Preprocess(224, 256).inverse(torch.zeros(1, 8, 8))
 
 
 class TestLoadImages:

@@ -4,7 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from attnviz.report.core.colours import coloured, levels, lookup, overlay
+from attnviz.report.components.outline import Outline
+from attnviz.report.core.colours import coloured, levels, lookup, overlay, resized
+from attnviz.report.core.component import Backdrop
 from attnviz.report.core.map_view import MapView, colour_range
 from attnviz.report.core.viewer_data import scale_of
 
@@ -69,3 +71,18 @@ def test_a_scale_has_the_values_and_labels_of_its_ends():
     assert (scale["from"], scale["to"], scale["signed"], scale["clipped"]) == (-2.0, 2.0, True, False)
     assert scale["palette"] == "vlag"
     assert (scale["low"], scale["middle"], scale["high"]) == ("−2", "0", "2")
+
+
+@pytest.mark.parametrize("shape", [(64, 160), (160, 64), (100, 100)])
+def test_a_smaller_picture_keeps_the_proportions(shape):
+    height, width = resized(np.zeros((*shape, 3), np.uint8), 80).shape[:2]
+    assert (height, width) == (80 * shape[0] // max(shape), 80 * shape[1] // max(shape))
+
+
+def test_an_outline_is_drawn_on_the_right_place_of_a_wide_picture():
+    picture = np.full((100, 200, 3), 255, np.uint8)
+    edge = np.array([[0.5, 0.5], [1.0, 0.5], [1.0, 1.0], [0.5, 1.0]])
+    drawn = Outline("", "", edge, np.zeros((0, 2, 2))).static_images(Backdrop(picture))[0].pixels
+    assert drawn.shape == (224, 448, 3)
+    ys, xs = np.nonzero(np.abs(drawn.astype(int) - drawn[0, 0]).max(2))
+    assert (ys.min(), xs.min()) == pytest.approx((112, 224), abs=4)

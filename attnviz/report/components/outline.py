@@ -44,8 +44,9 @@ class Outline(Component):
     def static_images(self, backdrop: Backdrop) -> list[StaticImage]:
         """Return the lines drawn over the image; parts outside the image are cut off."""
         canvas = np.ascontiguousarray(resized(backdrop.picture, IMAGE_PX) * 0.75).astype(np.uint8)
+        size = np.array(canvas.shape[1::-1])
         for lines, closed, colour, width in ((self.mesh, False, _MESH, 1), (self.edge[None], True, _EDGE, 3)):
-            fixed = [np.rint(np.clip(line, -8, 9) * IMAGE_PX * _SUBPIXELS).astype(np.int32) for line in lines]
+            fixed = [np.rint(np.clip(line, -8, 9) * size * _SUBPIXELS).astype(np.int32) for line in lines]
             cv2.polylines(canvas, fixed, closed, colour, width, cv2.LINE_AA, 4)
         return [StaticImage(self.title, canvas)]
 

@@ -78,7 +78,8 @@ class Queries(Component):
         canvas = overlay(picture, view, 0.6)
         if not np.isnan(self.spots[query, 0]):
             title = f"from {title}"
-            corners = [np.rint((self.spots[query] + s * np.array(self.cell) / 2) * IMAGE_PX) for s in (-1, 1)]
+            size = np.array(picture.shape[1::-1])
+            corners = [np.rint((self.spots[query] + s * np.array(self.cell) / 2) * size) for s in (-1, 1)]
             low, high = ((int(x), int(y)) for x, y in corners)
             canvas = cv2.rectangle(np.ascontiguousarray(canvas), low, high, _CELL_COLOUR, 4)
         return StaticImage(title, np.asarray(canvas), f"0 … {number(view.high)}")

@@ -79,6 +79,7 @@ class Points(Component):
         """Return points in 16 bits from :data:`LOW` to :data:`HIGH`, weights in 8, and a picture for the centre."""
         return {
             "fallback": jpeg_uri(self._drawn(backdrop, (0.5, 0.5), _FALLBACK_PX), 85),
+            "ratio": backdrop.picture.shape[1] / backdrop.picture.shape[0],
             "low": LOW,
             "high": HIGH,
             "levels": [
@@ -102,13 +103,14 @@ class Points(Component):
 
     def _drawn(self, backdrop: Backdrop, spot: tuple[float, float], side: int) -> Array:
         canvas = np.ascontiguousarray(resized(backdrop.picture, side) * 0.7).astype(np.uint8)
+        height, width = canvas.shape[:2]
         levels = list(enumerate(self.chain(spot)))
         for depth, (points, weights) in levels[::-1]:
-            for (x, y), weight in zip(points * side, weights, strict=True):
-                if weight > 0.02 and 0 <= x < side and 0 <= y < side:
+            for (x, y), weight in zip(points * (width, height), weights, strict=True):
+                if weight > 0.02 and 0 <= x < width and 0 <= y < height:
                     radius = max(1, round((4.2 - depth) * side / IMAGE_PX))
                     cv2.circle(canvas, (int(x), int(y)), radius, _COLOURS[depth % 3], -1, cv2.LINE_AA)
-        centre = (round(spot[0] * side), round(spot[1] * side))
+        centre = (round(spot[0] * width), round(spot[1] * height))
         return np.asarray(cv2.drawMarker(canvas, centre, (255, 255, 255), cv2.MARKER_CROSS, side // 22, 3, cv2.LINE_AA))
 
 

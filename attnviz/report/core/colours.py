@@ -77,8 +77,11 @@ def overlay(picture: Array, view: MapView, opacity: float = OPACITY) -> Array:
 
 
 def resized(picture: Array, side_px: int) -> Array:
-    """Resize a picture to ``side_px`` x ``side_px`` by area averaging."""
-    return np.asarray(cv2.resize(picture, (side_px, side_px), interpolation=cv2.INTER_AREA))
+    """Resize a picture to a longer side of ``side_px`` by area averaging."""
+    height, width = picture.shape[:2]
+    scale = side_px / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
 
 
 def data_uri(data: bytes, media_type: str) -> str:

@@ -11,8 +11,8 @@ class Backdrop(NamedTuple):
     """The image that a component is drawn over.
 
     Attributes:
-        picture: RGB image, ``(S, S, 3)`` uint8.
-        frames: Frames of a clip, ``(T, S, S, 3)`` uint8; ``None`` for a still image.
+        picture: RGB image, ``(H, W, 3)`` uint8.
+        frames: Frames of a clip, ``(T, H, W, 3)`` uint8; ``None`` for a still image.
         seconds: Time of each frame; empty for a still image.
     """
 

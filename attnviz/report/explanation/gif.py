@@ -61,9 +61,10 @@ def picture_of(clip: ClipView, frame: int) -> Array:
     plain = resized(clip.frames[frame], side)
     maps = clip.animated_maps()
     parts = [plain] if maps is None else [plain, overlay(plain, maps.of(frame), 0.6)]
-    canvas = np.zeros((side + _FOOTER, len(parts) * side + (len(parts) - 1) * _GAP, 3), np.uint8)
+    height, width = plain.shape[:2]
+    canvas = np.zeros((height + _FOOTER, len(parts) * width + (len(parts) - 1) * _GAP, 3), np.uint8)
     for index, part in enumerate(parts):
-        canvas[:side, index * (side + _GAP) :][:, :side] = part
+        canvas[:height, index * (width + _GAP) :][:, :width] = part
     return _with_footer(canvas, clip, frame)
 
 

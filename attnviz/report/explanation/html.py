@@ -40,6 +40,7 @@ def render(document: Document) -> str:
     return template("report.html.j2").render(
         document=document,
         picture=jpeg_uri(document.picture),
+        ratio=" / ".join(map(str, document.picture.shape[1::-1])),
         views=views,
         first=first,
         groups=_groups(document, views),

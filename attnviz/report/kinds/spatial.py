@@ -43,7 +43,8 @@ def spatial(record: Record, context: RenderContext) -> list[Component]:
 
 
 def _dimmed(picture: Array, shares: Array) -> Array:
-    light = cv2.resize(shares.astype(np.float32), (_VIEW_PX, _VIEW_PX), interpolation=cv2.INTER_LINEAR)
+    small = resized(picture, _VIEW_PX)
+    light = cv2.resize(shares.astype(np.float32), small.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     brightness = _MIN_BRIGHTNESS + (1 - _MIN_BRIGHTNESS) * light[..., None]
-    dimmed: Array = np.rint(resized(picture, _VIEW_PX) * brightness).astype(np.uint8)
+    dimmed: Array = np.rint(small * brightness).astype(np.uint8)
     return dimmed

@@ -86,7 +86,8 @@
   };
 
   const points = (figure) => {
-    const low = Number(figure.dataset.low), high = Number(figure.dataset.high), side = 840;
+    const low = Number(figure.dataset.low), high = Number(figure.dataset.high), ratio = Number(figure.dataset.ratio);
+    const wide = Math.round(840 * Math.min(1, ratio)), tall = Math.round(840 / Math.max(1, ratio));
     const tints = ["#ffc400", "#ff5c3c", "#40b4ff"];
     const levels = [...figure.querySelectorAll(".levels li")].map((row) => {
       const [rows, columns] = row.dataset.grid.split(",").map(Number);
@@ -96,7 +97,7 @@
       };
     });
     const canvas = figure.querySelector("canvas"), status = figure.querySelector(".status");
-    canvas.width = canvas.height = side;
+    [canvas.width, canvas.height] = [wide, tall];
     const context = canvas.getContext("2d"), first = levels[0];
     let row = Math.floor(first.rows / 2), column = Math.floor(first.columns / 2);
 
@@ -129,7 +130,7 @@
       context.strokeStyle = "rgb(0 0 0 / 0.55)";
       for (const [x, y, weight] of found) {
         if (weight < 0.02) continue;
-        shape(depth, x * side, y * side, (9 - 2 * depth) * Math.sqrt(weight) + 1);
+        shape(depth, x * wide, y * tall, (9 - 2 * depth) * Math.sqrt(weight) + 1);
         context.fill();
         if (depth === 0) context.stroke();
       }
@@ -149,11 +150,11 @@
     };
     const draw = () => {
       const found = sampled();
-      context.clearRect(0, 0, side, side);
+      context.clearRect(0, 0, wide, tall);
       for (let depth = found.length - 1; depth >= 0; depth -= 1) {
         if (levels[depth].checkbox.checked) drawLevel(depth, found[depth]);
       }
-      drawCross(((column + 0.5) / first.columns) * side, ((row + 0.5) / first.rows) * side);
+      drawCross(((column + 0.5) / first.columns) * wide, ((row + 0.5) / first.rows) * tall);
       const outside = found[0].filter(([left, top]) => left < 0 || left > 1 || top < 0 || top > 1).length;
       const counts = found.map((one) => one.length).join(", then ");
       status.textContent = `Output at row ${row + 1}, column ${column + 1} of ${first.rows} × ${first.columns} (white cross): samples ${counts} points${outside ? `; ${outside} of the first ${first.count} outside of the image` : ""}.`;

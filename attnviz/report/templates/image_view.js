@@ -28,6 +28,7 @@
   const tile = (view) => {
     const item = element("li"), button = element("button"), stack = element("span", "stack linked"), value = element("span", "tile-value");
     const image = new Image(), map = new Image();
+    image.addEventListener("load", () => { stack.style.aspectRatio = `${image.naturalWidth} / ${image.naturalHeight}`; });
     [image.alt, map.alt, image.src, map.src] = ["", "", view.image, view.uri];
     value.dataset.valueOf = view.name;
     stack.append(image, map, value);

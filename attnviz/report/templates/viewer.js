@@ -81,6 +81,9 @@ const viewer = (() => {
     side.texts = [...root.querySelectorAll(`[data-side="${name}"]`)];
     side.part = (part) => root.querySelector(`[data-side="${name}"] [data-part="${part}"]`);
     [side.image, side.overlay, side.tag] = [".base-image", ".overlay", ".tag"].map((one) => side.pane.querySelector(one));
+    const fit = () => { side.pane.style.aspectRatio = `${side.image.naturalWidth} / ${side.image.naturalHeight}`; };
+    side.image.addEventListener("load", fit);
+    if (side.image.naturalWidth) fit();
   }
   const none = { name: "", title: "Image", subtitle: "without a map", means: "", not_means: "", low: "", middle: "", high: "", gradient: "none" };
   let views = [], palettes = {}, rows = [], mode = "one";

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from attnviz.attribution import Logits, attribute, find_layer
 from attnviz.core.model_state import borrowed
-from attnviz.metrics.perturbation_curves import ClassProbe, deletion_curve
+from attnviz.metrics.perturbation_curves import TargetProbe, deletion_curve
 
 GRADIENT = ("gradcam", "gradcam++", "hirescam", "xgradcam", "layercam")
 GRAD_CAM = {
@@ -172,7 +172,7 @@ def metric_candidates(model: nn.Module, x: Tensor) -> dict[str, Callable[[], Any
                 model(batch)
 
     def ours() -> Any:
-        return deletion_curve(ClassProbe(model, images, best), maps, steps=_FLIPS).values[:, 1:].numpy()
+        return deletion_curve(TargetProbe(model, images, best), maps, steps=_FLIPS).values[:, 1:].numpy()
 
     return {
         "ours": ours,

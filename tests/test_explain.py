@@ -206,14 +206,14 @@ class TestNotes:
         explanation = explain(image, vision, methods=["gradcam", "saliency"])
         assert not explanation.heatmaps[-2].values.any()
         assert (
-            "The map is zero everywhere: gradcam; no position of last has evidence for the class." in explanation.notes
+            "The map is zero everywhere: gradcam; no position of last has evidence for the target." in explanation.notes
         )
         assert sum("zero everywhere" in note for note in explanation.notes) == 1
 
     def test_an_empty_gradient_means_that_the_logit_does_not_change(self, vision, image):
         nn.init.zeros_(vision.module.head.weight)
         explanation = explain(image, vision, methods=["saliency"])
-        wanted = "The map is zero everywhere: saliency; the logit does not change with any pixel."
+        wanted = "The map is zero everywhere: saliency; the score does not change with any pixel."
         assert wanted in explanation.notes
 
     def test_operations_like_attention_that_are_not_captured_have_a_note(self, image):
@@ -256,7 +256,7 @@ class TestNotes:
         with torch.no_grad():
             rise = (vision.module(x) - vision.module(torch.zeros_like(x)))[0, explanation.target.index]
         total = float(explanation.heatmaps[-1].values.sum())
-        wanted = f"sums to {total:.2f}; the logit rises by {float(rise):.2f} from a blank image"
+        wanted = f"sums to {total:.2f}; the score rises by {float(rise):.2f} from a blank image"
         assert any(wanted in note for note in explanation.notes)
 
 
@@ -402,6 +402,13 @@ class TestBorrowing:
         assert not torch.equal(maps[0], maps[2])
 
 
+class Nothing(nn.Module):
+    """A model that returns no tensor."""
+
+    def forward(self, x):
+        return "nothing"
+
+
 class TestErrors:
     def test_an_unknown_method_is_an_error_before_a_model_is_loaded(self, image):
         with pytest.raises(UnknownNameError, match="unknown attribution method 'saliencey': did you mean saliency"):
@@ -418,7 +425,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("target", [-1, "-1", 6])
     def test_a_target_out_of_range(self, vision, image, target):
-        with pytest.raises(TargetError, match=rf"class {target}: gated has 6 classes, 0 to 5"):
+        with pytest.raises(TargetError, match=rf"class {target}: the model has 6 classes, 0 to 5"):
             explain(image, vision, methods=["saliency"], target=target)
 
     def test_a_module_alone_is_no_model(self, vision, image):
@@ -441,9 +448,9 @@ class TestErrors:
         with pytest.raises(UnknownNameError, match="unknown attention site ','"):
             explain(image, vision, methods=["saliency"], sites=",")
 
-    def test_a_model_without_logits_is_named(self, image):
-        vision = VisionModel(nn.Conv2d(3, 2, 1), Preprocess(16, 16), ("a", "b"), "conv")
-        with pytest.raises(ModelError, match=r"Conv2d: wanted logits \(1, classes\), got shape \(1, 2, 16, 16\)"):
+    def test_an_output_without_a_task_is_named(self, image):
+        vision = VisionModel(Nothing(), Preprocess(16, 16), ("a", "b"), "nothing")
+        with pytest.raises(ModelError, match="no task fits the output, a str"):
             explain(image, vision)
 
     def test_a_method_that_does_not_apply_is_named(self, image):

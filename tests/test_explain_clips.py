@@ -16,6 +16,7 @@ from attnviz.media.video import read_clip
 from attnviz.models import VisionModel
 from attnviz.report import describe
 from attnviz.report.explanation import html, json_file
+from attnviz.targets import ClassLogit
 
 SAMPLES = Path(__file__).parent.parent / "sample_data"
 CLIP = SAMPLES / "clip.mp4"
@@ -110,7 +111,7 @@ class TestTogether:
         (gradient,) = torch.autograd.grad(logit, kept[0])
         wanted = (gradient.mean((2, 3), keepdim=True) * kept[0]).sum(1).relu()[:, None]
         wanted = nn.functional.interpolate(wanted, (32, 32), mode="bilinear")[:, 0].detach()
-        heatmap, _ = attribute_frames(together.module, x, 1, "gradcam")
+        heatmap, _ = attribute_frames(together.module, x, ClassLogit(1), "gradcam")
         assert heatmap.values.shape == (4, 32, 32)
         assert heatmap.source == "last"
         # the strip is enlarged along its own height first, so that rows at a border differ a little
@@ -118,7 +119,7 @@ class TestTogether:
 
     def test_integrated_gradients_sum_to_the_rise_over_all_frames(self, together):
         x = clip_of(together, 4)[None]
-        heatmap, gap = attribute_frames(together.module, x, 1, "integrated_gradients")
+        heatmap, gap = attribute_frames(together.module, x, ClassLogit(1), "integrated_gradients")
         with torch.no_grad():
             rise = (together.module(x) - together.module(torch.zeros_like(x)))[0, 1]
         assert float(heatmap.values.sum()) - gap == pytest.approx(float(rise), abs=1e-4)

@@ -13,10 +13,14 @@ from torch.nn import functional as F
 
 from attnviz.analyses.model_run import heatmaps_of, matching_sites, run_model
 from attnviz.attribution import METHODS
+from attnviz.core.model_outputs import select
 from attnviz.core.records import Heatmap
 from attnviz.errors import AttributionError
 from attnviz.heatmaps import combined_heatmaps
 from attnviz.metrics.agreement_baselines import centre_prior
+from attnviz.models import find_task
+from attnviz.targets import Request, Target
+from attnviz.targets.task import targets_of
 from attnviz.tracing import find_attention
 
 if TYPE_CHECKING:
@@ -71,25 +75,24 @@ class ComparedMap:
         return f"{self.model}: {self.name}" if several else self.name
 
 
-def predicted_classes(subject: Subject, target: int | str | None) -> Tensor:
-    """The class to explain for each image: the given one, or the most probable one.
+def predicted_targets(subject: Subject, request: Request) -> list[Target]:
+    """The target of each image: the requested one, or what the model predicts.
 
     Raises:
-        TargetError: no such class.
-        ModelError: the output holds no logits.
+        TargetError: the model has no such target.
+        ModelError: no task fits the output.
     """
-    vision = subject.vision
-    if target is not None:
-        chosen = int(target) if str(target).isdecimal() else vision.class_index(str(target))
-        return torch.full((len(subject.x),), chosen)
-    return run_model(vision.module, subject.x, (), name=vision.name).logits.argmax(dim=1).cpu()
+    vision, x = subject.vision, subject.x
+    task = vision.task or find_task(vision.module, x[:1], labels=vision.labels, output=vision.output)
+    output = select(run_model(vision.module, x, ()).output, vision.output)
+    return [target for target, _ in targets_of(task, request, output, len(x), vision.labels, subject.size)]
 
 
 def attention_maps(name: str, subject: Subject, sites: str) -> tuple[list[ComparedMap], list[str]]:
     """The maps of attention sites and of several sites at once, and why a site has none."""
     found = find_attention(subject.vision.module, subject.x)
     wanted = list(found) if sites == LAST else matching_sites(found, sites)
-    run = run_model(subject.vision.module, subject.x, wanted, name=subject.vision.name)
+    run = run_model(subject.vision.module, subject.x, wanted)
     maps, reasons = heatmaps_of(run.records, subject.size)
     if sites == LAST:
         kinds = {record.name: record.site.kind for record in run.records}
@@ -102,7 +105,7 @@ def attention_maps(name: str, subject: Subject, sites: str) -> tuple[list[Compar
 def attribution_maps(
     name: str,
     subject: Subject,
-    classes: Tensor,
+    targets: Sequence[Target],
     methods: Sequence[str],
     seed: int,
     progress_of: Callable[[str], Callable[[int], None]],
@@ -112,7 +115,7 @@ def attribution_maps(
     for method in methods:
         progress = progress_of(method)
         try:
-            heatmap = METHODS[method](subject.vision, subject.x, classes, seed=seed, progress=progress)
+            heatmap = METHODS[method](subject.vision, subject.x, targets, seed=seed, progress=progress)
         except AttributionError as error:
             reasons.append(str(error))
             continue

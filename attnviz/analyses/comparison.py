@@ -14,7 +14,7 @@ from attnviz.analyses.compared_maps import (
     attention_maps,
     attribution_maps,
     baseline_maps,
-    predicted_classes,
+    predicted_targets,
 )
 from attnviz.analyses.comparison_summary import caveats_of, summary_of
 from attnviz.attribution import METHODS
@@ -26,7 +26,8 @@ from attnviz.metrics.agreement import AGREEMENT
 from attnviz.metrics.agreement_baselines import with_baselines
 from attnviz.metrics.faithfulness import FAITHFULNESS
 from attnviz.metrics.localisation import LOCALISATION
-from attnviz.metrics.perturbation_curves import ClassProbe, deletion_curve, insertion_curve
+from attnviz.metrics.perturbation_curves import TargetProbe, deletion_curve, insertion_curve
+from attnviz.targets import Request
 
 __all__ = ["METRICS", "Subject", "compare"]
 
@@ -46,7 +47,7 @@ def compare(
     methods: Sequence[str],
     metrics: Sequence[str] = METRICS,
     sites: str = LAST,
-    target: int | str | None = None,
+    target: int | str | Request | None = None,
     seed: int = 0,
     progress: Progress = lambda _step, _done, _total: None,
 ) -> Comparison:
@@ -58,14 +59,14 @@ def compare(
         methods: Attribution methods; one that does not apply to a model is listed in the caveats.
         metrics: Names in ``FAITHFULNESS``, or in ``LOCALISATION`` with masks.
         sites: Shell pattern of attention sites, or ``"last"``: the last site of each kind that has a map.
-        target: The class to explain; by default the most probable class of each image.
+        target: The class to explain, or a request; by default what the model predicts for each image.
         seed: Random seed.
         progress: Called with the name of a step, its number and the number of steps.
 
     Raises:
         UnknownNameError: no such method, metric or site.
         DataError: a metric that needs masks without masks, or no map.
-        TargetError: no such class.
+        TargetError: a model has no such target.
     """
     columns = [_metric(name, masks=all(one.masks is not None for one in subjects.values())) for name in metrics]
     for method in methods:
@@ -77,20 +78,19 @@ def compare(
     targets: dict[str, tuple[str, ...]] = {}
     shares: tuple[float, ...] = ()
     for name, subject in subjects.items():
-        classes = predicted_classes(subject, target)
-        labels = subject.vision.labels
-        targets[name] = tuple(labels[c] if c < len(labels) else f"class {c}" for c in classes.tolist())
+        explained = predicted_targets(subject, target if isinstance(target, Request) else Request(target))
+        targets[name] = tuple(one.name for one in explained)
         progress(f"{name}: attention", next(done), steps)
         own, left_out = attention_maps(name, subject, sites)
 
         def start(method: str, name: str = name) -> Callable[[int], None]:
             return counted(progress, f"{name}: {method}", next(done), steps)
 
-        attributions, inapplicable = attribution_maps(name, subject, classes, methods, seed, start)
+        attributions, inapplicable = attribution_maps(name, subject, explained, methods, seed, start)
         own += attributions
         notes += [f"Left out of {name}: {reason}." for reason in (*left_out, *inapplicable)]
         progress(f"{name}: metrics", next(done), steps)
-        probe = ClassProbe(subject.vision, subject.x, classes)
+        probe = TargetProbe(subject.vision, subject.x, explained)
         for one in [*own, *baseline_maps(name, subject, seed)]:
             row, shares = _rated(one, probe, subject, columns, several=len(subjects) > 1)
             rows.append(row)
@@ -160,7 +160,7 @@ def _metric(name: str, *, masks: bool) -> Metric:
 
 
 def _rated(
-    one: ComparedMap, probe: ClassProbe, subject: Subject, columns: Sequence[Metric], *, several: bool
+    one: ComparedMap, probe: TargetProbe, subject: Subject, columns: Sequence[Metric], *, several: bool
 ) -> tuple[Row, tuple[float, ...]]:
     """The row of a map, and the shares of pixels at which its curves are evaluated."""
     cells = {}

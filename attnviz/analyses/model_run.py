@@ -1,13 +1,12 @@
-"""Run a model, capture its attention, check its logits and project its records."""
+"""Run a model, capture its attention and project its records."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from attnviz.core.model_outputs import logits_of
 from attnviz.core.model_state import as_inference
 from attnviz.core.records import Heatmap, Record, Site
 from attnviz.errors import CaptureError, UnknownNameError
@@ -21,12 +20,12 @@ class ModelRun:
     """The result of one forward pass.
 
     Attributes:
-        logits: ``(N, classes)``.
+        output: What the model returned.
         records: Records of the sites, in the order of the forward pass.
         unclaimed: Operations that look like attention without a record, and sites that were not reached.
     """
 
-    logits: Tensor
+    output: Any
     records: tuple[Record, ...]
     unclaimed: tuple[Unclaimed, ...]
 
@@ -36,7 +35,6 @@ def run_model(
     x: Tensor,
     sites: Sequence[Site],
     *,
-    name: str = "",
     keep: Literal["full", "rows"] = "full",
     observed: Sequence[Site] = (),
     on_record: Callable[[Record], object] | None = None,
@@ -47,13 +45,9 @@ def run_model(
         module: The model.
         x: Input of the model.
         sites: The sites whose records are returned.
-        name: Name of the model for messages; by default its class.
         keep: What records keep, see :func:`attnviz.capture`.
         observed: Sites whose records are passed to ``on_record`` while the model runs and not kept.
         on_record: Called with each record of ``observed``.
-
-    Raises:
-        ModelError: the output holds no logits ``(N, classes)``.
     """
     with ExitStack() as undo:
         undo.enter_context(as_inference(module))
@@ -61,19 +55,13 @@ def run_model(
         if on_record is not None:
             undo.enter_context(capture(module, observed, keep=keep, each=on_record))
         output = module(x)
-    rows = len(x) if x.ndim == 4 else None
-    logits = logits_of(output, name or type(module).__name__, rows)
-    return ModelRun(logits.detach(), tuple(captured.records), captured.unclaimed)
+    return ModelRun(output, tuple(captured.records), captured.unclaimed)
 
 
-def plain_logits(module: nn.Module, x: Tensor) -> Tensor:
-    """The logits of a model in eval mode, without gradients and without a capture.
-
-    Raises:
-        ModelError: the output holds no logits ``(N, classes)``.
-    """
+def plain_output(module: nn.Module, x: Tensor) -> Any:
+    """The output of a model in eval mode, without gradients and without a capture."""
     with as_inference(module):
-        return logits_of(module(x), type(module).__name__, len(x) if x.ndim == 4 else None)
+        return module(x)
 
 
 def heatmaps_of(records: Sequence[Record], size: tuple[int, int]) -> tuple[list[Heatmap], list[str]]:

@@ -169,7 +169,7 @@ class ExpectedGradients(GradientAttribution):  # type: ignore[misc]  # captum ha
         targets = as_targets(target, len(inputs)).to(images.device).repeat_interleave(n_samples)
         references = baselines[torch.randint(len(baselines), (len(images),), device=images.device)]
         differences = images + stdevs * torch.randn_like(images) - references
-        alpha = torch.rand(len(images), 1, 1, 1, dtype=images.dtype, device=images.device)
+        alpha = torch.rand(len(images), *(1,) * (images.ndim - 1), dtype=images.dtype, device=images.device)
         points = (references + alpha * differences).requires_grad_()
         gradients = torch.autograd.grad(score_of(self.forward_func, points, targets), points)[0]
         attributions: Tensor = (differences * gradients).unflatten(0, (len(inputs), n_samples)).mean(1)

@@ -1,5 +1,6 @@
 """How a layer's output lies on the image plane: channels first, channels last, or tokens with a prefix."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,7 +9,11 @@ from torch import Tensor
 
 from attnviz.tracing.output_positions import OutputPositions
 
-Grid = tuple[int, int]
+Grid = tuple[int, ...]
+"""``(h, w)``, or ``(d, h, w)`` of a volume."""
+
+
+_AXES = {2: ("NCHW", "NHWC"), 3: ("NCDHW", "NDHWC")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +21,8 @@ class FeatureLayout:
     """Which axes of a layer's output are channels and positions.
 
     Attributes:
-        axes: ``"NCHW"``, ``"NHWC"``, ``"NLC"`` or ``"NCL"``; ``L`` are tokens.
-        grid: ``(h, w)``, positions in rows and columns; tokens are in row-major order.
+        axes: ``"NCHW"``, ``"NHWC"``, ``"NLC"`` or ``"NCL"``; ``L`` are tokens. Of volumes ``"NCDHW"`` and ``"NDHWC"``.
+        grid: ``(h, w)``, positions in rows and columns, or ``(d, h, w)``; tokens are in row-major order.
         start: Number of tokens before the first position: class, distillation and register tokens.
     """
 
@@ -37,41 +42,45 @@ class FeatureLayout:
             values: ``(n, ...)`` in this layout.
 
         Returns:
-            ``(n, C, h, w)``; tokens that are no position are left out.
+            ``(n, C, h, w)`` or ``(n, C, d, h, w)``; tokens that are no position are left out.
         """
         values = values.movedim(self.channel_axis, 1)
         if "L" not in self.axes:
             return values
-        h, w = self.grid
-        return values.narrow(2, self.start, h * w).reshape(*values.shape[:2], h, w)
+        return values.narrow(2, self.start, math.prod(self.grid)).reshape(*values.shape[:2], *self.grid)
 
     def __str__(self) -> str:
         before = f", {self.start} tokens before them" if self.start else ""
-        return f"{self.axes} with {self.grid[0]} × {self.grid[1]} positions{before}"
+        return f"{self.axes} with {' × '.join(map(str, self.grid))} positions{before}"
 
 
-def feature_layout(path: str, shape: Sequence[int], positions: OutputPositions) -> FeatureLayout | None:
+def feature_layout(
+    path: str, shape: Sequence[int], positions: OutputPositions, call: int = 0, dims: int = 2
+) -> FeatureLayout | None:
     """The layout of the output of a module.
 
     Args:
         path: Path of the module.
         shape: ``(n, ...)`` of its output.
         positions: The positions of the outputs of all modules.
+        call: Number of the call of the module.
+        dims: Axes of the image: 2, or 3 for a volume.
 
     Returns:
         The layout; ``None`` if the output holds no positions, only one, or positions that are unknown or depend on the
         data.
     """
-    if len(shape) == 4:
-        for axes, rows in (("NCHW", 2), ("NHWC", 1)):
-            if shape[rows] * shape[rows + 1] > 1 and positions.is_plane(path, rows, rows + 1):
-                return FeatureLayout(axes, (shape[rows], shape[rows + 1]))
+    if len(shape) == 2 + dims:
+        for axes, first in ((_AXES[dims][0], 2), (_AXES[dims][1], 1)):
+            grid = tuple(shape[first : first + dims])
+            if math.prod(grid) > 1 and positions.is_plane(path, first, first + dims - 1, call):
+                return FeatureLayout(axes, grid)
     for axes, axis in (("NLC", 1), ("NCL", 2)) if len(shape) == 3 else ():
-        tokens = positions.tokens(path, axis)
-        if tokens is None or tokens.size == 1 or tokens.grid[0] > 1:
+        tokens = positions.tokens(path, axis, call)
+        if tokens is None or tokens.size == 1 or (dims == 2 and tokens.grid[0] > 1):
             continue
         start, end = tokens.prefix, tokens.prefix + tokens.size
         row = tokens.positions[0]
         if torch.equal(row[start:end], torch.arange(tokens.size)) and not bool((row[end:] >= 0).any()):
-            return FeatureLayout(axes, tokens.grid[1:], start)
+            return FeatureLayout(axes, tokens.grid[-dims:], start)
     return None

@@ -5,15 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnviz.attribution.targets import Logits, as_targets
+from attnviz.attribution.targets import HasModule, Logits, Part, Subject, Targets, parts_of_batch, with_found_task
 from attnviz.core.glossary import Meaning, define
+from attnviz.core.model_inputs import ImageKey, Inputs, is_images, split_inputs
+from attnviz.core.model_outputs import OutputPath
 from attnviz.core.model_state import borrowed, seeded
 from attnviz.core.records import Heatmap
 from attnviz.core.registry import Registry
@@ -26,15 +28,6 @@ DEFAULT_METHODS = ("gradcam", "saliency", "integrated_gradients", "smoothgrad")
 """The methods of ``explain`` and ``compare``; reports on data sets use the quick ones of them."""
 
 METHODS: Registry[Method] = Registry("attribution method", home="attnviz.attribution.methods", group="attnviz.methods")
-
-
-@runtime_checkable
-class HasModule(Protocol):
-    """A model with its labels and preprocessing, such as ``VisionModel``."""
-
-    @property
-    def module(self) -> nn.Module:
-        """Images ``(N, C, H, W)`` to logits ``(N, classes)``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,13 +61,13 @@ class PreparedAttribution:
         return cls(prepared, source=source, images_at_once=images_at_once, differentiates=False)
 
     def run(self, images: Tensor, targets: Tensor) -> Tensor:
-        """The map of some images, ``(n, H, W)``, bilinear where the attribution is smaller than the image."""
+        """The map of some images, ``(n, H, W)``, interpolated linearly where it is smaller than the image."""
         images = images.detach().clone().requires_grad_(self.differentiates)
         values = self.attribution.attribute(images, target=targets, **self.arguments(images))
         values = self.reduce(values.detach()).to(images.dtype)
         if values.shape[1:] == images.shape[2:]:
             return values
-        return F.interpolate(values[:, None], images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+        return resized(values[:, None], images.shape[2:])[:, 0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,34 +94,73 @@ class Method:
     def __call__(
         self,
         vision: HasModule | nn.Module,
-        x: Tensor,
-        target: int | Tensor | Sequence[int],
+        x: Inputs,
+        target: Targets,
         *,
+        output: OutputPath = None,
+        image: ImageKey = None,
         seed: int | torch.Generator = 0,
         progress: Callable[[int], object] | None = None,
         **options: Any,
     ) -> Heatmap:
         """See :func:`attribute`."""
-        module = vision if isinstance(vision, nn.Module) else vision.module
-        if not isinstance(x, Tensor) or x.ndim != 4 or not x.is_floating_point() or 0 in x.shape:
-            got = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
-            raise AttributionError(f"{self.name}: wanted a floating-point tensor of images (N, C, H, W), got {got}")
-        targets = as_targets(target, len(x))
-        start = seed if isinstance(seed, int) else int(torch.randint(2**62, (), generator=seed, device=seed.device))
-        with seeded(x.device, start), borrowed(module), self._named():
-            prepared = self.prepare(Logits(module, int(targets.max()), progress), x.clone(), **options)
-            maps = []
-            batches = (torch.split(t, prepared.images_at_once) for t in (x, targets.to(x.device, copy=True)))
-            for images, classes in zip(*batches, strict=True):
-                with seeded(x.device, start):
-                    maps.append(prepared.run(images, classes))
-        values = torch.cat(maps)
-        if not bool(values.isfinite().all()):
-            bad = int((~values.isfinite()).sum())
-            raise AttributionError(
-                f"{self.name}: {bad} of {values.numel()} values are NaN or infinite for {type(module).__name__}"
+        images, inputs = split_inputs(x, image, lambda message: AttributionError(f"{self.name}: {message}"))
+        if not is_images(images) or 0 in images.shape:
+            got = (
+                f"{images.dtype} of shape {tuple(images.shape)}"
+                if isinstance(images, Tensor)
+                else f"a {type(x).__name__}"
             )
-        return Heatmap(values=values, method=self.name, source=prepared.source, kind="attribution")
+            raise AttributionError(
+                f"{self.name}: wanted a floating-point tensor of images (N, C, H, W) or volumes (N, C, D, H, W), "
+                f"got {got}"
+            )
+        subject = Subject.of(vision, output)
+        start = seed if isinstance(seed, int) else int(torch.randint(2**62, (), generator=seed, device=seed.device))
+
+        def run(subject: Subject) -> Heatmap:
+            parts = parts_of_batch(subject, images, target, inputs)
+            maps = [self._of_part(subject, part, images[part.rows], start, progress, options) for part in parts]
+            return replace(maps[0], values=torch.cat([one.values for one in maps]))
+
+        with seeded(images.device, start), borrowed(subject.module), self._named():
+            heatmap = with_found_task(subject, run)
+        bad = int((~heatmap.values.isfinite()).sum())
+        if bad:
+            raise AttributionError(
+                f"{self.name}: {bad} of {heatmap.values.numel()} values are NaN or infinite for {subject.name}"
+            )
+        return heatmap
+
+    def _of_part(
+        self,
+        subject: Subject,
+        part: Part,
+        x: Tensor,
+        seed: int,
+        progress: Callable[[int], object] | None,
+        options: Mapping[str, Any],
+    ) -> Heatmap:
+        """The map of images that are explained together; in their own memory format if another one fails."""
+        logits = Logits(subject, part.objective, inputs=part.inputs, tick=progress)
+        try:
+            return self._run(logits, part, x, seed, options)
+        except (RuntimeError, ValueError):
+            if not logits.reformatted:
+                raise
+            plain = Logits(subject, part.objective, inputs=part.inputs, tick=progress, may_reformat=False)
+            return self._run(plain, part, x, seed, options)
+
+    def _run(self, logits: Logits, part: Part, x: Tensor, seed: int, options: Mapping[str, Any]) -> Heatmap:
+        prepared = self.prepare(logits, x.clone(), **options)
+        columns = part.objective.columns.to(x.device, copy=True)
+        maps = []
+        for images, wanted in zip(
+            torch.split(x, prepared.images_at_once), torch.split(columns, prepared.images_at_once), strict=True
+        ):
+            with seeded(x.device, seed):
+                maps.append(prepared.run(images, wanted))
+        return Heatmap(values=torch.cat(maps), method=self.name, source=prepared.source, kind="attribution")
 
     @contextmanager
     def _named(self) -> Iterator[None]:
@@ -171,39 +203,48 @@ def quick_default_methods() -> tuple[str, ...]:
 
 def attribute(
     vision: HasModule | nn.Module,
-    x: Tensor,
-    target: int | Tensor | Sequence[int],
+    x: Inputs,
+    target: Targets,
     method: str,
     *,
+    output: OutputPath = None,
+    image: ImageKey = None,
     seed: int | torch.Generator = 0,
     progress: Callable[[int], object] | None = None,
     **options: Any,
 ) -> Heatmap:
-    """Return which parts of each image are evidence for a class.
+    """Return which parts of each image are evidence for a target: a class, or any number that the output gives.
 
-    What is explained is the logit, before any softmax. The model runs in eval mode and is left as it was found: mode,
-    ``requires_grad``, ``.grad``, hooks and the random state, also after an error.
+    What is explained of a class is its logit, before any softmax. The model runs in eval mode and is left as it was
+    found: mode, ``requires_grad``, ``.grad``, hooks and the random state, also after an error.
 
     Args:
-        vision: A model that gives logits ``(N, classes)``, or an object with one as ``.module``.
-        x: Images ``(N, C, H, W)``, preprocessed.
-        target: The class to explain: one for all images, or one for each, ``(N,)``.
+        vision: A model, or an object with one as ``.module``, such as a ``VisionModel``.
+        x: Images ``(N, C, H, W)`` or volumes ``(N, C, D, H, W)``, preprocessed; or all inputs of the model: a tuple, or
+            a mapping of named inputs. Other tensors with ``N`` rows belong to one image each.
+        target: What to explain, for all images or one for each: a class by index (or by name, for a model with class
+            names), a :class:`~attnviz.targets.Target`, a :class:`~attnviz.targets.Request`, or a function from the
+            output of the model to ``(N,)``. An index means a class, a label, an output of a regressor, a class in its
+            predicted area, or the best object of a class, by the task of the model.
         method: A name in :data:`METHODS`.
+        output: Part of the output that is explained: ``"logits"``, ``"heads.0"``, a function; by default it is found.
+        image: Index or name of the images among several inputs; by default the first that has the form of images.
         seed: Random seed, the same for every image, so that results do not depend on the batch. From a generator, one
             number is drawn.
         progress: Progress callback: number of images in each forward pass.
         options: Options of the method, see ``docs/reference/attribution.md``.
 
     Returns:
-        A heatmap at the size of the image, ``(N, H, W)``, with the dtype and the device of ``x``. An image on which
-        the logit does not depend has a map of zeros.
+        A heatmap at the size of the image, ``(N, H, W)`` or ``(N, D, H, W)``, with the dtype and the device of the
+        images. An image on which the score does not depend has a map of zeros.
 
     Raises:
-        UnknownNameError: no such method, or no such layer.
-        TargetError: a class that the model does not have.
+        UnknownNameError: no such method, layer or class.
+        TargetError: a target that the model does not have.
         AttributionError: the method does not apply to this model, or the values are not finite.
+        ModelError: the output has no such part.
     """
-    return METHODS[method](vision, x, target, seed=seed, progress=progress, **options)
+    return METHODS[method](vision, x, target, output=output, image=image, seed=seed, progress=progress, **options)
 
 
 def counted(progress: Callable[[str, int, int], object], step: str, at: int, steps: int) -> Callable[[int], None]:
@@ -222,13 +263,19 @@ def counted(progress: Callable[[str, int, int], object], step: str, at: int, ste
     return passed
 
 
+def resized(values: Tensor, size: Sequence[int]) -> Tensor:
+    """Values ``(n, C, ...)`` of an image or a volume at another size, interpolated linearly."""
+    mode = "trilinear" if values.ndim == 5 else "bilinear"
+    return F.interpolate(values, tuple(size), mode=mode, align_corners=False)
+
+
 def passes_at_once(x: Tensor) -> int:
     """How many images of the size of ``x`` to run together: fast, and bounded in memory.
 
     As many as hold the pixels of 8 images of 224 px on a CPU, where more is not faster, and of 64 elsewhere.
     """
     budget = (8 if x.device.type == "cpu" else 64) * 224 * 224
-    return max(1, budget // (x.shape[2] * x.shape[3]))
+    return max(1, budget // x.shape[2:].numel())
 
 
 def check_count(name: str, **counts: int | None) -> None:

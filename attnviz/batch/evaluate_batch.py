@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,9 @@ from attnviz.analyses.model_run import run_model
 from attnviz.analyses.sparsity_collector import default_measures
 from attnviz.attribution import METHODS
 from attnviz.batch.prepared_model import PreparedModel
+from attnviz.core.explanation_results import Prediction
 from attnviz.core.glossary import Meaning, define
+from attnviz.core.model_outputs import rows_of, select
 from attnviz.core.records import Record
 from attnviz.explanation.scores import shrunk
 from attnviz.heatmaps import combined_heatmaps, project
@@ -20,10 +23,13 @@ from attnviz.metrics.agreement import AGREEMENT, agreement_of_pairs
 from attnviz.metrics.faithfulness import FAITHFULNESS
 from attnviz.metrics.localisation import LOCALISATION
 from attnviz.metrics.pairwise_agreement import pairs_of
-from attnviz.metrics.perturbation_curves import ClassProbe
+from attnviz.metrics.perturbation_curves import TargetProbe
 from attnviz.metrics.registry import Measure
 from attnviz.metrics.sorted_maps import SortedMaps
 from attnviz.metrics.sparsity import SPARSITY
+from attnviz.targets import Target, Task
+from attnviz.targets.classes import scores_of
+from attnviz.targets.task import targets_of
 
 define(
     "measure",
@@ -44,6 +50,7 @@ define(
     ),
 )
 
+_WITH_PROBABILITIES = frozenset({"classification", "zero-shot"})
 _ZERO = "every value is zero, or one is not finite"
 
 
@@ -98,14 +105,14 @@ class BatchResult:
     """The results of one model for one batch.
 
     Attributes:
-        probabilities: ``(N, K)`` probabilities, float32 on the CPU.
-        targets: ``(N,)`` explained classes: the most probable ones.
+        predictions: What the model predicts for each image, best first.
+        explained: The target of each image with its measured number, NaN for an output that is not finite.
         maps: Maps of at most 56 pixels a side, on the CPU.
         numbers: All measures.
     """
 
-    probabilities: Tensor
-    targets: Tensor
+    predictions: tuple[tuple[Prediction, ...], ...]
+    explained: tuple[Prediction, ...]
     maps: tuple[Map, ...]
     numbers: tuple[MeasureColumn, ...]
 
@@ -122,7 +129,7 @@ def evaluate_batch(
         has_mask: ``(N,)`` bool: images that have a mask.
 
     Raises:
-        ModelError: logits that are not finite.
+        TargetError: an image without the requested target.
     """
     of_sites: list[MeasureColumn] = []
     # All records would not fit in memory: they are measured while the model runs, and only mapped ones are kept.
@@ -130,21 +137,24 @@ def evaluate_batch(
         prepared.vision.module,
         x.contiguous(memory_format=torch.channels_last),
         prepared.mapped_sites,
-        name=prepared.vision.name,
         keep="rows",
         observed=prepared.sites,
         on_record=lambda record: of_sites.extend(_of_site(record, len(x))),
     )
-    probabilities = run.logits.float().softmax(1)
-    targets = probabilities.argmax(1)
-    maps, numbers = _attention(prepared, run.records, x), [*_of_answers(probabilities), *of_sites]
-    del run
+    vision = prepared.vision
+    output = select(run.output, vision.output)
+    size = (x.shape[2], x.shape[3])
+    answers = targets_of(prepared.task, prepared.request, output, len(x), vision.labels, size)
+    targets = [target for target, _ in answers]
+    explained = tuple(_explained(target, rows_of(output, slice(n, n + 1))) for n, target in enumerate(targets))
+    maps, numbers = _attention(prepared, run.records, x), [*_of_answers(prepared.task, output), *of_sites]
+    del run, output
     maps += [_attribution(prepared, name, x, targets) for name in prepared.planned.methods]
     strength = [shrunk(one.values.abs()).cpu() for one in maps]
     numbers += _of_maps(prepared, maps, strength, x, targets, masks, has_mask)
     numbers += _of_pairs(maps, strength)
     small = tuple(replace(one, values=shrunk(one.values).cpu()) for one in maps)
-    return BatchResult(probabilities.cpu(), targets.cpu(), small, tuple(numbers))
+    return BatchResult(tuple(found for _, found in answers), explained, small, tuple(numbers))
 
 
 def _attention(prepared: PreparedModel, records: Sequence[Record], x: Tensor) -> list[Map]:
@@ -156,10 +166,10 @@ def _attention(prepared: PreparedModel, records: Sequence[Record], x: Tensor) ->
     return [Map(name, "attention", one.method, name, one.values.to(x.dtype)) for name, one in found]
 
 
-def _attribution(prepared: PreparedModel, name: str, x: Tensor, targets: Tensor) -> Map:
+def _attribution(prepared: PreparedModel, name: str, x: Tensor, targets: Sequence[Target]) -> Map:
     """Return the map of a method for every image; if one image of the batch fails, each is computed on its own."""
 
-    def run(images: Tensor, wanted: Tensor) -> tuple[Tensor, str]:
+    def run(images: Tensor, wanted: Sequence[Target]) -> tuple[Tensor, str]:
         heatmap = METHODS[name](
             prepared.vision, images, wanted, seed=prepared.options.seed, **prepared.method_options.get(name, {})
         )
@@ -182,15 +192,23 @@ def _attribution(prepared: PreparedModel, name: str, x: Tensor, targets: Tensor)
     return Map(name, "attribution", name, source, values, missing)
 
 
-def _of_answers(probabilities: Tensor) -> list[MeasureColumn]:
-    """Yield the margin of the prediction, and the entropy of all probabilities relative to its maximum."""
-    p = probabilities.cpu().double()
+def _explained(target: Target, output: Any) -> Prediction:
+    """The target of one image with its measured number."""
+    score = float(target.measured(output).detach().float())
+    return Prediction(getattr(target, "index", None), target.name, score, target.measured_unit)
+
+
+def _of_answers(task: Task, output: Any) -> list[MeasureColumn]:
+    """Yield the margin of the prediction, and the entropy of all probabilities relative to its maximum, for classes."""
+    if task.name not in _WITH_PROBABILITIES:
+        return []
+    p = scores_of(output).float().softmax(1).cpu().double()
     best = p.topk(min(2, p.shape[1]), dim=1).values
     lead = best[:, 0] - best[:, 1] if p.shape[1] > 1 else best[:, 0]
     entropy = torch.special.entr(p).sum(1) / math.log(max(2, p.shape[1]))
     return [
-        MeasureColumn("answer", "", "", "margin", lead, "the logits are not finite"),
-        MeasureColumn("answer", "", "", "entropy", entropy.clamp(0, 1), "the logits are not finite"),
+        MeasureColumn("answer", "", "", "margin", lead, "the output is not finite"),
+        MeasureColumn("answer", "", "", "entropy", entropy.clamp(0, 1), "the output is not finite"),
     ]
 
 
@@ -210,12 +228,12 @@ def _of_maps(
     maps: Sequence[Map],
     strength: Sequence[Tensor],
     x: Tensor,
-    targets: Tensor,
+    targets: Sequence[Target],
     masks: Tensor | None,
     has_mask: Tensor | None,
 ) -> list[MeasureColumn]:
     """Yield the sparsity, faithfulness and localisation of each map."""
-    probe = ClassProbe(prepared.vision, x, targets) if prepared.options.metrics else None
+    probe = TargetProbe(prepared.vision, x, targets) if prepared.options.metrics else None
     numbers = []
 
     def add(one: Map, measure: Measure, values: Tensor, there: Tensor | None = None) -> None:

@@ -34,6 +34,8 @@ class RunOptions:
         batch: Batch size.
         shard_size: Number of images per shard.
         limit: Largest number of images.
+        target: What is explained of each image, by index or name; by default what the model predicts.
+        contrast: The class that is not meant.
     """
 
     models: tuple[str, ...] = ("cbam",)
@@ -45,6 +47,8 @@ class RunOptions:
     batch: int = BATCH
     shard_size: int = SHARD
     limit: int | None = None
+    target: str | None = None
+    contrast: str | None = None
 
     def __post_init__(self) -> None:
         if not self.models:

@@ -9,14 +9,17 @@ from torch import Tensor
 from attnviz.analyses.model_run import ModelRun, heatmaps_of, matching_sites, run_model
 from attnviz.attribution import METHODS, Logits, find_layer
 from attnviz.attribution.registry import quick_default_methods
+from attnviz.attribution.targets import Objective, Subject
 from attnviz.batch.plan import LAST, PlannedModel, RunOptions
+from attnviz.core.model_outputs import select
 from attnviz.core.model_state import borrowed, seeded
 from attnviz.core.records import Site
-from attnviz.errors import AttributionError, DataError, ModelError
+from attnviz.errors import AttributionError, DataError, ModelError, TargetError
 from attnviz.explanation.notes import notes_of_sites, notes_without_map
 from attnviz.media.channels import note_of_channels
-from attnviz.models import VisionModel, load_model
+from attnviz.models import VisionModel, find_task, load_model
 from attnviz.models.devices import choose_device, dtype_of
+from attnviz.targets import Answer, EverythingFound, Request, Target, Task
 from attnviz.tracing import Sites, find_attention
 
 _QUICKEST = {"samples": 2, "steps": 1, "segments": 4}  # options that bound the time of a method in the trial
@@ -32,6 +35,7 @@ class PreparedModel:
         options: Options of the run.
         sites: The sites whose ``g`` is measured.
         mapped: Names of the records with a heatmap.
+        task: What the model predicts.
         method_options: Method -> options that depend on the model only, such as the layer.
     """
 
@@ -40,7 +44,13 @@ class PreparedModel:
     options: RunOptions
     sites: Sites
     mapped: frozenset[str]
+    task: Task
     method_options: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def request(self) -> Request:
+        """What is explained of each image."""
+        return Request(self.options.target, self.options.contrast)
 
     @property
     def mapped_sites(self) -> list[Site]:
@@ -83,18 +93,24 @@ def prepare_model(
     sites = found
     if options.sites != LAST:
         sites = Sites(matching_sites(found, options.sites), found.unclaimed, found.images)
-    mapped, without = _mapped(run_model(vision.module, x, sites, name=vision.name, keep="rows"), x, options.sites)
-    method_options = _method_options(vision, x)
+    mapped, without = _mapped(run_model(vision.module, x, sites, keep="rows"), x, options.sites)
+    task = vision.task or find_task(vision.module, x[:1], labels=vision.labels, output=vision.output)
+    target = _target_of_trial(vision, task, options, x)
+    method_options = _method_options(vision, x, target)
     notes = tuple(planned.notes) if planned else ()
     methods = planned.methods if planned else ()
     if planned is None:
-        methods, left_out = _applying(vision, x, options, method_options)
-        about = [*vision.notes, *note_of_channels(vision.preprocess.channels), *notes_of_sites(found, sites, found.unclaimed)]
+        methods, left_out = _applying(vision, x, target, options, method_options)
+        about = [
+            *vision.notes,
+            *note_of_channels(vision.preprocess.channels),
+            *notes_of_sites(found, sites, found.unclaimed),
+        ]
         notes = (*about, *(notes_without_map(without) if options.sites != LAST else ()), *left_out)
     if not methods and not mapped:
         raise DataError(f"{name}: has no attention with a map, and no method applies to it: there is nothing to report")
     found_out = PlannedModel(name, tuple(methods), tuple(dict.fromkeys(notes)), len(vision.labels))
-    return PreparedModel(vision, found_out, options, sites, mapped, method_options)
+    return PreparedModel(vision, found_out, options, sites, mapped, task, method_options)
 
 
 def _noise(vision: VisionModel) -> Tensor:
@@ -116,26 +132,42 @@ def _mapped(run: ModelRun, x: Tensor, pattern: str) -> tuple[frozenset[str], lis
     return frozenset(names.values()), reasons
 
 
-def _method_options(vision: VisionModel, x: Tensor) -> dict[str, dict[str, Any]]:
+def _target_of_trial(vision: VisionModel, task: Task, options: RunOptions, x: Tensor) -> Target:
+    """A target for noise: the requested one or what the model predicts; an object in it is as good as any.
+
+    Raises:
+        TargetError: the model has no such target.
+    """
+    output = select(run_model(vision.module, x[:1], ()).output, vision.output)
+    request = Request(options.target, options.contrast)
+    try:
+        return task.target(request, Answer((output,), vision.labels, tuple(x.shape[2:])))
+    except TargetError:
+        if task.name not in {"detection", "segmentation"}:
+            raise
+        return EverythingFound()
+
+
+def _method_options(vision: VisionModel, x: Tensor, target: Target) -> dict[str, dict[str, Any]]:
     """The layer of class activation maps, for every method that takes one; empty for a model without."""
     with_layer = [name for name in METHODS if "layer" in METHODS[name].options]
     try:
         with seeded(x.device, 0), borrowed(vision.module):
-            layer = find_layer(Logits(vision.module), x)
+            layer = find_layer(Logits(Subject.of(vision), Objective.of_target(target, 1)), x)
     except AttributionError:
         return {}  # each method raises its own error
     return {name: {"layer": layer} for name in with_layer}
 
 
 def _applying(
-    vision: VisionModel, x: Tensor, options: RunOptions, method_options: dict[str, dict[str, Any]]
+    vision: VisionModel, x: Tensor, target: Target, options: RunOptions, method_options: dict[str, dict[str, Any]]
 ) -> tuple[tuple[str, ...], list[str]]:
     """The methods that apply, tried with as few passes as possible, and notes about the others."""
     methods, left_out = [], []
     for name in options.methods if options.methods is not None else quick_default_methods():
         quickest: dict[str, Any] = {key: value for key, value in _QUICKEST.items() if key in METHODS[name].options}
         try:
-            METHODS[name](vision, x[:1], 0, **method_options.get(name, {}), **quickest)
+            METHODS[name](vision, x[:1], target, **method_options.get(name, {}), **quickest)
         except AttributionError as error:
             if options.methods is not None:
                 raise AttributionError(f"{vision.name}: {error}") from error

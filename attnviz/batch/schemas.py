@@ -39,8 +39,11 @@ def schemas() -> Mapping[str, pa.Schema]:
         "thumbnails": of(item=pa.int64(), model=text, width=whole, height=whole, jpeg=pa.binary()),
         "answers": of(
             item=pa.int64(), image=text, label=text, model=text, status=text, reason=text, target=whole,
-            target_label=text, probability=real,
-            top=pa.list_(pa.struct([("index", whole), ("label", text), ("probability", real)])),
+            target_label=text, probability=real, score=real, unit=text,
+            top=pa.list_(pa.struct([
+                ("index", whole), ("label", text), ("probability", real), ("score", real), ("unit", text),
+                ("box", pa.list_(real)),
+            ])),
             correct=pa.bool_(), width=whole, height=whole, sha256=text,
         ),
     }  # fmt: skip

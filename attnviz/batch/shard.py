@@ -1,6 +1,7 @@
 """Compute one shard: a pure function of the plan, the images and the models."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
@@ -14,7 +15,7 @@ from attnviz.batch.prepared_model import PreparedModel, prepare_model
 from attnviz.batch.table_builder import Builder
 from attnviz.media.image_decoding import error_line
 
-_NOT_FINITE = "the logits are not finite"
+_NOT_FINITE = "the output is not finite"
 
 
 def prepare_models(
@@ -84,7 +85,7 @@ def _evaluate_safely(
         for one in images:
             yield from _evaluate_safely(prepared, [one], preprocess)
         return
-    finite = found.probabilities.isfinite().all(1).tolist()
+    finite = [math.isfinite(one.score) for one in found.explained]
     if all(finite):
         yield images, found
         return

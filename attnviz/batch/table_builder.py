@@ -1,7 +1,7 @@
 """Build the tables of a shard from the results of the models."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,11 @@ import torch
 from attnviz.batch.evaluate_batch import BatchResult, Map, MeasureColumn
 from attnviz.batch.image_reader import LoadedImage, LoadFailure
 from attnviz.batch.schemas import schemas
+from attnviz.core.explanation_results import Prediction
 from attnviz.errors import AttnvizError
-from attnviz.explanation.targets import label_of, predictions
 from attnviz.media.image_item import Item, printable
 from attnviz.models import VisionModel
-from attnviz.models.class_names import class_index
+from attnviz.targets.labels import class_index
 
 
 class Builder:
@@ -31,8 +31,8 @@ class Builder:
         for name in self._names if model is None else [self._names[model]]:
             self._rows["answers"].append({
                 **_of_item(one.item), "model": name, "status": "failed", "reason": printable(one.reason), "target": -1,
-                "target_label": "", "probability": float("nan"), "top": [], "correct": None, "width": one.width,
-                "height": one.height, "sha256": one.sha256,
+                "target_label": "", "probability": math.nan, "score": math.nan, "unit": "", "top": [], "correct": None,
+                "width": one.width, "height": one.height, "sha256": one.sha256,
             })  # fmt: skip
 
     def pictured(self, one: LoadedImage, of: Sequence[int]) -> None:
@@ -49,11 +49,12 @@ class Builder:
         self._parts["measures"].append(_measures(name, [one.item for one in images], found.numbers))
         self._parts["maps"].append(_maps(name, [one.item for one in images], found.maps))
         for n, one in enumerate(images):
-            top, target = predictions(found.probabilities[n], vision.labels), int(found.targets[n])
+            explained = found.explained[n]
             self._rows["answers"].append({
-                **_of_item(one.item), "model": name, "status": "ok", "reason": "", "target": target,
-                "target_label": label_of(target, vision.labels), "probability": float(found.probabilities[n, target]),
-                "top": list(map(asdict, top)), "correct": _correct(one.item.label, target, vision), "width": one.width,
+                **_of_item(one.item), "model": name, "status": "ok", "reason": "",
+                "target": -1 if explained.index is None else explained.index, "target_label": explained.label,
+                **_number(explained), "top": [_top(prediction) for prediction in found.predictions[n]],
+                "correct": _correct(one.item.label, found.predictions[n], vision), "width": one.width,
                 "height": one.height, "sha256": one.sha256,
             })  # fmt: skip
 
@@ -88,12 +89,22 @@ def _of_item(item: Item) -> dict[str, Any]:
     return {"item": item.number, "image": printable(item.path), "label": item.label and printable(item.label)}
 
 
-def _correct(label: str | None, target: int, vision: VisionModel) -> bool | None:
-    """Whether the prediction is the label; ``None`` without a label, or if the model has no such class."""
-    if label is None:
+def _number(one: Prediction) -> dict[str, Any]:
+    """The number of a prediction, and its probability: NaN if it has none."""
+    probability = math.nan if one.probability is None else one.probability
+    return {"probability": probability, "score": one.score, "unit": one.unit}
+
+
+def _top(one: Prediction) -> dict[str, Any]:
+    return {"index": one.index, "label": one.label, **_number(one), "box": one.box and list(one.box)}
+
+
+def _correct(label: str | None, predicted: Sequence[Prediction], vision: VisionModel) -> bool | None:
+    """Whether the first prediction is the label; ``None`` without a label, or if the model has no such class."""
+    if label is None or not predicted or predicted[0].index is None:
         return None
     try:
-        return class_index(vision.labels, label) == target
+        return class_index(vision.labels, label) == predicted[0].index
     except AttnvizError:
         return None
 

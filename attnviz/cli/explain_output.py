@@ -12,11 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from attnviz.cli.terminal import console_of, print_end, table_of
+from attnviz.core.explanation_results import bars_of
 from attnviz.core.glossary import title
 from attnviz.report.core.formatting import number
 from attnviz.report.core.viewer_data import title_of
 
 if TYPE_CHECKING:
+    from attnviz.core.explanation_results import Prediction
     from attnviz.core.records import Score
     from attnviz.report import Document
     from attnviz.report.core.document import ClipView
@@ -29,7 +31,7 @@ def print_explanation(
 ) -> None:
     """Print predictions, sites, agreement of the maps and the paths of the files."""
     console, target = console_of(), document.target
-    facts = f"  {document.model}  explains ", (target.label, "bold cyan"), f"  p = {target.probability:.3f}"
+    facts = f"  {document.model}  explains ", (target.label, "bold cyan"), f"  {target.number}"
     console.print(Text.assemble((document.file_name, "bold"), *facts))
     console.print(_predictions(document))
     if document.clip is not None and document.clip.weights.size:
@@ -53,10 +55,18 @@ def _bar(share: float, *, highlighted: bool) -> Text:
 def _predictions(document: Document) -> Table:
     table = table_of()
     table.show_header = False
-    for one in document.predictions:
-        bar = _bar(one.probability, highlighted=one.index == document.target.index)
-        table.add_row(f"{one.probability:.3f}", bar, Text(one.label), Text(str(one.index), "dim"))
+    for one, share in zip(document.predictions, bars_of(document.predictions), strict=True):
+        bar = _bar(share, highlighted=one.index == document.target.index)
+        table.add_row(f"{one.score:.3f}", bar, Text(one.label), Text(str(one.index), "dim"), *_unit(one))
     return table
+
+
+def _unit(one: Prediction) -> list[Text]:
+    """Unit and box of a prediction that is no probability."""
+    if one.unit == "probability":
+        return []
+    box = "" if one.box is None else "  " + ",".join(f"{value:.0f}" for value in one.box)
+    return [Text(one.unit + box, "dim")]
 
 
 def _frames(clip: ClipView) -> Table:

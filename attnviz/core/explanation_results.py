@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,43 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A class and its probability."""
+    """One thing that a model predicts: a class, a value, an object, or an embedding's norm.
 
-    index: int
+    Attributes:
+        index: The class, or the number of the output; ``None`` for a target without one.
+        label: Its name.
+        score: Its number, in ``unit``.
+        unit: ``"probability"``, ``"value"``, ``"score"`` or another unit of the task.
+        box: Left, top, right, bottom of an object, in pixels of the input; ``None`` for anything else.
+    """
+
+    index: int | None
     label: str
-    probability: float
+    score: float
+    unit: str = "probability"
+    box: tuple[float, float, float, float] | None = None
+
+    @property
+    def probability(self) -> float | None:
+        """The score if it is a probability."""
+        return self.score if self.unit == "probability" else None
+
+    @property
+    def number(self) -> str:
+        """The score with its unit, to three digits."""
+        if self.unit == "probability":
+            return f"p = {self.score:.3f}" if self.score >= 0.0005 else "p < 0.001"
+        return f"{self.unit} {self.score:.3g}"
+
+    def __str__(self) -> str:
+        return f"{self.label}, {self.number}"
+
+
+def bars_of(predictions: Sequence[Prediction]) -> list[float]:
+    """The length of a bar for each prediction, in [0, 1]: shares as they are, others relative to the largest."""
+    largest = max((abs(one.score) for one in predictions), default=0.0)
+    whole = largest if any(not 0 <= one.score <= 1 for one in predictions) else 1.0
+    return [abs(one.score) / whole if whole else 0.0 for one in predictions]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

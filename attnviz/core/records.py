@@ -201,7 +201,7 @@ class Heatmap:
     """Signed values on the image plane, not scaled for display.
 
     Attributes:
-        values: ``(N, H, W)``.
+        values: ``(N, H, W)``; ``(N, D, H, W)`` for volumes.
         method: Name of a projection (``"channel-energy"``) or of an attribution method (``"gradcam"``).
         source: Name of the site, or of the layer of an attribution.
         kind: ``"attention"`` for a map of ``g``; ``"attribution"`` for an explanation of a target class.
@@ -213,8 +213,10 @@ class Heatmap:
     kind: Literal["attention", "attribution"]
 
     def __post_init__(self) -> None:
-        if self.values.ndim != 3:
-            raise ValueError(f"{self.name}: a heatmap is (N, H, W), got shape {tuple(self.values.shape)}")
+        if self.values.ndim not in {3, 4}:
+            raise ValueError(
+                f"{self.name}: a heatmap is (N, H, W) or (N, D, H, W), got shape {tuple(self.values.shape)}"
+            )
 
     @property
     def name(self) -> str:

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnviz.attribution import METHODS, Layer, Logits, completeness_gap, find_layer
+from attnviz.attribution.targets import Objective
 from attnviz.core.model_state import borrowed
 from attnviz.core.records import Heatmap
 from attnviz.errors import AttributionError
+from attnviz.targets import Target
 
 
 class FilmStrip(nn.Module):
@@ -33,21 +35,21 @@ class FilmStrip(nn.Module):
 def attribute_frames(
     module: nn.Module,
     clip: Tensor,
-    target: int,
+    target: Target,
     method: str,
     *,
     seed: int = 0,
     progress: Callable[[int], object] | None = None,
 ) -> tuple[Heatmap, float | None]:
-    """Return the attribution of a class to each frame of a clip that the model processes as one input.
+    """Return the attribution of a target to each frame of a clip that the model processes as one input.
 
     A method that explains a layer is given the layer that it would choose for a clip of one frame: in a longer one,
     that layer holds frames where methods look for images.
 
     Args:
-        module: ``(N, T, 3, H, W)`` to ``(N, classes)``.
+        module: ``(N, T, 3, H, W)`` to any output.
         clip: ``(1, T, 3, H, W)``.
-        target: The class.
+        target: What is explained.
         method: A name in :data:`~attnviz.attribution.METHODS`.
         seed: Of methods that draw noise.
         progress: Progress callback: number of clips in each forward pass.
@@ -77,11 +79,11 @@ def attribute_frames(
     return Heatmap(values=values, method=heatmap.method, source=source, kind="attribution"), gap
 
 
-def _layer(module: nn.Module, clip: Tensor, target: int) -> Layer:
+def _layer(module: nn.Module, clip: Tensor, target: Target) -> Layer:
     """Return the layer of class activation maps, found with the first frame only."""
     try:
         with borrowed(module):
-            return find_layer(Logits(FilmStrip(module, 1), target), clip[:, 0])
+            return find_layer(Logits(FilmStrip(module, 1), Objective.of_target(target, 1)), clip[:, 0])
     except RuntimeError as error:
         first = str(error).splitlines()[0]
         raise AttributionError(

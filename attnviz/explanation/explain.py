@@ -1,5 +1,7 @@
 """Explain one image or clip: load, capture, project, attribute, measure."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,6 +15,7 @@ import torch
 from attnviz import __version__
 from attnviz.analyses.model_run import matching_sites
 from attnviz.attribution import DEFAULT_METHODS, METHODS, completeness_gap
+from attnviz.attribution.targets import OneTarget
 from attnviz.core.explanation_results import Clip
 from attnviz.core.model_state import borrowed, seeded
 from attnviz.core.records import Heatmap
@@ -31,9 +34,9 @@ from attnviz.explanation.notes import (
     notes_without_map,
 )
 from attnviz.explanation.prepared_model import PreparedModel
+from attnviz.explanation.requests import asked, request_of
 from attnviz.explanation.result import Explanation
 from attnviz.explanation.scores import COMPARED_PX, agreement, sparsity
-from attnviz.explanation.targets import choose_target, predictions
 from attnviz.media.image_decoding import Picture
 from attnviz.models import VisionModel
 from attnviz.models.devices import choose_device, dtype_of, place
@@ -50,13 +53,19 @@ def explain(
     image: str | os.PathLike[str] | Picture | np.ndarray[Any, np.dtype[np.uint8]],
     model: str | VisionModel | PreparedModel = "cbam",
     methods: str | Sequence[str] | None = None,
-    target: int | str | None = None,
+    target: OneTarget | None = None,
     sites: str = "*",
     weights: str | Path = "default",
     device: str = "auto",
     seed: int = 0,
     progress: Progress | None = None,
     frames: int | None = None,
+    *,
+    contrast: int | str | None = None,
+    mask: str | os.PathLike[str] | np.ndarray[Any, Any] | None = None,
+    box: Sequence[float] | None = None,
+    query: int | None = None,
+    like: str | os.PathLike[str] | Picture | np.ndarray[Any, np.dtype[np.uint8]] | None = None,
 ) -> Explanation:
     """Explain the prediction of a model for one image, or for the frames of one clip.
 
@@ -67,7 +76,8 @@ def explain(
             sites and layers once for several images.
         methods: Names of attribution methods, as a sequence or with commas. By default those of
             :data:`~attnviz.attribution.DEFAULT_METHODS` that apply to the model; the others are listed in the notes.
-        target: The class to explain, by index or name; by default the most probable one.
+        target: What to explain: a class by index or name, a :class:`~attnviz.targets.Target`, or a function from the
+            output of the model to ``(1,)``; by default what the model predicts.
         sites: Shell pattern of the attention sites to show, by name, module or kind; several with commas.
         weights: ``"default"``, ``"none"`` (random) or a file. For a loaded model it is only recorded in the settings.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
@@ -77,6 +87,11 @@ def explain(
         frames: Number of evenly spaced frames of a clip; by default the number that the model processes together, or 8.
             A model of single images processes each frame separately: its prediction is the mean over the frames, and
             the frame in which the target is most probable represents the clip.
+        contrast: The class that is not meant: why ``target`` and not this one.
+        mask: Region of a segmentation or of another dense prediction, white on it: an image file, or ``(H, W)``.
+        box: Region, or place of an object, as left, top, right and bottom in pixels of the image.
+        query: Number of a query of a detector, or position in a sequence.
+        like: Image whose embedding the image is compared with, for a model of embeddings.
 
     Returns:
         The explanation; :meth:`~attnviz.explanation.result.Explanation.save` writes a report.
@@ -85,7 +100,7 @@ def explain(
         ImageError: the file is missing, damaged or not an image; ``ClipError`` for a clip, or for an image and a model
             of clips.
         UnknownNameError: no such model, method or site.
-        TargetError: no such class.
+        TargetError: the model has no such target.
         DeviceError: the device is not available, or a loaded model is on another one.
         CaptureError: attention that cannot be captured, or a record whose ``f(g, x)`` differs from the output.
         AttributionError: a requested method that does not apply to this model.
@@ -106,13 +121,13 @@ def explain(
         found = prepared.sites(model_input.inputs[0])
         chosen = matching_sites(found, sites)
         steps("capture attention")
-        run = capture_pass(vision.module, model_input, chosen, lambda p: choose_target(target, p, vision))
+        request = request_of(prepared, model_input, target, contrast, mask, box, query, like)
+        run = capture_pass(prepared, model_input, chosen, request)
         attributions, left_out = _attribute(prepared, model_input, run, names, steps, seed, strict=methods is not None)
         maps = (*run.maps, *attributions)
         pictured = [_of_frame(heatmap, run.frame) for heatmap in maps]
         steps("measure")
         scores = (*agreement(pictured), *sparsity(run.records))
-    best = predictions(run.probabilities, vision.labels)
     clip, photo = _clip(model_input, run, maps, vision)
     notes = (
         *model_input.images.pictures[0].notes,
@@ -124,26 +139,28 @@ def explain(
         *notes_of_gates(run.records),
         *notes_of_views(run.records, model_input.images.size),
         *notes_without_map(run.without_map),
-        *notes_of_maps(pictured, run.target, best[0]),
+        *notes_of_maps(pictured, run.explained, run.predictions),
         *left_out,
     )
     return Explanation(
         image=model_input.images.paths[0],
         pixels=model_input.images.pixels[run.frame],
         model=vision.name,
-        predictions=best,
-        target=run.target,
+        predictions=run.predictions,
+        target=run.explained,
         records=run.records,
         errors=run.errors,
         heatmaps=tuple(pictured),
         scores=scores,
         settings={
             **({"model": model} if isinstance(model, str) else {}),
+            **asked(target, contrast, mask, box, query, like),
             "methods": [heatmap.method for heatmap in attributions],
             "sites": sites,
             "weights": str(weights),
             "device": str(at),
             "seed": seed,
+            "task": prepared.task(model_input.inputs[0]).name,
             **({"frames": len(model_input.images)} if clip else {}),
             "image_size": list(model_input.images.pictures[0].size),
             "compared_px": COMPARED_PX,
@@ -218,16 +235,16 @@ def _attribution(
     progress: Callable[[int], object] | None,
 ) -> tuple[Heatmap, float | None]:
     """The map of a method and, for Integrated Gradients, the difference between its sum and the change of the logit."""
-    module, target = prepared.vision.module, run.target.index
+    vision, target = prepared.vision, run.target
     if model_input.together:
         from attnviz.explanation.clip_attribution import attribute_frames
 
-        return attribute_frames(module, model_input.inputs[0], target, method, seed=seed, progress=progress)
+        return attribute_frames(vision.module, model_input.inputs[0], target, method, seed=seed, progress=progress)
     x = torch.cat(model_input.inputs)
-    heatmap = METHODS[method](module, x, target, seed=seed, progress=progress, **prepared.options(method, x, target))
+    heatmap = METHODS[method](vision, x, target, seed=seed, progress=progress, **prepared.options(method, x, target))
     gap = None
     if method == "integrated_gradients":
-        gap = float(completeness_gap(module, x, target, heatmap)[run.frame])
+        gap = float(completeness_gap(vision, x, target, heatmap)[run.frame])
     return heatmap, gap
 
 

@@ -79,15 +79,16 @@ def notes_of_views(records: Iterable[Record], size: tuple[int, int]) -> Iterator
             )
 
 
-def notes_of_maps(maps: Iterable[Heatmap], target: Prediction, best: Prediction) -> Iterator[str]:
-    """Yield the attributions that are zero, and whether the target is not the predicted class."""
+def notes_of_maps(maps: Iterable[Heatmap], target: Prediction, predicted: Sequence[Prediction]) -> Iterator[str]:
+    """Yield the attributions that are zero, and whether the target is not the first prediction."""
     for heatmap in maps:
         if heatmap.kind == "attribution" and not bool(heatmap.values.any()):
-            why = "the logit does not change with any pixel"
+            why = "the score does not change with any pixel"
             if heatmap.source != "input":
-                why = f"no position of {heatmap.source} has evidence for the class"
+                why = f"no position of {heatmap.source} has evidence for the target"
             yield f"The map is zero everywhere: {heatmap.method}; {why}."
-    if target.index != best.index:
+    best = predicted[0] if predicted else None
+    if best is not None and target.unit == best.unit == "probability" and target.label != best.label:
         yield f"The attributions explain {target.label}; the predicted class is {best.label}."
 
 
@@ -122,9 +123,9 @@ def note_of_clip(clip: Clip, model: str) -> str:
 
 
 def note_of_gap(heatmap: Heatmap, gap: float) -> str:
-    """Return how much of the logit's change a map explains, given :func:`attnviz.attribution.completeness_gap`."""
+    """Return how much of the score's change a map explains, given :func:`attnviz.attribution.completeness_gap`."""
     total = float(heatmap.values.cpu().double().sum())
     return (
-        f"The map of {heatmap.method} sums to {total:.2f}; the logit rises by {total - gap:.2f} from a blank image to "
+        f"The map of {heatmap.method} sums to {total:.2f}; the score rises by {total - gap:.2f} from a blank image to "
         "this one. The difference shrinks with more steps."
     )

@@ -1,6 +1,6 @@
 """Faithfulness: whether the prediction depends on the positions that a map shows. Tests change the image.
 
-All take a :class:`ClassProbe` (model, images and classes) and maps ``(N, H, W)`` at the size of the images, any sign,
+All take a :class:`TargetProbe` (model, images and targets) and maps ``(N, H, W)`` at the size of the images, any sign,
 and return one number per image: ``(N,)`` float64, NaN where the map is constant or not finite. They raise
 :class:`ValueError` for maps of another shape. ``steps`` are those of the trapezoidal rule. ``baseline`` is the value of
 removed pixels after preprocessing; 0 is the preprocessing's mean colour.
@@ -21,7 +21,14 @@ from attnviz.core.model_state import borrowed, seeded
 from attnviz.core.registry import Registry
 from attnviz.metrics.imputation import imputed
 from attnviz.metrics.pairwise_agreement import undefined
-from attnviz.metrics.perturbation_curves import STEPS, ClassProbe, check_maps, deletion_curve, insertion_curve, order_of
+from attnviz.metrics.perturbation_curves import (
+    STEPS,
+    TargetProbe,
+    check_maps,
+    deletion_curve,
+    insertion_curve,
+    order_of,
+)
 from attnviz.metrics.registry import Measure, measure
 
 FAITHFULNESS: Registry[Measure] = Registry("faithfulness test", home="attnviz.metrics", group="attnviz.faithfulness")
@@ -39,7 +46,7 @@ _test = partial(measure, FAITHFULNESS, nan_when="the map is constant, or not fin
     not_means="That it is the only good map; a confident prediction has a high value whatever the map.",
     higher_is="better",
 )
-def insertion(probe: ClassProbe, maps: Tensor, *, steps: int = STEPS) -> Tensor:
+def insertion(probe: TargetProbe, maps: Tensor, *, steps: int = STEPS) -> Tensor:
     r"""Insertion: mean probability, in [0, 1], while the map's strongest pixels appear first in a blurred image.
 
     .. math:: \int_0^1 P(c \mid \text{the strongest share } t \text{ sharp, the rest blurred}) \, dt
@@ -55,7 +62,7 @@ def insertion(probe: ClassProbe, maps: Tensor, *, steps: int = STEPS) -> Tensor:
     not_means="Importance only: deleted pixels are outside the training distribution and can mislead the model.",
     higher_is="worse",
 )
-def deletion(probe: ClassProbe, maps: Tensor, *, steps: int = STEPS, baseline: float = 0.0) -> Tensor:
+def deletion(probe: TargetProbe, maps: Tensor, *, steps: int = STEPS, baseline: float = 0.0) -> Tensor:
     r"""Deletion: mean probability, in [0, 1], while the map's strongest pixels are taken out first.
 
     .. math:: \int_0^1 P(c \mid \text{the strongest share } t \text{ set to the baseline}) \, dt
@@ -65,13 +72,13 @@ def deletion(probe: ClassProbe, maps: Tensor, *, steps: int = STEPS, baseline: f
     return deletion_curve(probe, maps, steps=steps, baseline=baseline).area.masked_fill(undefined(maps), math.nan)
 
 
-def _through(probe: ClassProbe, maps: Tensor) -> Tensor:
+def _through(probe: TargetProbe, maps: Tensor) -> Tensor:
     """Probabilities ``(N,)`` of the images multiplied by their maps, each scaled to [0, 1]."""
     check_maps(probe, maps)
     flat = maps.detach().flatten(1)
     low, high = flat.amin(1)[:, None, None], flat.amax(1)[:, None, None]
     masks = ((maps.detach() - low) / (high - low)).nan_to_num().to(probe.x.dtype)[:, None]
-    return probe.probabilities(lambda image, _: probe.x[image] * masks[image])[:, 0]
+    return probe.measured(lambda image, _: probe.x[image] * masks[image])[:, 0]
 
 
 @_test(
@@ -79,21 +86,21 @@ def _through(probe: ClassProbe, maps: Tensor) -> Tensor:
     means="Share of the probability that is lost when the image is multiplied by its map. Lower is better.",
     not_means="That the map is small: a map of the whole image has no drop.",
     higher_is="worse",
-    nan_when="the map is constant, or not finite, or the probability is 0",
+    nan_when="the map is constant, or not finite, or the probability is 0, or another score not positive",
 )
-def average_drop(probe: ClassProbe, maps: Tensor) -> Tensor:
+def average_drop(probe: TargetProbe, maps: Tensor) -> Tensor:
     r"""Average drop: which share of the probability, in [0, 1], is lost when the image is seen through its map.
 
     .. math:: \max(0, P - P_M) / P, \quad P_M = P(c \mid x \odot M)
 
     The map is scaled to [0, 1] by its smallest and largest value. A map of the whole image has no drop. NaN also where
-    the probability is 0.
+    the probability is 0, or the score of another target not positive.
 
     Source: Chattopadhyay et al., WACV 2018, section 4.1.
     """
     plain = probe.plain.double()
     drop = (plain - _through(probe, maps).double()).clamp_min(0) / plain
-    return drop.masked_fill(undefined(maps) | (plain == 0), math.nan)
+    return drop.masked_fill(undefined(maps) | (plain <= 0), math.nan)
 
 
 @_test(
@@ -102,7 +109,7 @@ def average_drop(probe: ClassProbe, maps: Tensor) -> Tensor:
     not_means="How much it gains.",
     higher_is="better",
 )
-def average_increase(probe: ClassProbe, maps: Tensor) -> Tensor:
+def average_increase(probe: TargetProbe, maps: Tensor) -> Tensor:
     r"""Increase of confidence: 1 if the image seen through its map has a higher probability, else 0.
 
     .. math:: [P(c \mid x \odot M) > P(c \mid x)]
@@ -112,7 +119,7 @@ def average_increase(probe: ClassProbe, maps: Tensor) -> Tensor:
     return (_through(probe, maps) > probe.plain).double().masked_fill(undefined(maps), math.nan)
 
 
-def _lost(probe: ClassProbe, maps: Tensor, shares: Sequence[float], baseline: float, *, keep: bool) -> Tensor:
+def _lost(probe: TargetProbe, maps: Tensor, shares: Sequence[float], baseline: float, *, keep: bool) -> Tensor:
     """Mean loss of probability if only the strongest shares are kept, or if they are removed."""
     check_maps(probe, maps)
     ranks, pixels = order_of(maps), maps.shape[1:].numel()
@@ -122,7 +129,7 @@ def _lost(probe: ClassProbe, maps: Tensor, shares: Sequence[float], baseline: fl
         strongest = ranks[image] < counts[step][:, None, None]
         return torch.where((strongest if keep else ~strongest)[:, None], probe.x[image], baseline)
 
-    left = probe.probabilities(make, len(shares)).double().mean(dim=1)
+    left = probe.measured(make, len(shares)).double().mean(dim=1)
     return (probe.plain.double() - left).masked_fill(undefined(maps), math.nan)
 
 
@@ -133,7 +140,7 @@ def _lost(probe: ClassProbe, maps: Tensor, shares: Sequence[float], baseline: fl
     higher_is="worse",
     low=-1.0,
 )
-def sufficiency(probe: ClassProbe, maps: Tensor, *, shares: Sequence[float] = SHARES, baseline: float = 0.0) -> Tensor:
+def sufficiency(probe: TargetProbe, maps: Tensor, *, shares: Sequence[float] = SHARES, baseline: float = 0.0) -> Tensor:
     r"""Sufficiency: how much probability is lost, in [-1, 1], when only the map's strongest pixels are left.
 
     .. math:: \frac{1}{|S|} \sum_{t \in S} P(c \mid x) - P(c \mid \text{only the strongest share } t)
@@ -153,7 +160,7 @@ def sufficiency(probe: ClassProbe, maps: Tensor, *, shares: Sequence[float] = SH
     low=-1.0,
 )
 def comprehensiveness(
-    probe: ClassProbe, maps: Tensor, *, shares: Sequence[float] = SHARES, baseline: float = 0.0
+    probe: TargetProbe, maps: Tensor, *, shares: Sequence[float] = SHARES, baseline: float = 0.0
 ) -> Tensor:
     r"""Comprehensiveness: how much probability is lost, in [-1, 1], when the map's strongest pixels are taken out.
 
@@ -175,7 +182,7 @@ def comprehensiveness(
     low=-0.5,
     high=0.5,
 )
-def road(probe: ClassProbe, maps: Tensor, *, shares: Sequence[float] = ROAD_SHARES, noise: float = 0.01) -> Tensor:
+def road(probe: TargetProbe, maps: Tensor, *, shares: Sequence[float] = ROAD_SHARES, noise: float = 0.01) -> Tensor:
     r"""ROAD: half the probability that is lost more by removing the strongest pixels than by removing the weakest.
 
     .. math:: \frac{1}{2|S|} \sum_{t \in S} P(c \mid \text{weakest } t \text{ removed}) - P(c \mid \text{strongest } t
@@ -198,7 +205,7 @@ def road(probe: ClassProbe, maps: Tensor, *, shares: Sequence[float] = ROAD_SHAR
         gone = torch.where(weakest, ranks[image] >= pixels - count, ranks[image] < count)
         return imputed(probe.x[image], gone, noise=noise)
 
-    values = probe.probabilities(make, 2 * len(shares)).double().reshape(len(maps), 2, -1).mean(dim=2)
+    values = probe.measured(make, 2 * len(shares)).double().reshape(len(maps), 2, -1).mean(dim=2)
     return ((values[:, 1] - values[:, 0]) / 2).masked_fill(undefined(maps), math.nan)
 
 
@@ -210,7 +217,7 @@ def road(probe: ClassProbe, maps: Tensor, *, shares: Sequence[float] = ROAD_SHAR
     higher_is="worse",
     high=math.inf,
 )
-def infidelity(probe: ClassProbe, maps: Tensor, *, samples: int = 16, noise: float = 0.2, seed: int = 0) -> Tensor:
+def infidelity(probe: TargetProbe, maps: Tensor, *, samples: int = 16, noise: float = 0.2, seed: int = 0) -> Tensor:
     r"""Infidelity: how badly the map predicts what small random changes do to the logit; 0 or more.
 
     .. math:: \mathbb{E}_I \left[ (\beta\, I^\top M - (s(x) - s(x - I)))^2 \right]
@@ -233,12 +240,12 @@ def infidelity(probe: ClassProbe, maps: Tensor, *, samples: int = 16, noise: flo
         return change, inputs - change
 
     values = []
-    with seeded(probe.x.device, seed), borrowed(probe.module), torch.no_grad():
-        for x, m, target in zip(probe.x.split(1), weights.split(1), probe.targets.split(1), strict=True):
-            largest = m.abs().amax().clamp_min(1e-30)
+    for image, logits, column in probe.scores():
+        x, m = probe.x[image], weights[image]
+        with seeded(probe.x.device, seed + image.start), borrowed(logits.module), torch.no_grad():
             found = captum_infidelity(
-                probe.logits, perturb, x, m / largest, target=target, n_perturb_samples=samples,
+                logits, perturb, x, m / m.abs().amax().clamp_min(1e-30), target=column, n_perturb_samples=samples,
                 max_examples_per_batch=min(samples, passes_at_once(x)), normalize=True,
             )  # fmt: skip
-            values.append(found.double())
+        values.append(found.double())
     return torch.cat(values).masked_fill(undefined(maps), math.nan) if values else maps.new_zeros(0).double()

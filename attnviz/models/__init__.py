@@ -5,7 +5,7 @@
 
 from attnviz.models.builtin import Attended, attend
 from attnviz.models.cbam import CBAM
-from attnviz.models.class_names import class_index, imagenet_labels
+from attnviz.models.class_names import imagenet_labels
 from attnviz.models.dcn import DeformableConvolution
 from attnviz.models.eca import ECA
 from attnviz.models.loaders import LOADERS, load_model
@@ -15,6 +15,7 @@ from attnviz.models.pvt import PyramidBlock, SpatialReductionAttention
 from attnviz.models.senet import SqueezeExcitation
 from attnviz.models.sknet import SelectiveKernel
 from attnviz.models.stn import SpatialTransformer
+from attnviz.models.task_of_model import find_task
 from attnviz.models.temporal import ClipClassifier, TemporalAttention
 from attnviz.models.trunk import EfficientNetLite0
 from attnviz.models.van import LKA, VANBlock
@@ -44,7 +45,7 @@ __all__ = [
     "VANBlock",
     "VisionModel",
     "attend",
-    "class_index",
+    "find_task",
     "imagenet_labels",
     "load_model",
 ]

@@ -5,23 +5,27 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
+from attnviz.core.model_outputs import OutputPath
 from attnviz.media.images import Preprocess, as_preprocess
-from attnviz.models.class_names import class_index
+from attnviz.targets import Task
+from attnviz.targets.labels import class_index
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VisionModel:
-    """A network that maps images to classes, with everything that an explanation needs.
+    """A network with everything that an explanation needs.
 
     Attributes:
-        module: ``(N, 3, H, W)`` normalised images to ``(N, K)`` logits; in evaluation mode.
+        module: From normalised images ``(N, C, H, W)`` to any output; in evaluation mode.
         preprocess: Preprocessing of an image for ``module``; a transform of torchvision or timm is converted by
             :func:`~attnviz.media.transforms.as_preprocess`.
-        labels: Names of the ``K`` classes.
+        labels: Names of the classes, or of the outputs of a regressor; empty if there are none.
         name: Name for :func:`~attnviz.load_model`: ``"cbam"``, ``"timm:seresnet50"``.
         notes: Notes for the reader of its results, for example that the weights are random.
         frames: Default number of frames of a model of clips, with input ``(N, T, 3, H, W)``; ``None`` for a model of
             single images.
+        task: What the model predicts; ``None`` if it is found from the output, see :func:`~attnviz.models.find_task`.
+        output: Part of the output that is explained; by default it is found.
     """
 
     module: nn.Module
@@ -30,6 +34,8 @@ class VisionModel:
     name: str
     notes: tuple[str, ...] = field(default=())
     frames: int | None = None
+    task: Task | None = None
+    output: OutputPath = None
 
     def __post_init__(self) -> None:
         """Accept a transform of torchvision or timm as ``preprocess``."""

@@ -78,7 +78,7 @@ class Graph:
         overwrites: For each memory, the node indices at which it was overwritten.
         type_names: Class name of each module, by path.
         unpatchable: Modules with a call of a patchable function that bypassed the patch, whose calls a patch miscounts.
-        outputs: The output of the last call of each module, by path, if it is a tensor.
+        outputs: The output of each call of a module, by path; ``None`` if it is no tensor.
         untraceable: Operations whose values could not be described, such as those of nested tensors, with the reason.
     """
 
@@ -87,7 +87,7 @@ class Graph:
     overwrites: dict[int, list[int]] = field(default_factory=dict)
     type_names: dict[str, str] = field(default_factory=dict)
     unpatchable: set[str] = field(default_factory=set)
-    outputs: dict[str, Node] = field(default_factory=dict)
+    outputs: dict[str, list[Node | None]] = field(default_factory=dict)
     untraceable: list[tuple[Node, str]] = field(default_factory=list)
 
     def add(self, node: Node) -> Node:

@@ -45,12 +45,18 @@ _REARRANGING = frozenset(
 
 
 class PositionTracker:
-    """The positions of all values of a forward pass."""
+    """The positions of all values of a forward pass.
 
-    def __init__(self, graph: Graph) -> None:
+    Args:
+        graph: The forward pass.
+        image: Number of the images among the tensors of the inputs; by default the first with 4 or 5 axes.
+    """
+
+    def __init__(self, graph: Graph, image: int | None = None) -> None:
         self._found: dict[int, Positions | None] = {}
         inputs = [node for node in graph.nodes if node.name == "input"]
-        self._image = next((node for node in inputs if len(node.shape) in {4, 5}), inputs[0] if inputs else None)
+        first = next((node for node in inputs if len(node.shape) in {4, 5}), inputs[0] if inputs else None)
+        self._image = first if image is None else inputs[image]
         for node in graph.nodes:
             if node.depends:
                 self.of(node)

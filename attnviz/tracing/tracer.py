@@ -123,9 +123,8 @@ class Tracer(TorchFunctionMode):
                     result = forward(*args, **kwargs)
                 finally:
                     self._frames.pop()
-                self.graph.outputs.pop(path, None)
-                if isinstance(result, Tensor) and result in self._known:
-                    self.graph.outputs[path] = self._known[result]
+                known = self._known.get(result) if isinstance(result, Tensor) else None
+                self.graph.outputs.setdefault(path, []).append(known)
                 for frame in self._frames:
                     frame.returned(path, is_child=frame is self._frames[-1])
                 return result
@@ -279,9 +278,11 @@ class Tracer(TorchFunctionMode):
         base = tensor._base
         if own is not None and base is not None and base in self._known:
             before = self._known[base]
-            self._known[base] = replace(
-                node, parents=(before, node), shape=before.shape, strides=before.strides, storage=before.storage
-            )
+            whole = {"shape": before.shape, "strides": before.strides, "storage": before.storage}
+            if call.name == "copy" and own.name == "getitem" and own.parents == (before,) and call.parents[1:]:
+                # Torchvision's detectors copy each image into a part of a batch: the same as an assignment to it.
+                whole |= {"name": "setitem", "args": (before, own.args[1], call.parents[-1])}
+            self._known[base] = replace(node, parents=(before, node), **whole)
 
     def _node_of(self, tensor: Tensor | None, call: _Call, output: int) -> Node:
         """The node of a result; ``None`` for one whose shape and memory are unknown."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from attnviz.metrics import faithfulness
 from attnviz.metrics.faithfulness import FAITHFULNESS
 from attnviz.metrics.imputation import imputed
-from attnviz.metrics.perturbation_curves import ClassProbe, curve, deletion_curve, order_of
+from attnviz.metrics.perturbation_curves import TargetProbe, curve, deletion_curve, order_of
 
 every_test = pytest.mark.parametrize("name", list(FAITHFULNESS))
 
@@ -49,13 +49,13 @@ def left(x: Tensor) -> Tensor:
     return maps
 
 
-def rated(name: str, probe: ClassProbe, maps: Tensor) -> Tensor:
+def rated(name: str, probe: TargetProbe, maps: Tensor) -> Tensor:
     return FAITHFULNESS[name](probe, maps)
 
 
 @every_test
 def test_the_map_that_shows_what_the_model_reads_is_better_than_its_reverse(name: str, x: Tensor) -> None:
-    probe = ClassProbe(Half(), x, 1)
+    probe = TargetProbe(Half(), x, 1)
     good, bad = rated(name, probe, left(x)), rated(name, probe, left(x).flip(2))
     better = good - bad if FAITHFULNESS[name].higher_is == "better" else bad - good
     assert (better >= 0).all()
@@ -68,11 +68,11 @@ def test_the_map_that_shows_what_the_model_reads_is_better_than_its_reverse(name
 def test_a_batch_gives_what_its_images_give_alone_and_the_model_is_left(name: str, x: Tensor) -> None:
     model, maps = Small().train(), torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(2))
     model.conv.weight.grad = torch.ones_like(model.conv.weight)
-    together = rated(name, ClassProbe(model, x, [0, 3, 1]), maps)
+    together = rated(name, TargetProbe(model, x, [0, 3, 1]), maps)
     for i, target in enumerate((0, 3, 1)):
         if name == "infidelity":
             continue  # noise is relative to the range of all images
-        alone = rated(name, ClassProbe(model, x[i : i + 1], target), maps[i : i + 1])
+        alone = rated(name, TargetProbe(model, x[i : i + 1], target), maps[i : i + 1])
         torch.testing.assert_close(together[i : i + 1], alone, atol=1e-5, rtol=1e-4)
     assert together.dtype == torch.float64
     assert model.training
@@ -84,26 +84,26 @@ def test_a_batch_gives_what_its_images_give_alone_and_the_model_is_left(name: st
 def test_a_constant_map_has_no_number(name: str, x: Tensor) -> None:
     maps = left(x)
     maps[0], maps[1, 0, 0] = 2.0, math.nan
-    assert rated(name, ClassProbe(Half(), x, 1), maps).isnan().tolist() == [True, True, False]
+    assert rated(name, TargetProbe(Half(), x, 1), maps).isnan().tolist() == [True, True, False]
     assert "constant" in FAITHFULNESS[name].nan_when
 
 
 @every_test
 def test_maps_of_another_size_are_refused(name: str, x: Tensor) -> None:
     with pytest.raises(ValueError, match=r"maps \(3, 8, 8\) are not of images \(3, 1, 16, 16\)"):
-        rated(name, ClassProbe(Half(), x, 1), torch.rand(3, 8, 8))
+        rated(name, TargetProbe(Half(), x, 1), torch.rand(3, 8, 8))
 
 
 @every_test
 def test_scale_of_a_map_plays_no_part(name: str, x: Tensor) -> None:
-    probe, maps = ClassProbe(Small(), x, 1), torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(2))
+    probe, maps = TargetProbe(Small(), x, 1), torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(2))
     torch.testing.assert_close(rated(name, probe, 1000 * maps), rated(name, probe, maps), atol=1e-5, rtol=1e-4)
 
 
 def test_a_curve_worked_by_hand() -> None:
     """Two pixels, 2 and 1, the left one read: deleting it first takes the probability from sigmoid(6) to 1/2."""
     x, maps = torch.tensor([[[[2.0, 1.0]]]]), torch.tensor([[[5.0, 3.0]]])
-    probe = ClassProbe(Half(3.0), x, 1)
+    probe = TargetProbe(Half(3.0), x, 1)
     deleted = deletion_curve(probe, maps, steps=2)
     high = 1 / (1 + math.exp(-6))
     torch.testing.assert_close(deleted.values, torch.tensor([[high, 0.5, 0.5]]))
@@ -136,13 +136,13 @@ def test_the_deletion_curve_is_quantus_pixel_flipping(x: Tensor) -> None:
     targets = np.array([0, 3, 1])
     theirs = metric(copy.deepcopy(model), x.numpy(), targets, maps[:, None].numpy(), softmax=True, device="cpu")
     black = x.amin((1, 2, 3), keepdim=True).expand_as(x)  # of each image
-    ours = curve(ClassProbe(model, x, [0, 3, 1]), maps, start=x, end=black, steps=16).values[:, 1:]
+    ours = curve(TargetProbe(model, x, [0, 3, 1]), maps, start=x, end=black, steps=16).values[:, 1:]
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 def test_average_drop_is_the_papers(x: Tensor) -> None:
     model, maps = Small().eval(), torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(2))
-    probe = ClassProbe(model, x, 2)
+    probe = TargetProbe(model, x, 2)
     with torch.no_grad():
         for n in range(3):
             mask = (maps[n] - maps[n].min()) / (maps[n].max() - maps[n].min())
@@ -190,7 +190,7 @@ def test_road_is_pytorch_grad_cams_combined_measure(x: Tensor, monkeypatch: pyte
         parameter.data *= 4  # or little would depend on the image
     metric = road.ROADCombined(percentiles=[25, 50, 75])  # thresholds that leave whole numbers of the 256 pixels
     theirs = metric(x, maps.numpy(), [ClassifierOutputSoftmaxTarget(2)] * 3, model)
-    ours = faithfulness.road(ClassProbe(model, x, 2), maps, shares=(0.25, 0.5, 0.75), noise=0.0)
+    ours = faithfulness.road(TargetProbe(model, x, 2), maps, shares=(0.25, 0.5, 0.75), noise=0.0)
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
     assert np.abs(theirs).max() > 1e-2
 
@@ -206,7 +206,7 @@ def test_infidelity_of_a_linear_model_by_its_gradient_is_zero() -> None:
 
     generator = torch.Generator().manual_seed(5)
     model, x = Linear(), torch.rand(2, 1, 8, 8, generator=generator)
-    probe = ClassProbe(model, x, 0)
+    probe = TargetProbe(model, x, 0)
     exact = faithfulness.infidelity(probe, model.w.detach().expand(2, 8, 8))
     assert exact.abs().max() < 1e-6  # Captum subtracts means of squares that are about 1, in single precision
     assert faithfulness.infidelity(probe, torch.rand(2, 8, 8, generator=generator)).min() > 1e-2

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnviz.attribution import METHODS, Logits, attention_gradients, attribute
+from attnviz.attribution.targets import Objective
 from attnviz.core.model_state import borrowed
 from attnviz.edits.intervention import intervene
 from attnviz.errors import AttributionError
@@ -26,7 +27,8 @@ def x() -> Tensor:
 def slopes_of(model: nn.Module, x: Tensor, target: int) -> tuple[list, list[Tensor]]:
     sites = find_attention(model, x)
     with borrowed(model):
-        return attention_gradients(Logits(model, target), x, torch.full((len(x),), target), sites)
+        logits = Logits(model, Objective(torch.tensor([target])))
+        return attention_gradients(logits, x, torch.full((len(x),), target), sites)
 
 
 def test_slopes_are_those_of_the_attention_that_the_model_uses(vit: nn.Module, x: Tensor) -> None:

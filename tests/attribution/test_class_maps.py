@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnviz.attribution import Layer, Logits, attribute, find_layer
+from attnviz.attribution.targets import Objective
 from attnviz.errors import AttributionError
 
 SIGN = ("gradcam", "gradcam++", "hirescam", "xgradcam", "cam", "ablationcam")
@@ -113,7 +114,7 @@ def native(model: nn.Module, x: Tensor, target: Any, method: str, **options: Any
     from attnviz.core.model_state import borrowed
 
     with borrowed(model):
-        logits = Logits(model, 9)
+        logits = Logits(model, Objective(torch.tensor([9])))
         plan = METHODS[method].prepare(logits, x, layer=find_layer(logits, x, "layer4"), **options)
         return plan.attribution.attribute(x, target=target)[:, 0].detach()
 

@@ -22,7 +22,8 @@ from attnviz.errors import AttributionError, DataError, OutputError, UnknownName
 from attnviz.media.image_item import Item
 from attnviz.metrics.faithfulness import FAITHFULNESS
 from attnviz.metrics.localisation import LOCALISATION
-from attnviz.metrics.perturbation_curves import ClassProbe
+from attnviz.metrics.perturbation_curves import TargetProbe
+from attnviz.targets import ClassLogit
 
 SMALL = RunOptions(models=(TINY,), batch=2, shard_size=4)
 
@@ -93,8 +94,9 @@ def test_metrics_and_localisation_are_those_of_compare(photos, tmp_path) -> None
     (prepared,) = prepare_models(SMALL)
     images = attnviz.load_images([photos / "rocket" / "1.png", photos / "rocket" / "3.png"], prepared.vision.preprocess)
     found = evaluate_batch(prepared, images.x)
-    probe = ClassProbe(prepared.vision, images.x, found.targets)
-    saliency = attnviz.attribute(prepared.vision, images.x, found.targets, "saliency").values
+    targets = [ClassLogit(one.index) for one in found.explained]
+    probe = TargetProbe(prepared.vision, images.x, targets)
+    saliency = attnviz.attribute(prepared.vision, images.x, targets, "saliency").values
     mask = torch.zeros(1, 32, 32, dtype=torch.bool)
     left, _, right, _ = prepared.vision.preprocess.box(48, 40)
     mask[:, :, [left + (i + 0.5) / 32 * (right - left) < 20 for i in range(32)]] = True
@@ -175,7 +177,7 @@ def test_an_image_that_a_model_or_a_method_cannot_take_is_reported_for_that_imag
     monkeypatch.setattr(type(prepared.vision.module), "forward", forward)
     items = [Item(n, str(path)) for n, path in enumerate(sorted(photos.rglob("*.png")))]
     answers = evaluated(items, prepared)["answers"].to_pylist()
-    assert {row["reason"] for row in answers} == {"", "the logits are not finite"}
+    assert {row["reason"] for row in answers} == {"", "the output is not finite"}
 
 
 def test_a_method_without_a_map_of_one_image_leaves_the_others(photos, monkeypatch) -> None:

@@ -194,7 +194,7 @@ class TestBadWords:
         assert failed(explain("--target", "tiger cta")) == "Error: unknown class 'tiger cta': did you mean tiger cat?"
 
     def test_a_class_that_the_model_does_not_have(self, explain):
-        assert failed(explain("--target", "5")) == "Error: class 5: tiny has 5 classes, 0 to 4"
+        assert failed(explain("--target", "5")) == "Error: class 5: the model has 5 classes, 0 to 4"
 
     @pytest.mark.parametrize(
         ("words", "message"),

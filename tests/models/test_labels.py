@@ -3,7 +3,8 @@
 import pytest
 
 from attnviz.errors import TargetError, UnknownNameError
-from attnviz.models.class_names import class_index, imagenet_labels
+from attnviz.models.class_names import imagenet_labels
+from attnviz.targets.labels import class_index
 
 
 def test_the_thousand_imagenet_names_are_unique_regardless_of_case():

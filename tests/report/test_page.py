@@ -73,7 +73,7 @@ def test_it_contains_every_map_every_site_every_note_and_the_target(document):
     assert text.count("data-map=") == len(document.maps)
     data = json.loads(re.search(r'<script type="application/json" id="data">(.+?)</script>', text)[1])
     assert [view["name"] for view in data["views"]] == [view.name for view in document.maps]
-    assert "tiger cat <small>p = 0.39</small>" in text
+    assert "tiger cat <small>p = 0.390</small>" in text
     assert document.notes[0] in text
     for site in document.sites:
         assert site.name.replace(".", ".<wbr>") in text

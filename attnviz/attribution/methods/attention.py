@@ -124,7 +124,8 @@ def attention_gradients(
 def _prepare(
     logits: Logits, x: Tensor, explain: Callable[[Sequence[Record], Sequence[Tensor]], Tensor]
 ) -> PreparedAttribution:
-    sites = [site for site in find_attention(logits.module, x[:1]) if site.kind is Kind.PAIRWISE]
+    args, kwargs = logits.arguments(x[:1])
+    sites = [site for site in find_attention(logits.module, *args, **kwargs) if site.kind is Kind.PAIRWISE]
     if not sites:
         raise AttributionError("the model has no pairwise attention")
 

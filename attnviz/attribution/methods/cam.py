@@ -25,7 +25,7 @@ def _prepare(
         values = formula(*features_and_gradients(logits, found, images, targets))
         return values.clamp_min(0) if relu else values
 
-    return PreparedAttribution.of_maps(logits, explain, found.path, passes_at_once(x))
+    return PreparedAttribution.of_maps(logits, explain, found.name, passes_at_once(x))
 
 
 @method(
@@ -60,7 +60,7 @@ def gradcam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu
 
 def gradcam_formula(a: Tensor, g: Tensor) -> Tensor:
     """Grad-CAM before the ReLU, ``(n, h, w)``, from features and gradients ``(n, C, h, w)``."""
-    return _weighted(a, g.mean(dim=(2, 3)))
+    return _weighted(a, g.mean(dim=_positions(a)))
 
 
 @method(
@@ -92,9 +92,9 @@ def gradcam_plus_plus(
 
 def gradcam_plus_plus_formula(a: Tensor, g: Tensor) -> Tensor:
     """Grad-CAM++ before the ReLU, ``(n, h, w)``, from features and gradients ``(n, C, h, w)``."""
-    bottom = 2 + g * a.sum(dim=(2, 3), keepdim=True)
+    bottom = 2 + g * a.sum(dim=_positions(a), keepdim=True)
     alpha = torch.where((g == 0) | (bottom == 0), 0, 1 / bottom)
-    return _weighted(a, (alpha * g.clamp_min(0)).sum(dim=(2, 3)))
+    return _weighted(a, (alpha * g.clamp_min(0)).sum(dim=_positions(a)))
 
 
 @method(
@@ -141,8 +141,8 @@ def xgradcam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, rel
 
 def xgradcam_formula(a: Tensor, g: Tensor) -> Tensor:
     """XGrad-CAM before the ReLU, ``(n, h, w)``, from features and gradients ``(n, C, h, w)``."""
-    total = a.sum(dim=(2, 3))
-    return _weighted(a, torch.where(total == 0, 0, (a * g).sum(dim=(2, 3)) / total))
+    total = a.sum(dim=_positions(a))
+    return _weighted(a, torch.where(total == 0, 0, (a * g).sum(dim=_positions(a)) / total))
 
 
 @method(
@@ -189,17 +189,17 @@ def cam(logits: Logits, x: Tensor, *, layer: str | Layer | None = None, relu: bo
 
     def explain(images: Tensor, targets: Tensor) -> Tensor:
         a, g, halved = features_and_gradients(logits, found, images, targets, scales=(1.0, 0.5))
-        mean = g.mean(dim=(2, 3), keepdim=True)
+        mean = g.mean(dim=_positions(a), keepdim=True)
         allowed = 1e-3 * mean.abs().amax()
         if bool(((g - mean).abs() > allowed).any()) or bool(((g - halved).abs() > allowed).any()):
             raise AttributionError(
                 f"the logits are no linear function of the means of {found.path}'s features, and CAM is defined for "
                 "such a head only; Grad-CAM is its generalisation"
             )
-        values = _weighted(a, g.sum(dim=(2, 3)))
+        values = _weighted(a, g.sum(dim=_positions(a)))
         return values.clamp_min(0) if relu else values
 
-    return PreparedAttribution.of_maps(logits, explain, found.path, passes_at_once(x))
+    return PreparedAttribution.of_maps(logits, explain, found.name, passes_at_once(x))
 
 
 @method(
@@ -229,7 +229,7 @@ def eigencam(
     def explain(images: Tensor, _targets: Tensor) -> Tensor:
         return first_component(features(logits, found, images)[0], centred=centred).clamp_min(0)
 
-    return PreparedAttribution.of_maps(logits, explain, found.path, passes_at_once(x))
+    return PreparedAttribution.of_maps(logits, explain, found.name, passes_at_once(x))
 
 
 def first_component(a: Tensor, *, centred: bool) -> Tensor:
@@ -247,6 +247,11 @@ def first_component(a: Tensor, *, centred: bool) -> Tensor:
     return values_of_places.to(a.dtype)
 
 
+def _positions(a: Tensor) -> tuple[int, ...]:
+    """The axes of positions: two, or three of a volume."""
+    return tuple(range(2, a.ndim))
+
+
 def _weighted(a: Tensor, weights: Tensor) -> Tensor:
-    """Sum of the channels, each with its weight: ``(n, C, h, w)`` and ``(n, C)`` to ``(n, h, w)``."""
-    return torch.einsum("nc,nchw->nhw", weights, a)
+    """Sum of the channels, each with its weight: ``(n, C, ...)`` and ``(n, C)`` to ``(n, ...)``."""
+    return torch.einsum("nc,nc...->n...", weights, a)

@@ -1,13 +1,13 @@
 """Gradients with respect to the image: at the image, along a path to it, and averaged around it."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from attnviz.attribution.registry import HasModule, PreparedAttribution, check_count, method, passes_at_once
-from attnviz.attribution.targets import Logits, as_targets
+from attnviz.attribution.registry import PreparedAttribution, check_count, method, passes_at_once
+from attnviz.attribution.targets import HasModule, Logits, Subject, Targets, parts_of_batch, with_found_task
+from attnviz.core.model_outputs import OutputPath
 from attnviz.core.model_state import borrowed, seeded
 from attnviz.core.records import Heatmap
 from attnviz.errors import AttributionError
@@ -163,10 +163,11 @@ def check_noise(name: str, noise: float) -> None:
 def completeness_gap(
     vision: HasModule | nn.Module,
     x: Tensor,
-    target: int | Tensor | Sequence[int],
+    target: Targets,
     heatmap: Heatmap,
     *,
     baseline: float | Tensor = 0.0,
+    output: OutputPath = None,
 ) -> Tensor:
     r"""How far an Integrated Gradients map is from explaining all of the logit's rise.
 
@@ -180,24 +181,34 @@ def completeness_gap(
         target: Its targets.
         heatmap: What :func:`integrated_gradients` gave for them.
         baseline: The same as for the map.
+        output: The same as for the map.
 
     Returns:
-        ``(N,)``, in logits.
+        ``(N,)``, in the unit of the score.
 
     Raises:
         TargetError: a class that the model does not have.
         AttributionError: the map is not of these images.
     """
-    module = vision if isinstance(vision, nn.Module) else vision.module
     _check_baseline(x, baseline)
     if heatmap.values.shape != (len(x), *x.shape[2:]):
         raise AttributionError(f"a map of shape {tuple(heatmap.values.shape)} is not of images {tuple(x.shape)}")
-    targets = as_targets(target, len(x))
-    logits = Logits(module, int(targets.max()))
-    blank = torch.zeros_like(x[:1]) + baseline
-    with seeded(x.device, 0), borrowed(module), torch.no_grad():
-        rise = torch.cat([logits(part) for part in torch.split(x, passes_at_once(x))]) - logits(blank)
-    return heatmap.values.sum(dim=(1, 2)) - rise.gather(1, targets.to(x.device)[:, None])[:, 0]
+    subject = Subject.of(vision, output)
+    with seeded(x.device, 0), borrowed(subject.module), torch.no_grad():
+        rises = with_found_task(subject, lambda subject: _rises(subject, x, target, baseline))
+    return heatmap.values.flatten(1).sum(1) - rises
+
+
+def _rises(subject: Subject, x: Tensor, target: Targets, baseline: float | Tensor) -> Tensor:
+    """The rise of the score from the baseline to each image, ``(N,)``."""
+    rises = []
+    at_once = passes_at_once(x)
+    for part in parts_of_batch(subject, x, target):
+        logits, columns = Logits(subject, part.objective), part.objective.columns.to(x.device)
+        blank = logits(torch.zeros_like(x[:1]) + baseline)
+        for images, wanted in zip(x[part.rows].split(at_once), columns.split(at_once), strict=True):
+            rises.append((logits(images) - blank).gather(1, wanted[:, None])[:, 0])
+    return torch.cat(rises)
 
 
 def _check_baseline(x: Tensor, baseline: float | Tensor) -> None:

@@ -5,11 +5,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from attnviz.attribution.layer_activations import features, outputs_to
 from attnviz.attribution.layers import Layer, find_layer
-from attnviz.attribution.registry import PreparedAttribution, check_count, method, passes_at_once
+from attnviz.attribution.registry import PreparedAttribution, check_count, method, passes_at_once, resized
 from attnviz.attribution.targets import Logits
 from attnviz.errors import AttributionError
 
@@ -49,10 +48,10 @@ def scorecam(
         for image, target in zip(images.split(1), targets.tolist(), strict=True):
             a, _ = features(logits, found, image)
             scores = _scores_through(logits, image, a[0], target, at_once)
-            maps.append(torch.einsum("c,nchw->nhw", scores.softmax(0).to(a.dtype), a).clamp_min(0))
+            maps.append(torch.einsum("c,nc...->n...", scores.softmax(0).to(a.dtype), a).clamp_min(0))
         return torch.cat(maps)
 
-    return PreparedAttribution.of_maps(logits, explain, found.path)
+    return PreparedAttribution.of_maps(logits, explain, found.name)
 
 
 @torch.no_grad()
@@ -63,11 +62,11 @@ def _scores_through(logits: Logits, image: Tensor, channels: Tensor, target: int
     scores = channels.new_zeros(len(channels))
     if len(varying) < len(channels):
         scores[high <= low] = logits(torch.zeros_like(image))[0, target].to(scores)
-    image = image.contiguous(memory_format=torch.channels_last)
+    axes = tuple(range(2, image.ndim))
     for chosen in varying.split(at_once):
-        masks = F.interpolate(channels[chosen, None], image.shape[2:], mode="bilinear", align_corners=False)
-        least = masks.amin(dim=(2, 3), keepdim=True)
-        masks = (masks - least) / (masks.amax(dim=(2, 3), keepdim=True) - least).clamp_min(1e-30)
+        masks = resized(channels[chosen, None], image.shape[2:])
+        least = masks.amin(dim=axes, keepdim=True)
+        masks = (masks - least) / (masks.amax(dim=axes, keepdim=True) - least).clamp_min(1e-30)
         scores[chosen] = logits(image * masks)[:, target].to(scores)
     return scores
 
@@ -104,11 +103,11 @@ def ablationcam(
             without = outputs_to(logits, found, image, plain, _without_channels(found), a.shape[1], at_once)[:, target]
             score = plain[0, target]
             drops = torch.where(score == 0, 0, (score - without) / score)
-            values = torch.einsum("c,nchw->nhw", drops.to(a.dtype), a)
+            values = torch.einsum("c,nc...->n...", drops.to(a.dtype), a)
             maps.append(values.clamp_min(0) if relu else values)
         return torch.cat(maps)
 
-    return PreparedAttribution.of_maps(logits, explain, found.path)
+    return PreparedAttribution.of_maps(logits, explain, found.name)
 
 
 def _without_channels(layer: Layer) -> Callable[[Tensor, int, int], Tensor]:
@@ -146,7 +145,8 @@ def rise(
         batch_size: Masked images that run together.
 
     Returns:
-        Values are probabilities: about the mean for a masked image, higher at positions that the class needs.
+        Values are probabilities, or scores of a target that has none: about the mean for a masked image, higher at
+        positions that the target needs.
 
     Raises:
         AttributionError: fewer than 1 sample or cell, or a share that is not between 0 and 1.
@@ -163,8 +163,8 @@ def rise(
         for first in range(0, samples, at_once):
             masks = random_masks(min(at_once, samples - first), cells, keep, images)
             for n, target in enumerate(targets.tolist()):
-                seen = logits(images[n : n + 1] * masks[:, None]).softmax(1)[:, target]
-                total[n] += torch.einsum("m,mhw->hw", seen.to(masks.dtype), masks)
+                seen = logits.measured(images[n : n + 1] * masks[:, None])[:, target]
+                total[n] += torch.einsum("m,m...->...", seen.to(masks.dtype), masks)
         return total / (keep * samples)
 
     return PreparedAttribution.of_maps(logits, explain, images_at_once=passes_at_once(x))
@@ -172,11 +172,10 @@ def rise(
 
 def random_masks(count: int, cells: int, keep: float, like: Tensor) -> Tensor:
     """Smooth random masks for images like ``like``, ``(count, H, W)`` in [0, 1], from PyTorch's default generator."""
-    height, width = like.shape[2:]
-    cell = (math.ceil(height / cells), math.ceil(width / cells))
-    grid = (torch.rand(count, 1, cells + 1, cells + 1) < keep).to(like)
-    large = F.interpolate(grid, ((cells + 1) * cell[0], (cells + 1) * cell[1]), mode="bilinear", align_corners=False)[
-        :, 0
-    ]
-    rows, columns = (torch.randint(side, (count,)).tolist() for side in cell)
-    return torch.stack([mask[r : r + height, c : c + width] for mask, r, c in zip(large, rows, columns, strict=True)])
+    size = like.shape[2:]
+    cell = [math.ceil(length / cells) for length in size]
+    grid = (torch.rand(count, 1, *(cells + 1,) * len(size)) < keep).to(like)
+    large = resized(grid, [(cells + 1) * side for side in cell])[:, 0]
+    starts = zip(*(torch.randint(side, (count,)).tolist() for side in cell), strict=True)
+    windows = [tuple(slice(at, at + length) for at, length in zip(start, size, strict=True)) for start in starts]
+    return torch.stack([mask[window] for mask, window in zip(large, windows, strict=True)])

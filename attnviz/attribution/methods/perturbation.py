@@ -56,8 +56,8 @@ def occlusion(
             f"got {side} and {step}"
         )
     arguments = {
-        "sliding_window_shapes": (x.shape[1], side, side),
-        "strides": (x.shape[1], step, step),
+        "sliding_window_shapes": (x.shape[1], *(side,) * (x.ndim - 2)),
+        "strides": (x.shape[1], *(step,) * (x.ndim - 2)),
         "baselines": baseline,
         "perturbations_per_eval": batch_size or passes_at_once(x),
     }
@@ -222,17 +222,15 @@ def superpixels(images: Tensor, segments: int = 50) -> Tensor:
 def _superpixels(image: Tensor, segments: int) -> Tensor:
     from sklearn.cluster import KMeans
 
-    height, width = image.shape[1:]
-    step = max(1.0, (height * width / segments) ** 0.5)
-    rows, columns = max(1, round(height / step)), max(1, round(width / step))
+    size = image.shape[1:]
+    step = max(1.0, (size.numel() / segments) ** (1 / len(size)))
+    counts = [max(1, round(length / step)) for length in size]
     colours = image.cpu().double().flatten(1).T.numpy()
     spread = colours.std() or 1.0
-    ys, xs = np.mgrid[:height, :width]
-    positions = np.stack([ys.ravel(), xs.ravel()], axis=1) * COMPACTNESS / step * 2
+    positions = np.indices(size).reshape(len(size), -1).T * COMPACTNESS / step * 2
     points = np.concatenate([colours / spread, positions], axis=1).astype(np.float32)
-    centres_y = ((np.arange(rows) + 0.5) * height / rows).astype(int)
-    centres_x = ((np.arange(columns) + 0.5) * width / columns).astype(int)
-    start = points[(centres_y[:, None] * width + centres_x[None]).ravel()]
+    centres = [((np.arange(n) + 0.5) * length / n).astype(int) for n, length in zip(counts, size, strict=True)]
+    start = points[np.ravel_multi_index(np.ix_(*centres), size).ravel()]
     labels = KMeans(len(start), init=start, n_init=1, max_iter=10).fit(points).labels_
     _, tight = np.unique(labels, return_inverse=True)
-    return torch.from_numpy(tight.reshape(height, width)).long()
+    return torch.from_numpy(tight.reshape(size)).long()

@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from attnviz.attribution.layer_activations import features_and_gradients
 from attnviz.attribution.layers import Layer, find_layer
 from attnviz.attribution.methods.cam import gradcam_formula
 from attnviz.attribution.methods.gradient import check_noise, strongest_channel
-from attnviz.attribution.registry import PreparedAttribution, check_count, method, passes_at_once
+from attnviz.attribution.registry import PreparedAttribution, check_count, method, passes_at_once, resized
 from attnviz.attribution.targets import Logits
 from attnviz.core.model_state import observing_outputs
 from attnviz.errors import AttributionError
@@ -74,7 +73,7 @@ def gradient_shap(
     check_noise("gradient_shap", noise)
 
     def arguments(images: Tensor) -> dict[str, Any]:
-        mean = images.detach().mean(dim=(0, 2, 3), keepdim=True)
+        mean = images.detach().mean(dim=(0, *range(2, images.ndim)), keepdim=True)
         blank = torch.full_like(images.detach()[:1], baseline)
         spread = float((images.amax() - images.amin()).detach())
         return {"baselines": torch.cat([blank, blank * 0 + mean]), "n_samples": samples, "stdevs": noise * spread}
@@ -154,9 +153,9 @@ def guided_gradcam(logits: Logits, x: Tensor, *, layer: str | Layer | None = Non
     def explain(images: Tensor, targets: Tensor) -> Tensor:
         fine = guided.attribute(images, targets)
         coarse = gradcam_formula(*features_and_gradients(logits, found, images, targets)).clamp_min(0)[:, None]
-        return strongest_channel(fine * F.interpolate(coarse, fine.shape[2:], mode="bilinear", align_corners=False))
+        return strongest_channel(fine * resized(coarse, fine.shape[2:]))
 
-    return PreparedAttribution.of_maps(logits, explain, found.path, passes_at_once(x))
+    return PreparedAttribution.of_maps(logits, explain, found.name, passes_at_once(x))
 
 
 @method(

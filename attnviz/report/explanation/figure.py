@@ -119,8 +119,7 @@ class _Band(NamedTuple):
 
 
 def _title(document: Document) -> str:
-    probability = document.target.probability
-    target = f"{document.target.label}, p " + (f"= {probability:.2f}" if probability >= 0.005 else "< 0.01")
+    target = str(document.target)
     return f"{cut_start(document.file_name, 40)}  ·  {document.model}  ·  {cut_start(target, 60)}"
 
 

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from attnviz.core.explanation_results import bars_of
 from attnviz.core.glossary import meaning, title
 from attnviz.core.records import Score
 from attnviz.report.core.colours import OPACITY, data_uri, gradient_css, jpeg_uri, overlay, resized
@@ -43,6 +44,7 @@ def render(document: Document) -> str:
         ratio=" / ".join(map(str, document.picture.shape[1::-1])),
         views=views,
         first=first,
+        bars=list(zip(document.predictions, bars_of(document.predictions), strict=True)),
         groups=_groups(document, views),
         data=data,
         sites=[_site(site) for site in document.sites],
@@ -179,6 +181,10 @@ def _settings(document: Document) -> list[tuple[str, str]]:
     return settings_rows(settings)
 
 
+_ASKED = ("target", "not", "mask", "box", "query", "like")
+"""Options that say what is explained."""
+
+
 def _command(document: Document) -> str:
     """Return the command that reproduces this report.
 
@@ -189,8 +195,10 @@ def _command(document: Document) -> str:
     if not (document.image and settings.get("model") and settings.get("methods", True)):
         return ""
     words = ["attnviz", "explain", document.image, "--model", settings["model"]]
-    words += ["--target", str(document.target.index)]
-    for key in ("weights", "sites", "seed", "frames"):
+    asked = [key for key in _ASKED if key in settings]
+    if not asked and document.target.unit == "probability" and document.target.index is not None:
+        words += ["--target", str(document.target.index)]
+    for key in (*asked, "weights", "sites", "seed", "frames"):
         if key in settings:
             words += [f"--{key}", str(settings[key])]
     if "methods" in settings:

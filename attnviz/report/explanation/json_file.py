@@ -35,6 +35,11 @@ _KEYS = {"components": "exhibits"}
 def dump(document: Document, *, arrays: bool = True) -> dict[str, Any]:
     """Convert a document to plain data for JSON; without ``arrays`` (pictures, maps and ``g``) to a summary."""
     plain: dict[str, Any] = _plain(document)
+    for one, view in (
+        (document.target, plain["target"]),
+        *zip(document.predictions, plain["predictions"], strict=True),
+    ):
+        view["probability"] = one.probability
     if not arrays:
         plain = {key: value for key, value in plain.items() if key not in {"pixels", "photo"}}
         plain["maps"] = [{k: v for k, v in view.items() if k != "values"} for view in plain["maps"]]
@@ -85,12 +90,19 @@ def load(path: str | Path) -> Document:
         raise DataError(f"{path}: a damaged explanation: {type(error).__name__}: {error}") from error
 
 
+def _prediction(data: dict[str, Any]) -> Prediction:
+    """A prediction; earlier files have probabilities only."""
+    found = {"score": data.get("probability"), **{key: value for key, value in data.items() if key != "probability"}}
+    box = found.get("box")
+    return Prediction(**{**found, "box": None if box is None else tuple(box)})
+
+
 def _document(data: dict[str, Any]) -> Document:
     return Document(
         image=data["image"],
         model=data["model"],
-        target=Prediction(**data["target"]),
-        predictions=tuple(Prediction(**one) for one in data["predictions"]),
+        target=_prediction(data["target"]),
+        predictions=tuple(_prediction(one) for one in data["predictions"]),
         pixels=_array(data["pixels"]),
         photo=None if data["photo"] is None else _array(data["photo"]),
         maps=tuple(MapView(**{**one, "values": _array(one["values"])}) for one in data["maps"]),

@@ -26,6 +26,10 @@ class AttnvizError(Exception):
     """Base of all errors above; its message is one line."""
 
 
+class GuessWarning(UserWarning):
+    """A setting of a model was guessed; the message says which, and how to set it."""
+
+
 class UnknownNameError(AttnvizError):
     """A name that is not among the known ones.
 

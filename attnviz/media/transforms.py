@@ -30,7 +30,7 @@ _UNCHANGED = frozenset({
 """Transforms that change neither the part of the picture nor the size."""
 
 
-def as_preprocess(transform: Any) -> Preprocess:
+def as_preprocess(transform: Any, expected: Preprocess | None = None) -> Preprocess:
     """Return a preprocessing as a :class:`Preprocess`.
 
     Args:
@@ -39,6 +39,7 @@ def as_preprocess(transform: Any) -> Preprocess:
             normalisation are read from their attributes, and the result is compared with the transform on a trial
             picture. If it differs, or if a step is unknown, the transform itself computes the input, and the part of
             the picture that it shows is measured.
+        expected: Settings of the transform, if they are not read from its attributes.
 
     Raises:
         ModelError: not such a function; or it mirrors, rotates or warps the picture, or draws random numbers, so that
@@ -53,7 +54,7 @@ def as_preprocess(transform: Any) -> Preprocess:
         )
     trial = _trial_picture()
     wanted = _applied(transform, trial)
-    known = _read(transform)
+    known = expected or _read(transform)
     if known is not None:
         ours = known.normalise(known.prepare(trial))
         if ours.shape == wanted.shape and float((ours - wanted).abs().max()) < _CLOSE / min(known.std):

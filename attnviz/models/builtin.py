@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from attnviz.core.model_state import CPU, seeded
 from attnviz.errors import WeightsError
 from attnviz.media.images import Preprocess
+from attnviz.models.checkpoint import read_checkpoint
 from attnviz.models.class_names import imagenet_labels
+from attnviz.models.label_files import labels_in
 from attnviz.models.mechanism import MODELS, Staged
 from attnviz.models.trunk import INPUT_SIZE_PX, EfficientNetLite0, pretrained_trunk
 from attnviz.models.vision import VisionModel
-from attnviz.models.weights_file import fit_weights, read_labels, read_weights
+from attnviz.models.weights_file import fit_weights, read_weights
 
 PREPROCESS = Preprocess(INPUT_SIZE_PX, INPUT_SIZE_PX + 32)
 RANDOM_NOTE = "The weights are random: the maps show the architecture, not training."
@@ -125,11 +127,13 @@ def load_builtin(name: str, weights: str | Path = "default", seed: int = 0) -> V
             trunk = EfficientNetLite0().eval()
         network, notes = attend(name, trunk, seed).network, (RANDOM_NOTE,)
         return VisionModel(network, PREPROCESS, imagenet_labels(), name, notes, frames=frames)
-    labels = None if weights == "default" else read_labels(weights)
+    checkpoint = None if weights == "default" else read_checkpoint(weights)
+    labels = None if checkpoint is None else labels_in(checkpoint.facts)
     attended = attend(name, pretrained_trunk(), seed, None if labels is None else len(labels))
     if weights != "default" or attended.attention:
         path = shipped_weights(name) if weights == "default" else Path(weights)
         if not attended.attention:
             raise WeightsError(f"{path}: the model {name!r} has no attention, so no weights of its own")
-        attended.load(read_shipped(name) if weights == "default" else read_weights(path), path)
+        tensors = read_shipped(name) if checkpoint is None else next(iter(checkpoint.states.values()))
+        attended.load(tensors, path)
     return VisionModel(attended.network, PREPROCESS, labels or imagenet_labels(), name, frames=frames)

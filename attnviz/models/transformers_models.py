@@ -1,7 +1,8 @@
 """Loader of transformers models; the library is imported when a model is loaded."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,21 +11,13 @@ from torch import Tensor, nn
 
 from attnviz.core.model_state import CPU, seeded
 from attnviz.errors import WeightsError
-from attnviz.media.images import Preprocess
-from attnviz.models.class_names import numbered_labels
-from attnviz.models.library_support import (
-    IMAGENET_PREPROCESS,
-    count_outputs,
-    download_errors,
-    import_library,
-    interpolation_name,
-    notes_of,
-)
-from attnviz.models.loaders import LOADERS
+from attnviz.models.checkpoint import Checkpoint, read_checkpoint
+from attnviz.models.image_processors import KEEPS_PROPORTIONS_NOTE, keeps_proportions, preprocess_of_processor
+from attnviz.models.library_support import download_errors, import_library, notes_of
+from attnviz.models.loaders import LOADERS, with_settings
+from attnviz.models.model_settings import SQUASH_NOTE, FoundPreprocess, ModelSettings, find_labels, find_preprocess
 from attnviz.models.vision import VisionModel
-from attnviz.models.weights_file import read_weights
-
-_RESAMPLING = {1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers, in which processors store the filter
+from attnviz.models.weights_file import load_weights, match_weights
 
 
 class Logits(nn.Module):
@@ -46,13 +39,14 @@ class Logits(nn.Module):
 
 
 @LOADERS.register("hf")
-def load_hf(name: str, weights: str | Path, seed: int) -> VisionModel:
+def load_hf(name: str, weights: str | Path, seed: int, settings: ModelSettings) -> VisionModel:
     """Load a transformers model: a repository on the hub, or a folder with ``config.json``."""
     transformers = import_library("transformers", "transformers")
     with download_errors(f"hf:{name}", "give a repository on the hub, or a folder with config.json"):
         config = transformers.AutoConfig.from_pretrained(name)
     classifies = any("ForImageClassification" in a for a in config.architectures or ["ForImageClassification"])
     auto = transformers.AutoModelForImageClassification if classifies else transformers.AutoModel
+    notes = notes_of(weights)
     with seeded(CPU, seed), _silenced(transformers):
         if weights == "none":
             model = auto.from_config(config)
@@ -60,19 +54,25 @@ def load_hf(name: str, weights: str | Path, seed: int) -> VisionModel:
             with download_errors(f"hf:{name}"):
                 model = auto.from_pretrained(name)
         else:
-            model = _from_file(auto.from_config(config), weights)
+            model, checkpoint, notes = _from_file(auto.from_config(config), weights)
+            settings = replace(settings, stored=checkpoint.facts)
     module = Logits(model).eval()
-    preprocess, squashes = _preprocess(_processor_settings(transformers, name), config)
-    if classifies:
-        labels: Sequence[str] = tuple(config.id2label[index] for index in range(config.num_labels))
-    else:
-        labels = numbered_labels(count_outputs(module, preprocess, f"hf:{name}"))
-    return VisionModel(module, preprocess, labels, f"hf:{name}", notes_of(weights, squashes=squashes))
+    found = _find_preprocess(module, f"hf:{name}", settings, _processor(transformers, name), config)
+    named = tuple(config.id2label[index] for index in range(config.num_labels)) if classifies else None
+    outputs = None if named is None else len(named)
+    labels, more = find_labels(module, f"hf:{name}", settings, found, outputs=outputs, library=named)
+    return VisionModel(module, found.preprocess, labels, f"hf:{name}", (*notes, *found.notes, *more))
 
 
-def _from_file(model: Any, weights: str | Path) -> nn.Module:
-    """The model with the weights of a file, loaded by transformers, which renames the tensors of its files."""
-    tensors = read_weights(weights)
+def _from_file(model: Any, weights: str | Path) -> tuple[Any, Checkpoint, tuple[str, ...]]:
+    """The model with the weights of a file, the content of the file, and notes.
+
+    Tensors under other names than the model's are loaded by transformers, which renames those of its own files.
+    """
+    checkpoint = read_checkpoint(weights)
+    if match_weights(model, checkpoint).is_complete:
+        return model, checkpoint, load_weights(model, checkpoint)
+    tensors = next(iter(checkpoint.states.values()))
     loaded, info = type(model).from_pretrained(
         None, config=model.config, state_dict=tensors, output_loading_info=True, ignore_mismatched_sizes=True
     )
@@ -82,10 +82,9 @@ def _from_file(model: Any, weights: str | Path) -> nn.Module:
         ("mismatched_keys", "other shape of"),
     ):
         if info.get(key):
-            first = min(str(name) for name in info[key])
+            first = min(" ".join(map(str, one)) if isinstance(one, tuple) else str(one) for one in info[key])
             raise WeightsError(f"{weights}: does not fit {type(model).__name__}: {what} {first}")
-    built: nn.Module = loaded
-    return built
+    return loaded, checkpoint, ()
 
 
 @contextlib.contextmanager
@@ -105,37 +104,30 @@ def _silenced(transformers: ModuleType) -> Iterator[None]:
             log.enable_progress_bar()
 
 
-def _processor_settings(transformers: ModuleType, name: str) -> dict[str, Any]:
-    """The content of ``preprocessor_config.json``; empty if there is none."""
+def _processor(transformers: ModuleType, name: str) -> Any:
+    """The image processor of a model, or the content of its ``preprocessor_config.json``; ``None`` if it has none."""
+    with contextlib.suppress(Exception), _silenced(transformers):  # it can need packages that are not installed
+        return transformers.AutoImageProcessor.from_pretrained(name)
     mixin = getattr(transformers, "ImageProcessingMixin", None)
     read = getattr(mixin, "get_image_processor_dict", None)
+    if read is None:
+        return None
     try:
-        if read is not None:
-            settings: dict[str, Any] = read(name)[0]
-        else:  # slower, and needs the processor's own dependencies
-            settings = transformers.AutoImageProcessor.from_pretrained(name).to_dict()
+        return read(name)[0] or None
     except (OSError, ImportError):
-        return {}
-    return settings
+        return None
 
 
-def _preprocess(settings: dict[str, Any], config: Any) -> tuple[Preprocess, bool]:
-    """The preprocessing, ImageNet's where settings lack, and whether the original resize changes proportions."""
-    image_size = config.image_size if isinstance(getattr(config, "image_size", None), int) else 224
-    resize_px = _side(settings.get("size"), image_size)
-    size_px = _side(settings.get("crop_size"), resize_px) if settings.get("do_center_crop", False) else resize_px
-    preprocess = Preprocess(
-        size=size_px,
-        resize=max(size_px, resize_px),
-        mean=tuple(map(float, settings.get("image_mean", IMAGENET_PREPROCESS.mean))),
-        std=tuple(map(float, settings.get("image_std", IMAGENET_PREPROCESS.std))),
-        interpolation=interpolation_name(_RESAMPLING.get(settings.get("resample", 3), "bicubic")),
-    )
-    squashes = isinstance(settings.get("size"), dict) and "height" in settings["size"]
-    return preprocess, squashes
-
-
-def _side(size: Any, default: int) -> int:
-    if isinstance(size, dict):
-        size = size.get("shortest_edge", size.get("height"))
-    return size if isinstance(size, int) else default
+def _find_preprocess(
+    module: nn.Module, name: str, settings: ModelSettings, processor: Any, config: Any
+) -> FoundPreprocess:
+    """The preprocessing of the image processor, with what the user sets; a guess without a processor."""
+    if settings.is_complete or processor is None:
+        return find_preprocess(module, name, settings)
+    size = getattr(config, "image_size", None)
+    known = preprocess_of_processor(processor, size if isinstance(size, int) else None)
+    vision = with_settings(VisionModel(module, known, (), name), replace(settings, labels=None))
+    notes = [KEEPS_PROPORTIONS_NOTE] if keeps_proportions(processor) and vision.preprocess == known else []
+    if vision.preprocess.fit == "squash":
+        notes.append(SQUASH_NOTE)
+    return FoundPreprocess(vision.preprocess, tuple(notes))

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from attnviz.errors import ModelError, UnknownNameError, WeightsError
-from attnviz.models import libraries, load_model
+from attnviz.errors import GuessWarning, ModelError, UnknownNameError, WeightsError
+from attnviz.models import load_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning")  # of the libraries
 
@@ -30,6 +30,7 @@ def hf_folder(tmp_path_factory):
         num_labels=3, id2label={0: "ant", 1: "bee", 2: "cat"}, label2id={"ant": 0, "bee": 1, "cat": 2},
     )  # fmt: skip
     transformers.ViTForImageClassification(config).save_pretrained(folder)
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
     return folder
 
 
@@ -130,7 +131,7 @@ def test_a_processor_that_squashes_is_noted_and_its_filter_used(hf_folder, tmp_p
     (tmp_path / "model" / "preprocessor_config.json").write_text(json.dumps(settings))
     vision = load_model(f"hf:{tmp_path / 'model'}")
     assert (vision.preprocess.size, vision.preprocess.interpolation) == ((32, 32), "bilinear")
-    assert any("resizes the whole image to a square" in note for note in vision.notes)
+    assert any("resizes the whole picture to its input" in note for note in vision.notes)
 
 
 def test_the_size_of_the_resize_is_timms():
@@ -145,7 +146,9 @@ def test_the_size_of_the_resize_is_timms():
 
 @pytest.mark.parametrize("name", [":", ":build", "..x:build", "a b:c"])
 def test_invalid_names_are_refused(name):
-    with pytest.raises(ModelError, match=r"wanted the name of a model, or package\.module:function"):
+    with pytest.raises(
+        ModelError, match=r"wanted the name of a model, package\.module:function or folder/file\.py:function"
+    ):
         load_model(name, "none")
 
 
@@ -177,7 +180,10 @@ def user_module(tmp_path, monkeypatch):
         "    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 4))\n"
         "def text():\n    return 'no network'\n"
         "def broken():\n    raise KeyError('width')\n"
-        "def pair():\n    return torch.nn.Identity()\n"
+        "class Nothing(torch.nn.Module):\n    def forward(self, x):\n        return None\n"
+        "def nothing():\n    return Nothing()\n"
+        "def sized(width, depth=2):\n    return torch.nn.Identity()\n"
+        "number = 3\n"
     )
     monkeypatch.chdir(tmp_path)
     yield
@@ -185,6 +191,7 @@ def user_module(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("user_module")
+@pytest.mark.filterwarnings("ignore:.*is guessed:attnviz.errors.GuessWarning")
 def test_a_users_function_returns_a_model():
     vision = load_model("my_nets:net", seed=1)
     assert vision.labels == ("class 0", "class 1", "class 2", "class 3")
@@ -193,12 +200,15 @@ def test_a_users_function_returns_a_model():
 
 
 @pytest.mark.usefixtures("user_module")
+@pytest.mark.filterwarnings("ignore:.*is guessed:attnviz.errors.GuessWarning")
 @pytest.mark.parametrize(
     ("name", "match"),
     [
         ("my_nets:text", "wanted an nn.Module or a VisionModel, the function returned a str"),
         ("my_nets:broken", "the function failed with KeyError: 'width'"),
-        ("my_nets:pair", r"wanted logits \(N, classes\), got shape \(1, 3, 224, 224\)"),
+        ("my_nets:nothing", "no task fits the output, a NoneType"),
+        ("my_nets:sized", r"takes the arguments width, wanted none: write a function .* def build\(\): return sized"),
+        ("my_nets:number", "wanted a function or class, number is a int"),
         ("no_such_nets:net", "importing no_such_nets fails"),
     ],
 )
@@ -214,15 +224,16 @@ def test_importing_the_models_imports_no_library_of_models():
     assert done.stdout.strip() == "[]"
 
 
-def test_a_release_without_the_undocumented_names_costs_only_what_they_give(hf_folder, monkeypatch):
-    """Without them torchvision's preset is ImageNet's, and transformers' settings come from its processor."""
+def test_a_release_without_undocumented_functions_costs_only_what_they_give(hf_folder, monkeypatch):
     transformers = pytest.importorskip("transformers")
-    pytest.importorskip("torchvision")
-    assert libraries._torchvision_preprocess(object()) is None
-    monkeypatch.setattr(libraries, "_torchvision_preprocess", lambda _: None)
-    vision = load_model("torchvision:squeezenet1_1", "none")
-    assert (vision.preprocess.size, vision.preprocess.resize) == ((224, 224), (256, 256))
-    assert any("Preprocessing: the usual one for ImageNet" in note for note in vision.notes)
     monkeypatch.setattr(transformers, "ImageProcessingMixin", None)
     monkeypatch.delattr(transformers.utils.logging, "is_progress_bar_enabled")
     assert load_model(f"hf:{hf_folder}").preprocess.size == (32, 32)
+
+
+def test_a_transformers_model_without_a_processor_is_guessed_aloud(hf_folder, tmp_path):
+    folder = shutil.copytree(hf_folder, tmp_path / "model", ignore=shutil.ignore_patterns("preprocessor*"))
+    with pytest.warns(GuessWarning, match=r"the preprocessing is guessed: the mean of ImageNet, the std of ImageNet"):
+        vision = load_model(f"hf:{folder}")
+    assert vision.preprocess.size == (32, 32)
+    assert any("The preprocessing is guessed" in note for note in vision.notes)

@@ -223,7 +223,7 @@ def test_a_file_that_would_execute_code_is_refused(tmp_path):
             return (print, ("code in a weights file ran",))
 
     torch.save({"state_dict": Trap()}, tmp_path / "trap.pth")
-    with pytest.raises(WeightsError, match=r"trap\.pth: damaged, or not a weights file"):
+    with pytest.raises(WeightsError, match=r"trap\.pth: wanted named tensors, got state_dict"):
         load_model("cbam", tmp_path / "trap.pth")
 
 

@@ -9,9 +9,10 @@ from click.testing import CliRunner
 
 from attnviz import load_model
 from attnviz.cli.main import cli
-from attnviz.errors import DataError, WeightsError
+from attnviz.errors import DataError
+from attnviz.models.checkpoint import read_checkpoint
+from attnviz.models.label_files import labels_in
 from attnviz.models.trunk import pretrained_trunk
-from attnviz.models.weights_file import read_labels
 from attnviz.training.labelled_images import find_labelled, label_features, smoothed_targets
 from attnviz.training.trainer import divergence
 
@@ -80,7 +81,7 @@ def test_trained_weights_load_with_their_own_classes(labelled_folder, tmp_path, 
     assert figures["senet"]["top1"]["value"] == 1.0  # the classes differ in colour
     assert figures["none"]["parameters"] == 2 * 1280 + 2
     weights = tmp_path / "out/weights/senet.safetensors"
-    assert read_labels(weights) == ("grün", "red")
+    assert labels_in(read_checkpoint(weights).facts) == ("grün", "red")
     vision = load_model("senet", weights=weights)
     assert vision.labels == ("grün", "red")
     with torch.no_grad():
@@ -94,15 +95,3 @@ def test_a_model_of_clips_is_refused(labelled_folder, tmp_path):
     done = CliRunner().invoke(cli, words)
     assert done.exit_code == 1
     assert "temporal is a model of clips" in done.output
-
-
-def test_damaged_labels_are_an_error(tmp_path):
-    from safetensors.torch import save_file
-
-    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", metadata={"labels": "7"})
-    with pytest.raises(WeightsError, match="list of class names"):
-        read_labels(tmp_path / "a.safetensors")
-    (tmp_path / "b.safetensors").write_bytes(b"nothing")
-    with pytest.raises(WeightsError, match="damaged"):
-        read_labels(tmp_path / "b.safetensors")
-    assert read_labels(tmp_path / "c.safetensors") is None

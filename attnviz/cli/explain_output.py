@@ -56,7 +56,7 @@ def _predictions(document: Document) -> Table:
     table = table_of()
     table.show_header = False
     for one, share in zip(document.predictions, bars_of(document.predictions), strict=True):
-        bar = _bar(share, highlighted=one.index == document.target.index)
+        bar = _bar(share, highlighted=one.is_of(document.target))
         table.add_row(f"{one.score:.3f}", bar, Text(one.label), Text(str(one.index), "dim"), *_unit(one))
     return table
 

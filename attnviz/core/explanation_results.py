@@ -22,6 +22,7 @@ class Prediction:
         score: Its number, in ``unit``.
         unit: ``"probability"``, ``"value"``, ``"score"`` or another unit of the task.
         box: Left, top, right, bottom of an object, in pixels of the input; ``None`` for anything else.
+        query: The query of a detector that found the object; ``None`` without queries.
     """
 
     index: int | None
@@ -29,6 +30,7 @@ class Prediction:
     score: float
     unit: str = "probability"
     box: tuple[float, float, float, float] | None = None
+    query: int | None = None
 
     @property
     def probability(self) -> float | None:
@@ -44,6 +46,14 @@ class Prediction:
 
     def __str__(self) -> str:
         return f"{self.label}, {self.number}"
+
+    def is_of(self, target: Prediction) -> bool:
+        """Whether this is what a target is about: the same class or output and, of objects, the same box or query."""
+        if self.index is None or self.index != target.index:
+            return False
+        if self.box is not None and target.box is not None:
+            return all(abs(a - b) < 1 for a, b in zip(self.box, target.box, strict=True))
+        return self.query == target.query
 
 
 def bars_of(predictions: Sequence[Prediction]) -> list[float]:
@@ -96,6 +106,9 @@ class ExplanationData:
         settings: Methods, seed, device, versions.
         notes: Limits and negative results, for the reader.
         errors: Verified relative error of ``f(g, x)``, by name of the record.
+        classes: ``(H, W)``: the predicted class of each position, of a segmentation.
+        values: ``(H, W)``: the predicted value of each position, of a dense regression.
+        region: ``(H, W)`` bool: where the score of the target is read, if that is a region.
         clip: The frames if ``image`` is a clip. The other fields then describe one frame; predictions are those of the
             clip if one forward pass takes all frames together.
     """
@@ -113,3 +126,6 @@ class ExplanationData:
     photo: np.ndarray[Any, np.dtype[np.uint8]] | None = None
     clip: Clip | None = None
     errors: Mapping[str, float] = field(default_factory=dict)
+    classes: np.ndarray[Any, np.dtype[np.int64]] | None = None
+    values: np.ndarray[Any, np.dtype[np.float32]] | None = None
+    region: np.ndarray[Any, np.dtype[np.bool_]] | None = None

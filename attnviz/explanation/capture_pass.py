@@ -34,6 +34,8 @@ class CapturePass:
         by_frame: What is measured of the target in each frame, if frames are processed one by one.
         unclaimed: Operations and sites without a record.
         without_map: Why a record has no heatmap.
+        classes: Predicted class of each position, of a segmentation.
+        values: Predicted value of each position, of a dense regression.
         difference: Difference between the outputs with and without the capture, of the last input; ``None`` if unknown.
     """
 
@@ -47,6 +49,8 @@ class CapturePass:
     by_frame: tuple[float, ...]
     unclaimed: tuple[Unclaimed, ...]
     without_map: tuple[str, ...]
+    classes: Tensor | None
+    values: Tensor | None
     difference: Difference | None
 
 
@@ -91,14 +95,16 @@ def capture_pass(
         by_frame=tuple(measured.tolist()) if several else (),
         unclaimed=run.unclaimed,
         without_map=tuple(without_map),
+        classes=task.classes(answer),
+        values=task.values(answer),
         difference=difference(plain_output(vision.module, x), outputs[-1]),
     )
 
 
 def _explained(target: Target, measured: Tensor) -> Prediction:
     index = getattr(target, "index", None)
-    box = getattr(target, "box", None)
-    return Prediction(index, target.name, float(measured.mean()), target.measured_unit, box)
+    box, query = getattr(target, "box", None), getattr(target, "query", None)
+    return Prediction(index, target.name, float(measured.mean()), target.measured_unit, box, query)
 
 
 def _heaviest_frame(records: Sequence[Record], frames: int) -> int:

@@ -169,7 +169,15 @@ def explain(
         notes=notes,
         photo=photo,
         clip=clip,
+        classes=_as_array(run.classes),
+        values=_as_array(run.values),
+        region=_as_array(getattr(run.target, "region", None)),
     )
+
+
+def _as_array(values: torch.Tensor | None) -> np.ndarray[Any, Any] | None:
+    """A tensor as an array, if there is one."""
+    return None if values is None else values.detach().cpu().numpy()
 
 
 def _names(methods: str | Sequence[str] | None) -> tuple[str, ...]:

@@ -105,8 +105,8 @@ class DetectedObject(Target):
 
     .. math:: s = [\mathrm{IoU} > t \text{ and the classes are equal}]\ (\mathrm{score} + \mathrm{IoU})
 
-    It is 0 for an image in which no object of this class overlaps the box by more than the threshold, so that masking
-    methods see it disappear.
+    It is 0 for an image in which no object of this class overlaps the box by more than the threshold. It is measured by
+    the score alone, which is then 0 too.
 
     Attributes:
         box: Left, top, right, bottom in pixels of the input.
@@ -127,7 +127,7 @@ class DetectedObject(Target):
     classes: int | None = None
     unit = "score + overlap"
     is_local = True
-    measured_unit = "score + overlap"
+    measured_unit = "score"
 
     @property
     def name(self) -> str:
@@ -137,20 +137,24 @@ class DetectedObject(Target):
 
     def __call__(self, output: Any) -> Tensor:
         """See :class:`Target`."""
-        found = objects_of(output, self.size, self.classes)
-        return torch.stack([self._score(one) for one in found])
+        return torch.stack([torch.stack(self._found(one)).sum() for one in objects_of(output, self.size, self.classes)])
 
-    def _score(self, found: Objects) -> Tensor:
-        none = found.boxes.sum() * 0 + found.scores.sum() * 0  # a number with a gradient
+    def measured(self, output: Any) -> Tensor:
+        """The score of the object, ``(N,)`` in [0, 1]."""
+        return torch.stack([self._found(one)[0] for one in objects_of(output, self.size, self.classes)])
+
+    def _found(self, found: Objects) -> tuple[Tensor, Tensor]:
+        """Score and overlap of the object, zeros with a gradient if it is not found."""
+        none = found.boxes.sum() * 0 + found.scores.sum() * 0
         if len(found.boxes) == 0:
-            return none
+            return none, none
         overlaps = overlap(found.boxes.new_tensor(self.box), found.boxes)
         if found.queries is not None:  # a query for each box and class: the best one of this class
             overlaps = torch.where(found.labels == self.index, overlaps, overlaps.detach() * 0)
         best = int(overlaps.argmax())
         if not (float(overlaps[best]) > self.threshold and int(found.labels[best]) == self.index):
-            return none
-        return found.scores[best] + overlaps[best]
+            return none, none
+        return found.scores[best], overlaps[best]
 
 
 @dataclass(frozen=True, slots=True)

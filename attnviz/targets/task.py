@@ -85,6 +85,14 @@ class Task(ABC):
     def predictions(self, answer: Answer) -> tuple[Prediction, ...]:
         """What the model predicts, best first, in the unit of the task."""
 
+    def classes(self, answer: Answer) -> Tensor | None:
+        """The predicted class of each position, ``(H, W)`` at the size of the input; ``None`` for other tasks."""
+        return None
+
+    def values(self, answer: Answer) -> Tensor | None:
+        """The predicted value of each position, ``(h, w)``; ``None`` for other tasks."""
+        return None
+
     @abstractmethod
     def _target(self, request: Request, answer: Answer) -> Target:
         """The target of a request whose fields have a meaning for this task."""

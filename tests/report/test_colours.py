@@ -33,7 +33,7 @@ def test_rounding_errors_below_0_do_not_make_a_map_signed():
 @pytest.mark.parametrize("kind", ["attention", "attribution"])
 def test_constant_and_undefined_maps_have_colours(values, kind):
     assert levels(view(values, kind)).shape == (2, 2)
-    assert coloured(view(values, kind), 8).shape == (8, 8, 3)
+    assert coloured(view(values, kind), (8, 8)).shape == (8, 8, 3)
 
 
 def test_the_ends_of_the_scale_are_the_first_and_last_step():
@@ -53,9 +53,9 @@ def test_an_overlay_blends_picture_and_colours():
     picture = np.full((4, 4, 3), 100, np.uint8)
     one = view([[0.0, 1.0], [0.0, 1.0]])
     assert np.array_equal(overlay(picture, one, 0.0), picture)
-    assert np.array_equal(overlay(picture, one, 1.0), coloured(one, 4))
+    assert np.array_equal(overlay(picture, one, 1.0), coloured(one, (4, 4)))
     half = overlay(picture, one, 0.5).astype(int)
-    assert np.abs(half - (coloured(one, 4).astype(int) + 100) / 2).max() <= 1
+    assert np.abs(half - (coloured(one, (4, 4)).astype(int) + 100) / 2).max() <= 1
 
 
 def test_an_overlay_of_a_signed_map_is_grey_where_the_map_is_0():

@@ -6,7 +6,9 @@ A component is a frozen dataclass of numbers, texts and arrays, so that ``explan
 file here, decorated with ``@COMPONENTS.register("name")``, and one template.
 """
 
+from attnviz.report.components.boxes import Boxes
 from attnviz.report.components.charts import Bars, Profile
+from attnviz.report.components.classes import Classes
 from attnviz.report.components.filmstrip import Strip
 from attnviz.report.components.image_grid import Pictures, Views
 from attnviz.report.components.outline import Outline
@@ -15,6 +17,6 @@ from attnviz.report.components.sampling_points import Level, Points
 from attnviz.report.core.component import COMPONENTS, Backdrop, Component, StaticImage
 
 __all__ = [
-    "COMPONENTS", "Backdrop", "Bars", "Component", "Level", "Outline", "Pictures", "Points", "Profile", "Queries",
-    "StaticImage", "Strip", "Views",
+    "COMPONENTS", "Backdrop", "Bars", "Boxes", "Classes", "Component", "Level", "Outline", "Pictures", "Points",
+    "Profile", "Queries", "StaticImage", "Strip", "Views",
 ]  # fmt: skip

@@ -26,6 +26,20 @@ OPACITY = 0.5
 """Default opacity of an overlay."""
 
 
+_CATEGORIES = (
+    (230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (213, 94, 0), (0, 114, 178), (240, 228, 66),
+    (160, 160, 160),
+)  # fmt: skip
+
+
+def categorical(number: int) -> tuple[int, int, int]:
+    """Return the colour of a category, RGB; they repeat after eight.
+
+    Source: Okabe and Ito, "Color Universal Design", 2008: distinct also for colour-blind readers; yellow comes late.
+    """
+    return _CATEGORIES[number % len(_CATEGORIES)]
+
+
 def palette(view: MapView) -> str:
     """Return the name of a map's colour map."""
     return "vlag" if view.signed else "viridis" if view.kind == "attention" else "inferno"
@@ -54,22 +68,22 @@ def lookup(view: MapView) -> Array:
     return table
 
 
-def coloured(view: MapView, side_px: int | None = None) -> Array:
-    """Return a map in its colours, ``(H, W, 3)`` uint8 RGB, at its own size or at ``side_px`` pixels a side."""
+def coloured(view: MapView, size: tuple[int, int] | None = None) -> Array:
+    """Return a map in its colours, ``(H, W, 3)`` uint8 RGB, at its own size or at ``size``, ``(H, W)``."""
     scaled = levels(view)
-    if side_px is not None and scaled.shape != (side_px, side_px):
-        larger = max(scaled.shape) < side_px
-        scaled = cv2.resize(scaled, (side_px, side_px), interpolation=cv2.INTER_CUBIC if larger else cv2.INTER_AREA)
+    if size is not None and scaled.shape != size:
+        larger = max(scaled.shape) < max(size)
+        scaled = cv2.resize(scaled, size[::-1], interpolation=cv2.INTER_CUBIC if larger else cv2.INTER_AREA)
     return lookup(view)[scaled]
 
 
 def overlay(picture: Array, view: MapView, opacity: float = OPACITY) -> Array:
-    """Blend a coloured map over a square RGB picture, ``(S, S, 3)`` uint8: opacity 0 shows only the picture, 1 the map.
+    """Blend a coloured map over an RGB picture, ``(H, W, 3)`` uint8: opacity 0 shows only the picture, 1 the map.
 
     The picture turns grey in proportion to the opacity, so that the colours remain those of the scale. A map with both
     signs is more opaque, since its 0 is white and lightens the picture.
     """
-    colour = coloured(view, picture.shape[0])
+    colour = coloured(view, picture.shape[:2])
     grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     background = cv2.addWeighted(grey, opacity, picture, 1 - opacity, 0)
     weight = min(1.0, opacity * (1.4 if view.signed else 1.0))

@@ -134,6 +134,7 @@ class Document:
         notes: Notes on limits and negative results.
         settings: Settings of the explanation.
         clip: The frames, if the input is a clip.
+        answer: What the model predicts, as pictures.
     """
 
     image: str
@@ -148,6 +149,7 @@ class Document:
     notes: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     clip: ClipView | None = None
+    answer: tuple[Component, ...] = ()
 
     @property
     def file_name(self) -> str:

@@ -10,6 +10,7 @@ from attnviz.core.explanation_results import Clip, ExplanationData
 from attnviz.core.records import Heatmap, Kind, Record
 from attnviz.report.core.document import FRAME_PX, STORED_VALUES, ClipView, Document, FrameMaps, SiteView
 from attnviz.report.core.map_view import MapView, colour_range
+from attnviz.report.explanation.answer import answer_components
 from attnviz.report.kinds import RenderContext, render_kind
 from attnviz.report.kinds.base import downsampled, to_array
 
@@ -37,6 +38,7 @@ def describe(explanation: ExplanationData) -> Document:
         notes=explanation.notes,
         settings=dict(explanation.settings),
         clip=None if explanation.clip is None else _clip(explanation.clip, explanation.records),
+        answer=answer_components(explanation),
     )
 
 

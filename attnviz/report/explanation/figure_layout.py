@@ -37,7 +37,9 @@ def bands_of(document: Document) -> list[tuple[str, list[MapView | None]]]:
 def component_bands(document: Document) -> list[tuple[str, list[StaticImage]]]:
     """Return the component pictures of the last site of each kind, then the frames of a clip, each with a header."""
     last = {site.kind: site for site in document.sites}
-    backdrop, bands = backdrop_of(document), []
+    backdrop = backdrop_of(document)
+    answer = [image for component in document.answer for image in component.static_images(backdrop)][:MAX_IMAGES]
+    bands = [("Prediction", answer)] if answer else []
     for kind, site in last.items():
         images = [image for component in site.components for image in component.static_images(backdrop)][:MAX_IMAGES]
         if images:

@@ -50,6 +50,7 @@ def render(document: Document) -> str:
         sites=[_site(site) for site in document.sites],
         sparsity=_sparsity(document),
         kinds=_kinds(document),
+        answer=[_component(component, backdrop_of(document)) for component in document.answer],
         clip=None if document.clip is None else _clip(document.clip),
         agreement=_agreement(document),
         glossary=glossary_groups(names_in(document)),
@@ -198,7 +199,7 @@ def _command(document: Document) -> str:
     asked = [key for key in _ASKED if key in settings]
     if not asked and document.target.unit == "probability" and document.target.index is not None:
         words += ["--target", str(document.target.index)]
-    for key in (*asked, "weights", "sites", "seed", "frames"):
+    for key in (*asked, "weights", "labels", "size", "resize", "mean", "std", "sites", "seed", "frames"):
         if key in settings:
             words += [f"--{key}", str(settings[key])]
     if "methods" in settings:

@@ -41,7 +41,7 @@ def dump(document: Document, *, arrays: bool = True) -> dict[str, Any]:
     ):
         view["probability"] = one.probability
     if not arrays:
-        plain = {key: value for key, value in plain.items() if key not in {"pixels", "photo"}}
+        plain = {key: value for key, value in plain.items() if key not in {"pixels", "photo", "answer"}}
         plain["maps"] = [{k: v for k, v in view.items() if k != "values"} for view in plain["maps"]]
         if document.clip is not None:
             clip = {key: value for key, value in plain["clip"].items() if key not in {"frames", "maps"}}
@@ -111,6 +111,7 @@ def _document(data: dict[str, Any]) -> Document:
         notes=tuple(data["notes"]),
         settings=data["settings"],
         clip=None if data.get("clip") is None else _clip(data["clip"]),
+        answer=tuple(_component(component) for component in data.get("answer", [])),
     )
 
 

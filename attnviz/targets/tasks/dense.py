@@ -41,8 +41,7 @@ class Segmentation(Task):
     summary = "its output are logits of classes at each position"
     options = frozenset({"target", "contrast", "mask", "box"})
 
-    @staticmethod
-    def _classes(answer: Answer) -> Tensor:
+    def classes(self, answer: Answer) -> Tensor:
         """The most probable class of each position, at the size of the input."""
         planes = planes_of(answer.output)[:1].float()
         if tuple(planes.shape[2:]) != tuple(answer.size):
@@ -53,7 +52,7 @@ class Segmentation(Task):
     def predictions(self, answer: Answer) -> tuple[Prediction, ...]:
         """The share of the image of each class, largest first."""
         count = max(2, planes_of(answer.output).shape[1])
-        shares = torch.bincount(self._classes(answer).flatten(), minlength=count).double()
+        shares = torch.bincount(self.classes(answer).flatten(), minlength=count).double()
         found = ranked(shares / shares.sum(), self._labels(answer), "share of the image")
         return tuple(one for one in found if one.score > 0)
 
@@ -64,7 +63,7 @@ class Segmentation(Task):
 
     def _target(self, request: Request, answer: Answer) -> Target:
         planes, labels = planes_of(answer.output), self._labels(answer)
-        classes = self._classes(answer)
+        classes = self.classes(answer)
         single = planes.shape[1] == 1
         region = region_of(request, answer.size)
         if request.target is not None:
@@ -93,6 +92,10 @@ class DenseRegression(Task):
     name = "dense-regression"
     summary = "its output is a number at each position"
     options = frozenset({"target", "mask", "box"})
+
+    def values(self, answer: Answer) -> Tensor:
+        """The first channel."""
+        return planes_of(answer.output)[0, 0].float()
 
     def predictions(self, answer: Answer) -> tuple[Prediction, ...]:
         """The mean over the image of each channel."""

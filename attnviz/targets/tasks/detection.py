@@ -37,7 +37,8 @@ class Detection(Task):
     def _prediction(found: Objects, row: int, labels: Sequence[str]) -> Prediction:
         index = int(found.labels[row])
         box = corners_of(found.boxes[row])
-        return Prediction(index, label_of(index, labels), float(found.scores[row]), "score", box)
+        query = None if found.queries is None else int(found.queries[row])
+        return Prediction(index, label_of(index, labels), float(found.scores[row]), "score", box, query)
 
     def _target(self, request: Request, answer: Answer) -> Target:
         found, labels = self._found(answer), answer.labels

@@ -47,7 +47,8 @@ def write_pages(
         written.update({(number, planned.name): page_name(number, planned.name) for number in numbers})
         if not missing:
             continue
-        vision = load_model(planned.name, weights=plan.options.weights, seed=plan.options.seed)
+        options = plan.options
+        vision = load_model(planned.name, options.weights, options.seed, options.labels, options.preprocess)
         vision.module.to(choose_device(device))
         sites = "*" if plan.options.sites == LAST else plan.options.sites
         for number in missing:

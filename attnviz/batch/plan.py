@@ -36,6 +36,8 @@ class RunOptions:
         limit: Largest number of images.
         target: What is explained of each image, by index or name; by default what the model predicts.
         contrast: The class that is not meant.
+        labels: File or folder of class names.
+        preprocess: Fields of the preprocessing that are set, by name, see :func:`attnviz.load_model`.
     """
 
     models: tuple[str, ...] = ("cbam",)
@@ -49,6 +51,8 @@ class RunOptions:
     limit: int | None = None
     target: str | None = None
     contrast: str | None = None
+    labels: str | None = None
+    preprocess: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if not self.models:
@@ -155,7 +159,7 @@ class Plan:
         }
 
 
-_SETTINGS = ("sites", "weights", "seed", "batch", "limit")
+_SETTINGS = ("sites", "weights", "seed", "batch", "limit", "labels", "preprocess")
 
 
 def plan_of(options: RunOptions, given: Sequence[str], listing: Listing) -> Plan:

@@ -84,7 +84,7 @@ def prepare_model(
         CaptureError: attention that cannot be captured.
     """
     at = choose_device(device)
-    vision = load_model(name, weights=options.weights, seed=options.seed)
+    vision = load_model(name, options.weights, options.seed, options.labels, options.preprocess)
     if vision.frames is not None:
         raise ModelError(f"{name} takes {vision.frames} frames of a clip; a report is of images")
     vision.module.to(at)

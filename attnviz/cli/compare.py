@@ -95,7 +95,7 @@ def command(
         settings = {
             "models": ", ".join(models), "weights": loading.weights, "methods": ", ".join(methods), "sites": sites,
             "masks": ", ".join(item.mask or "" for item in items).strip(", ") or "none", "device": loading.device,
-            "seed": loading.seed,
+            "seed": loading.seed, **loading.settings,
         }  # fmt: skip
         found = replace(found, settings=settings)
         files = write(found, out, formats, overwrite=overwrite)

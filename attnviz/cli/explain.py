@@ -105,7 +105,7 @@ def command(
                 sources.pop(image, image), prepared, methods=methods, target=target, sites=",".join(sites),
                 weights=loading.weights, seed=loading.seed, progress=on_progress, frames=frames,
             )  # fmt: skip
-            explanation = replace(explanation, settings={"model": model, **explanation.settings})
+            explanation = replace(explanation, settings={"model": model, **explanation.settings, **loading.settings})
             document, files = _write(explanation, folder, formats, on_progress, overwrite=overwrite)
         times.stop()
         if as_json:

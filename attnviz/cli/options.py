@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,8 +17,10 @@ if TYPE_CHECKING:
     from attnviz.models import VisionModel
 
     _NamesType = click.ParamType["tuple[str, ...]"]
+    _NumbersType = click.ParamType["tuple[float, ...]"]
+    _SizeType = click.ParamType["tuple[int, int]"]
 else:
-    _NamesType = click.ParamType  # not generic before Click 8.2
+    _NamesType = _NumbersType = _SizeType = click.ParamType  # not generic before Click 8.2
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -24,16 +28,30 @@ option = partial(click.option, show_default=True)
 """An option whose help shows its default."""
 
 _SEED = click.IntRange(0, 2**63 - 1)
-MODEL_HELP = "A name that `attnviz models` lists, or timm:NAME, torchvision:NAME, hf:NAME, package.module:function."
+MODEL_HELP = (
+    "A name that `attnviz models` lists, or timm:NAME, torchvision:NAME, hf:NAME, or your own model: "
+    "folder/file.py:function or package.module:function."
+)
+_FITS = ("crop", "squash", "letterbox")
 
 
 @dataclass(frozen=True, slots=True)
 class Loading:
-    """The values of ``--weights``, ``--device`` and ``--seed``."""
+    """The values of the options of :func:`running`.
+
+    Attributes:
+        weights: ``"default"``, ``"none"`` or a file.
+        device: Name of the device.
+        seed: Random seed.
+        labels: File or folder of class names.
+        preprocess: Fields of the preprocessing that are set, by name.
+    """
 
     weights: str
     device: str
     seed: int
+    labels: str | None = None
+    preprocess: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.weights:
@@ -51,9 +69,20 @@ class Loading:
         from attnviz.models.devices import choose_device
 
         at = choose_device(self.device)
-        vision = load_model(model, weights=self.weights, seed=self.seed)
+        vision = load_model(model, self.weights, self.seed, self.labels, self.preprocess or None)
         vision.module.to(at)
         return vision
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What is set about labels and preprocessing, as given on the command line."""
+        words = {"labels": self.labels}
+        for key, value in self.preprocess.items():
+            separator = "x" if key == "size" else ","
+            words["resize" if key == "fit" else key] = (
+                value if isinstance(value, str) else separator.join(f"{one:g}" for one in value)
+            )
+        return {key: value for key, value in words.items() if value is not None}
 
 
 def apply_options(decorated: Decorated, *options: Callable[[Decorated], Decorated]) -> Decorated:
@@ -64,18 +93,60 @@ def apply_options(decorated: Decorated, *options: Callable[[Decorated], Decorate
 
 
 def running(decorated: Callable[..., None]) -> Callable[..., None]:
-    """Options ``--weights``, ``--device`` and ``--seed``; the command gets them as ``loading``."""
+    """Options about a model and its device; the command gets them as ``loading``. What is guessed is printed."""
 
     @wraps(decorated)
-    def command(*, weights: str, device: str, seed: int, **others: Any) -> None:
-        decorated(loading=Loading(weights, device, seed), **others)
+    def command(
+        *,
+        weights: str,
+        device: str,
+        seed: int,
+        labels: str | None,
+        size: tuple[int, int] | None,
+        resize: str | None,
+        mean: tuple[float, ...] | None,
+        std: tuple[float, ...] | None,
+        **others: Any,
+    ) -> None:
+        given = {"size": size, "fit": resize, "mean": mean, "std": std}
+        preprocess = {key: list(v) if isinstance(v, tuple) else v for key, v in given.items() if v is not None}
+        with guesses_printed():
+            decorated(loading=Loading(weights, device, seed, labels, preprocess), **others)
 
     return apply_options(
         command,
         option("--weights", default="default", help="default, none (random) or a file."),
+        click.option("--labels", help="Class names: a .txt, .json or .csv file, or a folder of class folders."),
+        click.option("--size", type=Size(), help="Input of the model in pixels: SIDE or HEIGHTxWIDTH."),
+        click.option("--resize", type=click.Choice(_FITS), help="How a picture becomes the input."),
+        click.option("--mean", type=Numbers(), help="Mean of each channel, in [0, 1], comma-separated."),
+        click.option("--std", type=Numbers(), help="Standard deviation of each channel, comma-separated."),
         option("--device", default="auto", help="auto, cpu, cuda or mps."),
         option("--seed", type=_SEED, default=0, help="Random seed."),
     )
+
+
+@contextmanager
+def guesses_printed() -> Iterator[None]:
+    """Print what was guessed about models to standard error, each guess once, also if the command fails."""
+    from attnviz.errors import GuessWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", GuessWarning)
+        show, guesses = warnings.showwarning, dict[str, None]()
+
+        def collect(message: Warning | str, *rest: Any, **named: Any) -> None:
+            if isinstance(message, GuessWarning):
+                guesses[str(message)] = None
+            else:
+                show(message, *rest, **named)
+
+        warnings.showwarning = collect
+        try:
+            yield
+        finally:
+            for text in guesses:
+                click.secho(f"warning: {text}", fg="yellow", err=True)
 
 
 several_models = option(
@@ -99,8 +170,38 @@ def printing(what: str) -> Callable[[Decorated], Decorated]:
         decorated,
         click.option("--overwrite", is_flag=True, help=f"Replace an existing {what}."),
         click.option("--json", "as_json", is_flag=True, help="Print JSON to standard output."),
-        click.option("--quiet", "-q", is_flag=True, help="Suppress all output except errors."),
+        click.option("--quiet", "-q", is_flag=True, help="Suppress all output except errors and warnings."),
     )
+
+
+class Size(_SizeType):
+    """A side, or height and width, in pixels."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """``(H, W)``; a usage error for another text."""
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).lower().replace("×", "x").split("x")
+        if len(parts) not in {1, 2} or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+            self.fail(f"wanted a number of pixels or HEIGHTxWIDTH, got {value!r}", param, ctx)
+        return int(parts[0]), int(parts[-1])
+
+
+class Numbers(_NumbersType):
+    """Comma-separated numbers."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        """The numbers; a usage error for another text."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"wanted numbers, comma-separated, got {value!r}", param, ctx)
 
 
 class CommaList(_NamesType):

@@ -102,7 +102,8 @@ def command(
 
     names = tuple(dict.fromkeys(models))
     options = RunOptions(
-        names, methods, tuple(metrics), sites, loading.weights, loading.seed, batch, shard_size, limit
+        names, methods, tuple(metrics), sites, loading.weights, loading.seed, batch, shard_size, limit,
+        labels=loading.labels, preprocess=loading.preprocess or None,
     )  # fmt: skip
     runner: Engine | None = None
     if engine == "ray":

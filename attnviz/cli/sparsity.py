@@ -86,6 +86,7 @@ def command(
             "models": ", ".join(models), "weights": loading.weights, "sites": sites, "measures": ", ".join(names),
             "causal": causal, "shares": ", ".join(f"{share:g}" for share in config.shares) if causal else "none",
             "batch": batch, "seed": loading.seed, "attnviz": __version__, "torch": torch.__version__,
+            **loading.settings,
         }  # fmt: skip
         given = ", ".join(map(str, images[:3])) + (" …" if len(images) > 3 else "")
         subject = f"{len(paths)} image{'s' * (len(paths) != 1)}: {given}"
@@ -125,7 +126,9 @@ def _one(
     on_progress(f"{model}: load", 0, 1)
     vision, files = loading.load(model), [(path, path.stat()) for path in paths]
     prints = [f"{path} {status.st_size} {status.st_mtime_ns}" for path, status in files]
-    key = hashlib.sha256("\n".join([model, loading.weights, str(loading.seed), *prints]).encode()).hexdigest()
+    key = hashlib.sha256(
+        "\n".join([model, loading.weights, str(loading.seed), str(loading.settings), *prints]).encode()
+    ).hexdigest()
     keep = out / f".{hashlib.sha256(model.encode()).hexdigest()[:12]}.resume"
     batches = [partial(_load_batch, vision, chunk) for chunk in chunked(paths, batch)]
     found = study(

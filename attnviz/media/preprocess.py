@@ -227,7 +227,8 @@ class Preprocess:
         """
         import torch
 
-        x = torch.tensor(pixels).movedim(-1, -3).contiguous().float()
+        # One channel counts as contiguous in either format, and convolutions would choose the one of its strides.
+        x = torch.tensor(pixels).movedim(-1, -3).clone(memory_format=torch.contiguous_format).float()
         x = x.div_(255) if pixels.dtype == np.uint8 else x
         return x.sub_(torch.tensor(self.mean)[:, None, None]).div_(torch.tensor(self.std)[:, None, None])
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from attnviz.core.model_outputs import OutputPath
 from attnviz.errors import GuessWarning, ModelError
 from attnviz.media.images import Preprocess, as_preprocess
 from attnviz.models.class_names import imagenet_labels
@@ -25,7 +26,7 @@ SQUASH_NOTE = (
     "of the input."
 )
 _IMAGENET: PreprocessFacts = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-_OPTIONS = "set it with preprocess=Preprocess(...), or --size, --resize, --mean and --std"
+_CROPPED_PX = 128  # models of smaller inputs mostly take the whole picture
 _FIELDS = frozenset({"size", "resize", "mean", "std", "interpolation", "fit", "fill", "align"})
 
 
@@ -37,11 +38,17 @@ class ModelSettings:
         labels: Class names, or a file or folder of them, see :func:`~attnviz.models.label_files.read_label_file`.
         preprocess: A :class:`Preprocess`, a transform, or some of the fields of a :class:`Preprocess` by name.
         stored: What the weights file holds next to its tensors.
+        texts: Texts that a model is given besides images: its classes, or a prompt.
+        task: Name of the task, in :data:`~attnviz.targets.TASKS`.
+        output: Part of the output that is explained.
     """
 
     labels: str | Path | Sequence[str] | None = None
     preprocess: Any = None
     stored: Mapping[str, Any] = field(default_factory=dict)
+    texts: Sequence[str] = ()
+    task: str | None = None
+    output: OutputPath = None
 
     @property
     def is_complete(self) -> bool:
@@ -130,41 +137,50 @@ def find_preprocess(
     guessed = []
     if "size" not in facts and trial is not None:
         facts["size"] = trial.shape[2:]
-        guessed.append(f"{trial.shape[2]} × {trial.shape[3]} pixels, on which the model runs")
-        if "fit" not in facts and "crop" not in facts:
-            facts |= {"crop": 0.875} if trial.shape[2] >= 128 else {"fit": "squash"}
+        guessed.append("size")
+    if not {"fit", "crop"} & facts.keys() and "size" not in settings.given:
+        facts |= {"crop": 0.875} if min(facts["size"]) >= _CROPPED_PX else {"fit": "squash"}
+        guessed.append("resize")
     facts, words = _normalisation(facts, certain)
     guessed += words
     preprocess = _built(facts)
-    how = "the whole picture" if preprocess.fit != "crop" else f"the centre of {min(preprocess.resize)} pixels"
     notes = []
     if guessed:
-        text = f"{name}: the preprocessing is guessed: {', '.join(guessed)} ({how})"
-        warnings.warn(GuessWarning(f"{text}; {_OPTIONS}"), stacklevel=2)
-        notes.append(f"The preprocessing is guessed: {', '.join(guessed)} ({how}); {_OPTIONS}.")
-    if preprocess.fit == "squash" and preprocess.size[0] == preprocess.size[1]:
+        what = ", ".join(guessed[:-1]) + " and " * bool(guessed[1:]) + guessed[-1]
+        options = ", ".join(f"--{one}" for one in guessed)
+        text = f"guessed {what} of the input ({_described(preprocess)}): set with {options} or preprocess="
+        warnings.warn(GuessWarning(f"{name}: {text}"), stacklevel=2)
+        notes.append(f"{text[0].upper()}{text[1:]}.")
+    if preprocess.fit == "squash":
         notes.append(SQUASH_NOTE)
     return FoundPreprocess(preprocess, tuple(notes), trial)
 
 
+def _described(preprocess: Preprocess) -> str:
+    """A preprocessing in words.
+
+    >>> _described(Preprocess(28, mean=(0.5,), std=(0.25,), fit="squash"))
+    '28 × 28 pixels, 1 channel, the whole picture, mean 0.5, std 0.25'
+    """
+    count = preprocess.channels
+    how = "the whole picture" if preprocess.fit != "crop" else f"the centre after a resize to {min(preprocess.resize)}"
+    mean, std = (" ".join(dict.fromkeys(f"{one:g}" for one in values)) for values in (preprocess.mean, preprocess.std))
+    plural = "s" * (count != 1)
+    size = f"{preprocess.size[0]} × {preprocess.size[1]} pixels, {count} channel{plural}"
+    return f"{size}, {how}, mean {mean}, std {std}"
+
+
 def _normalisation(facts: dict[str, Any], channels: int) -> tuple[dict[str, Any], list[str]]:
     """Mean and std for a number of channels, and words for what is guessed about them."""
-    words = []
-    found = dict(facts)
+    words, found = [], dict(facts)
     for key in ("mean", "std"):
-        values = found.get(key)
-        if values is None and channels == 3:
-            found[key] = _IMAGENET[key]
-            words.append(f"the {key} of ImageNet")
-        elif values is None:
-            found[key] = (0.5,) * channels
-            words.append(f"a {key} of 0.5 in each of {channels} channels")
-        elif len(values) == 1:
-            found[key] = tuple(values) * channels
+        values = found.get(key) or ()
+        if not values:
+            found[key] = _IMAGENET[key] if channels == 3 else (0.5,) * channels
         elif len(values) != channels:
-            average = sum(values) / len(values)
-            found[key] = (average,) * channels
-            words.append(f"a {key} of {average:.3g}, the average of {len(values)}, in each of {channels} channels")
+            found[key] = (sum(values) / len(values),) * channels
+        if not values or len(values) not in {1, channels}:
+            words.append(key)
     return found, words
 
 
@@ -239,7 +255,7 @@ def find_labels(
     for names, origin in ((stored, "weights file"), (library, "library"), (_labels_of(module), "model")):
         if names and count in {None, len(names)}:
             return tuple(names), ()
-        if names:
+        if names and is_classifier:
             notes.append(
                 f"The {origin} names {len(names)} classes and the model has {count} outputs: no names are used."
             )

@@ -94,7 +94,9 @@ def facts_of_module(module: nn.Module) -> tuple[PreprocessFacts, str]:
             config = getattr(one, attribute, None)
             fields = config if isinstance(config, Mapping) else getattr(config, "__dict__", None)
             if isinstance(fields, Mapping) and _sides(fields.get("input_size")):
-                return facts_of_timm(fields), name + attribute
+                found = facts_of_timm(fields)
+                found["size"] = _sides(getattr(getattr(one, "patch_embed", None), "img_size", None)) or found["size"]
+                return found, name + attribute
         config = getattr(one, "config", None)
         of_config = facts_of_mapping({key: getattr(config, key, None) for key in ("image_size",)})
         if of_config:

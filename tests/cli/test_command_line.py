@@ -101,7 +101,7 @@ def test_completion_lists_commands_and_options():
     commands = python("-c", code, _ATTNVIZ_COMPLETE="bash_complete", COMP_WORDS="attnviz ex", COMP_CWORD="1")
     assert commands.stdout.split() == ["plain,explain"]
     options = python("-c", code, _ATTNVIZ_COMPLETE="bash_complete", COMP_WORDS="attnviz explain --me", COMP_CWORD="2")
-    assert options.stdout.split() == ["plain,--methods"]
+    assert options.stdout.split() == ["plain,--methods", "plain,--mean"]
 
 
 class TestInfo:

@@ -191,7 +191,7 @@ def user_module(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("user_module")
-@pytest.mark.filterwarnings("ignore:.*is guessed:attnviz.errors.GuessWarning")
+@pytest.mark.filterwarnings("ignore:.*guessed :attnviz.errors.GuessWarning")
 def test_a_users_function_returns_a_model():
     vision = load_model("my_nets:net", seed=1)
     assert vision.labels == ("class 0", "class 1", "class 2", "class 3")
@@ -200,7 +200,7 @@ def test_a_users_function_returns_a_model():
 
 
 @pytest.mark.usefixtures("user_module")
-@pytest.mark.filterwarnings("ignore:.*is guessed:attnviz.errors.GuessWarning")
+@pytest.mark.filterwarnings("ignore:.*guessed :attnviz.errors.GuessWarning")
 @pytest.mark.parametrize(
     ("name", "match"),
     [
@@ -233,7 +233,7 @@ def test_a_release_without_undocumented_functions_costs_only_what_they_give(hf_f
 
 def test_a_transformers_model_without_a_processor_is_guessed_aloud(hf_folder, tmp_path):
     folder = shutil.copytree(hf_folder, tmp_path / "model", ignore=shutil.ignore_patterns("preprocessor*"))
-    with pytest.warns(GuessWarning, match=r"the preprocessing is guessed: the mean of ImageNet, the std of ImageNet"):
+    with pytest.warns(GuessWarning, match=r"guessed resize, mean and std of the input \(32 × 32 pixels, 3 channels"):
         vision = load_model(f"hf:{folder}")
     assert vision.preprocess.size == (32, 32)
-    assert any("The preprocessing is guessed" in note for note in vision.notes)
+    assert any("Guessed resize, mean and std" in note for note in vision.notes)

@@ -67,7 +67,9 @@ def draw(document: Document) -> Figure:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    bands = [_Band(*band) for band in bands_of(document)] + [_Band(*band) for band in component_bands(document)]
+    ratio = min(1.0, document.picture.shape[0] / document.picture.shape[1])
+    bands = [_Band(header, tiles, ratio) for header, tiles in bands_of(document)]
+    bands += [_Band(header, tiles, ratio) for header, tiles in component_bands(document)]
     has_charts = bool(channel_gates(document)) or len(document.maps) > 1
     height = _TITLE + sum(band.height for band in bands) + _CHARTS * has_charts
     style: Any = dict(sns.axes_style("white")) | dict(sns.plotting_context("paper")) | _STYLE
@@ -99,10 +101,17 @@ class _Sheet(NamedTuple):
 
 
 class _Band(NamedTuple):
-    """A header with tiles in rows of five to eight; ``None`` is the image itself."""
+    """A header with tiles in rows of five to eight; ``None`` is the image itself.
+
+    Attributes:
+        header: Text above the tiles.
+        tiles: Maps and pictures.
+        ratio: Height of the image, relative to its width, at most 1.
+    """
 
     header: str
     tiles: Sequence[MapView | StaticImage | None]
+    ratio: float
 
     @property
     def columns(self) -> int:
@@ -115,7 +124,11 @@ class _Band(NamedTuple):
     @property
     def height(self) -> float:
         rows = -(-len(self.tiles) // self.columns)
-        return _HEADER + rows * (self.side + _BELOW)
+        return _HEADER + rows * (self.tall + _BELOW)
+
+    @property
+    def tall(self) -> float:
+        return self.side * self.ratio
 
 
 def _title(document: Document) -> str:
@@ -125,16 +138,16 @@ def _title(document: Document) -> str:
 
 def _draw_band(sheet: _Sheet, top: float, band: _Band, document: Document) -> None:
     sheet.text(top + 0.09, band.header, fontsize=7.5, color="0.35")
-    side = band.side
+    side, tall = band.side, band.tall
     for index, tile in enumerate(band.tiles):
         row, column = divmod(index, band.columns)
-        left, upper = _EDGE + column * (side + _GAP), top + _HEADER + row * (side + _BELOW)
-        axis = sheet.box(left, upper, side, side)
+        left, upper = _EDGE + column * (side + _GAP), top + _HEADER + row * (tall + _BELOW)
+        axis = sheet.box(left, upper, side, tall)
         axis.set_axis_off()
         if isinstance(tile, MapView):
             axis.imshow(overlay(resized(document.picture, _TILE_PX), tile), interpolation="antialiased")
             axis.set_title(label(tile, document), pad=3)
-            _colour_bar(sheet.box(left, upper + side + 0.05, side, 0.055), tile)
+            _colour_bar(sheet.box(left, upper + tall + 0.05, side, 0.055), tile)
         else:
             _draw_picture(axis, _input_image(document) if tile is None else tile)
 

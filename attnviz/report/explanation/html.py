@@ -50,6 +50,7 @@ def render(document: Document) -> str:
         sites=[_site(site) for site in document.sites],
         sparsity=_sparsity(document),
         kinds=_kinds(document),
+        answer=[_component(component, backdrop_of(document)) for component in document.answer],
         clip=None if document.clip is None else _clip(document.clip),
         agreement=_agreement(document),
         glossary=glossary_groups(names_in(document)),

@@ -16,6 +16,8 @@
     ├── DeviceError              a device that is not available
     ├── DataError                training or evaluation data that is missing or too small
     └── OutputError              results that cannot be written, or would overwrite others
+
+:class:`GuessWarning` is the only warning: a setting of a model was guessed.
 """
 
 import difflib

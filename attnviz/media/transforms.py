@@ -18,7 +18,10 @@ from attnviz.media.preprocess import Pixels, Preprocess
 if TYPE_CHECKING:
     from torch import Tensor
 
-_TRIAL = (200, 260)  # (H, W) of the picture with which transforms are tried
+_TRIAL = (256, 384)
+"""``(H, W)`` of the picture with which transforms are tried: usual crops of it have whole offsets, which all libraries
+round in the same way."""
+
 _CLOSE = 0.01  # of values in [0, 1]: the filters of the libraries differ by rounding
 _TOLERANCE = 0.015  # largest deviation from an affine map, as a part of the picture
 _STEADY = 1e-3  # largest difference between two runs of a transform that draws no random numbers

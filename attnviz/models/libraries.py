@@ -11,7 +11,8 @@ from torch import nn
 
 from attnviz.core.model_state import CPU, seeded
 from attnviz.errors import UnknownNameError
-from attnviz.media.images import as_preprocess
+from attnviz.media.images import Preprocess, as_preprocess
+from attnviz.media.transforms import TransformPreprocess
 from attnviz.models.checkpoint import Checkpoint, read_checkpoint
 from attnviz.models.input_trial import channels_of_first_layer
 from attnviz.models.library_support import download_errors, import_library, notes_of
@@ -90,15 +91,17 @@ def load_torchvision(name: str, weights: str | Path, seed: int, settings: ModelS
         checkpoint = read_checkpoint(weights)
         settings = replace(settings, stored=checkpoint.facts)
         module, notes = _with_weights(module, checkpoint, build)
-    found = find_preprocess(module, full, settings, _torchvision_facts(published.transforms()), 3)
+    known = as_preprocess(published.transforms())
+    if settings.preprocess is None and isinstance(known, TransformPreprocess):  # of a release with other attributes
+        settings = replace(settings, preprocess=known)
+    found = find_preprocess(module, full, settings, _torchvision_facts(known), 3)
     outputs = None if weights not in {"default", "none"} else len(categories)
     labels, more = find_labels(module, full, settings, found, outputs=outputs, library=categories)
     return VisionModel(module, found.preprocess, labels, full, (*notes, *found.notes, *more))
 
 
-def _torchvision_facts(preset: Any) -> PreprocessFacts | None:
+def _torchvision_facts(known: Preprocess) -> PreprocessFacts:
     """The settings of a preset of ``torchvision.transforms``."""
-    known = as_preprocess(preset)
     return {
         "size": known.size,
         "crop": known.size[0] / known.resize[0],

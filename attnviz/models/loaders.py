@@ -7,6 +7,7 @@ from typing import Any
 
 from attnviz.core.registry import Registry
 from attnviz.errors import ModelError
+from attnviz.media.transforms import TransformPreprocess
 from attnviz.models.builtin import load_builtin
 from attnviz.models.model_settings import ModelSettings
 from attnviz.models.vision import VisionModel
@@ -77,6 +78,11 @@ def with_settings(vision: VisionModel, settings: ModelSettings) -> VisionModel:
     if not given:
         return vision
     before = vision.preprocess
+    if isinstance(before, TransformPreprocess):
+        raise ModelError(
+            f"{vision.name}: its preprocessing is a transform, of which {', '.join(given)} cannot be changed: set the "
+            "whole preprocessing with preprocess=Preprocess(...)"
+        )
     if "size" in given and "resize" not in given:
         sides = (given["size"],) * 2 if isinstance(given["size"], int) else tuple(given["size"])
         scaled = [side * old / own for side, old, own in zip(sides, before.resize, before.size, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -167,6 +168,21 @@ class _Run:
         after = ancestors(self.score.grad_fn, without=goal)
         return not any(node.name().startswith(_LEARNED) and reaches(node, goal) for node in after)
 
+    def is_operand(self, output: _Output) -> bool:
+        """Whether a layer prepares features for a module that gives none, as the values of DETR's queries."""
+        steps = output.path.split(".")
+        for length in range(1, len(steps)):
+            around = ".".join(steps[:length])
+            gives_none = any(self.positions.has_none(one.path, one.call) for one in self.outputs if one.path == around)
+            if gives_none and self._reads_features(around):
+                return True
+        return False
+
+    def _reads_features(self, path: str) -> bool:
+        """Whether a module runs on features of other modules, and not on the image."""
+        before = itertools.takewhile(lambda one: not one.path.startswith(f"{path}."), self.outputs)
+        return any(isinstance(one.value, Tensor) and self.layout(one) is not None for one in before)
+
     def share(self, value: Tensor) -> float:
         """Which share of the gradient with respect to the image passes through ``value``."""
         gradient = self.gradient(value)
@@ -261,6 +277,8 @@ def _of_most(run: _Run) -> Layer | None:
         gradient = run.gradient(output.value)
         layout = None if gradient is None or not bool(gradient.any()) else run.layout(output)
         if layout is None or run.is_output(output.value) or not run.reads_positions(output.value, layout):
+            continue
+        if run.is_operand(output):
             continue
         tried += 1
         share = run.share(output.value)

@@ -5,12 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from attnviz.core.model_outputs import OutputPath
 from attnviz.core.registry import Registry
 from attnviz.errors import ModelError
 from attnviz.media.transforms import TransformPreprocess
 from attnviz.models.builtin import load_builtin
 from attnviz.models.model_settings import ModelSettings
 from attnviz.models.vision import VisionModel
+from attnviz.targets import TASKS
 
 Loader = Callable[[str, str | Path, int, ModelSettings], VisionModel]
 """A function of the name behind the colon, the weights, the seed and the user's settings."""
@@ -24,6 +26,10 @@ def load_model(
     seed: int = 0,
     labels: str | Path | Sequence[str] | None = None,
     preprocess: Any = None,
+    *,
+    texts: Sequence[str] = (),
+    task: str | None = None,
+    output: OutputPath = None,
 ) -> VisionModel:
     """Load a model with its preprocessing and class names.
 
@@ -40,17 +46,27 @@ def load_model(
         labels: Class names, or a file or folder of them: see :func:`~attnviz.models.label_files.read_label_file`.
         preprocess: A :class:`~attnviz.Preprocess`; a transform of torchvision or timm; or some of the fields of a
             ``Preprocess`` by name, such as ``{"size": (64, 160), "fit": "squash"}``.
+        texts: Texts for a model that compares images with them: its classes, or a prompt.
+        task: Name of the task, in :data:`~attnviz.targets.TASKS`; by default it is found.
+        output: Part of the output that is explained: ``"logits"``, ``"heads.0"``, a function; by default it is found.
 
     Returns:
         The model, in evaluation mode.
 
     Raises:
-        UnknownNameError: no such model; the message suggests the nearest.
+        UnknownNameError: no such model or task; the message suggests the nearest.
         WeightsError: weights are missing, damaged or do not fit; or a file of class names cannot be read.
         ModelError: the model cannot be built, or its library is not installed.
     """
-    settings = ModelSettings(labels, preprocess)
+    settings = ModelSettings(labels, preprocess, texts=texts, task=task, output=output)
+    vision = _loaded(name, weights, seed, settings)
+    return replace(vision, task=TASKS[task] if task else vision.task, output=output or vision.output)
+
+
+def _loaded(name: str, weights: str | Path, seed: int, settings: ModelSettings) -> VisionModel:
     scheme, separator, rest = name.partition(":")
+    if settings.texts and scheme != "hf":
+        raise ModelError(f"{name}: takes no texts")
     if not separator and name.endswith(".py"):
         raise ModelError(f"{name}: wanted the name of a function or class too: {name}:build")
     if not separator:

@@ -7,7 +7,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
 from attnviz.core.model_state import CPU, seeded
 from attnviz.errors import WeightsError
@@ -16,52 +17,74 @@ from attnviz.models.image_processors import KEEPS_PROPORTIONS_NOTE, keeps_propor
 from attnviz.models.library_support import download_errors, import_library, notes_of
 from attnviz.models.loaders import LOADERS, with_settings
 from attnviz.models.model_settings import SQUASH_NOTE, FoundPreprocess, ModelSettings, find_labels, find_preprocess
+from attnviz.models.task_of_model import find_task
+from attnviz.models.transformers_inputs import with_inputs
 from attnviz.models.vision import VisionModel
 from attnviz.models.weights_file import load_weights, match_weights
-
-
-class Logits(nn.Module):
-    """A transformers model that returns only logits, or pooled features if it has no classifier."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return ``(N, K)`` for images ``(N, 3, H, W)``."""
-        output = self.model(pixel_values=x)
-        for name in ("logits", "pooler_output"):
-            found: Tensor | None = getattr(output, name, None)
-            if found is not None:
-                return found.flatten(1)
-        hidden: Tensor = output.last_hidden_state
-        return hidden[:, 0] if hidden.ndim == 3 else hidden.mean((2, 3))
+from attnviz.targets import Task
 
 
 @LOADERS.register("hf")
 def load_hf(name: str, weights: str | Path, seed: int, settings: ModelSettings) -> VisionModel:
-    """Load a transformers model: a repository on the hub, or a folder with ``config.json``."""
+    """Load a transformers model of any task: a repository on the hub, or a folder with ``config.json``."""
     transformers = import_library("transformers", "transformers")
     with download_errors(f"hf:{name}", "give a repository on the hub, or a folder with config.json"):
         config = transformers.AutoConfig.from_pretrained(name)
-    classifies = any("ForImageClassification" in a for a in config.architectures or ["ForImageClassification"])
-    auto = transformers.AutoModelForImageClassification if classifies else transformers.AutoModel
+    architecture = _architecture(transformers, config)
     notes = notes_of(weights)
     with seeded(CPU, seed), _silenced(transformers):
         if weights == "none":
-            model = auto.from_config(config)
+            model = _from_config(architecture, config)
         elif weights == "default":
             with download_errors(f"hf:{name}"):
-                model = auto.from_pretrained(name)
+                model = architecture.from_pretrained(name)
         else:
-            model, checkpoint, notes = _from_file(auto.from_config(config), weights)
+            model, checkpoint, notes = _from_file(_from_config(architecture, config), weights)
             settings = replace(settings, stored=checkpoint.facts)
-    module = Logits(model).eval()
-    found = _find_preprocess(module, f"hf:{name}", settings, _processor(transformers, name), config)
-    named = tuple(config.id2label[index] for index in range(config.num_labels)) if classifies else None
-    outputs = None if named is None else len(named)
-    labels, more = find_labels(module, f"hf:{name}", settings, found, outputs=outputs, library=named)
-    return VisionModel(module, found.preprocess, labels, f"hf:{name}", (*notes, *found.notes, *more))
+        model = model.eval()
+        processor = _processor(transformers, name)
+        size = settings.given.get("size") or _size_of(processor, config)
+        inputs = with_inputs(transformers, name, model, settings.texts, size)
+    module = inputs.module.eval()
+    found = _find_preprocess(module, f"hf:{name}", settings, processor, config)
+    task = inputs.task or find_task(module, torch.zeros(1, found.preprocess.channels, *found.preprocess.size))
+    named = inputs.labels if inputs.labels is not None else _class_names(config, task)
+    labels, more = find_labels(module, f"hf:{name}", settings, found, outputs=len(named), library=named)
+    return VisionModel(
+        module, found.preprocess, labels, f"hf:{name}", (*notes, *inputs.notes, *found.notes, *more), task=task
+    )
+
+
+def _architecture(transformers: ModuleType, config: Any) -> Any:
+    """The class of a model: that of its configuration, or else an image classifier."""
+    for name in config.architectures or ():
+        if hasattr(transformers, name):
+            return getattr(transformers, name)
+    return transformers.AutoModelForImageClassification if not config.architectures else transformers.AutoModel
+
+
+def _from_config(architecture: Any, config: Any) -> Any:
+    """A model with random weights, of a class of models or of an automatic class."""
+    build = getattr(architecture, "from_config", None) or getattr(architecture, "_from_config", architecture)
+    return build(config)
+
+
+def _size_of(processor: Any, config: Any) -> tuple[int, int]:
+    """The size of the input, as far as it is known before the model runs."""
+    if processor is not None:
+        return preprocess_of_processor(processor).size
+    size: Any = getattr(config, "image_size", None) or getattr(
+        getattr(config, "vision_config", None), "image_size", 224
+    )
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _class_names(config: Any, task: Task) -> tuple[str, ...]:
+    """The class names of a configuration; none for a model without classes."""
+    if task.name in {"embedding", "dense-regression", "sequence", "zero-shot"}:
+        return ()
+    names = getattr(config, "id2label", None) or {}
+    return tuple(names[index] for index in range(len(names)) if index in names)
 
 
 def _from_file(model: Any, weights: str | Path) -> tuple[Any, Checkpoint, tuple[str, ...]]:

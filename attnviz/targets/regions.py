@@ -29,12 +29,14 @@ def planes_of(output: Any) -> Tensor:
     if {"class_queries_logits", "masks_queries_logits"} <= parts.keys():
         classes = parts["class_queries_logits"].softmax(-1)[..., :-1]
         return torch.einsum("nqc,nqhw->nchw", classes, parts["masks_queries_logits"].sigmoid())
+    if {"pred_masks", "iou_scores"} <= parts.keys():  # SAM: prompts and proposals, of which the best counts
+        masks, scores = parts["pred_masks"].flatten(1, 2), parts["iou_scores"].flatten(1)
+        best: Tensor = masks.gather(1, scores.argmax(1).view(-1, 1, 1, 1).expand(-1, 1, *masks.shape[2:]))
+        return best
     found = find_tensor(
         output, lambda t: t.ndim in {4, 5} or (t.ndim == 3 and min(t.shape[1:]) > 1),
         "scores of each position (N, C, h, w)", "target", TargetError,
     )  # fmt: skip
-    if "pred_masks" in parts and found.ndim == 5:  # SAM: prompts and proposals
-        return found.flatten(1, 2)
     return found[:, None] if found.ndim == 3 else found
 
 

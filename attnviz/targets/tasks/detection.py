@@ -56,7 +56,9 @@ class Detection(Task):
             box_mask(request.box, (height, width))
             index = wanted if wanted is not None else self._class_at(request.box, found)
             return DetectedObject(request.box, index, (height, width), label_of(index, labels), 0.5, classes)
-        mine = torch.ones_like(found.labels, dtype=torch.bool) if wanted is None else found.labels == wanted
+        mine = (found.boxes[:, 2:] > found.boxes[:, :2]).all(1)
+        if wanted is not None:
+            mine &= found.labels == wanted
         if not bool(mine.any()):
             what = "no object" if wanted is None else f"no {label_of(wanted, labels)}"
             raise TargetError(f"{what} was found in the image; choose a region with --box")

@@ -17,7 +17,7 @@ from attnviz.errors import ImageError
 from attnviz.media.bands import picture_for
 from attnviz.media.image_decoding import Picture, decode, error_line
 from attnviz.media.image_item import Item
-from attnviz.media.images import Preprocess
+from attnviz.media.preprocess import Preprocess, centres
 from attnviz.media.remote_files import read_image
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -140,7 +140,7 @@ def object_masks(item: Item, picture: Picture, preprocesses: Sequence[Preprocess
     masks = []
     for preprocess in preprocesses:
         seen = _in_boxes(item, preprocess, picture.size)
-        masks.append(seen if shape is None else seen | _crop_of_mask(shape, preprocess))
+        masks.append(seen if shape is None else seen | preprocess.mask(shape))
     return tuple(masks)
 
 
@@ -152,26 +152,11 @@ def _mask_of(path: str, picture: Picture) -> Pixels:
     return mask.pixels
 
 
-def _crop_of_mask(mask: Pixels, preprocess: Preprocess) -> Mask:
-    """Return the pixels of a crop that are white in a picture of the mask, ``(H, W)`` bool; padding is black."""
-    height, width = preprocess.size
-    left, top, right, bottom = preprocess.box(*mask.shape[:2])
-    xs, ys = _centres(left, right, width), _centres(top, bottom, height)
-    seen: Mask = ((ys >= 0) & (ys < mask.shape[0]))[:, None] & ((xs >= 0) & (xs < mask.shape[1]))[None]
-    seen &= preprocess.cut(mask).max(axis=2) > 127
-    return seen
-
-
-def _centres(start: float, end: float, count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Positions of the centres of ``count`` pixels between two positions."""
-    return start + (np.arange(count) + 0.5) / count * (end - start)
-
-
 def _in_boxes(item: Item, preprocess: Preprocess, size: tuple[int, int]) -> Mask:
     """Return the pixels of a crop whose centres lie in a box, ``(H, W)`` bool; ``size`` is that of the image."""
     left, top, right, bottom = preprocess.box(*size)
     height, width = preprocess.size
-    xs, ys = _centres(left, right, width), _centres(top, bottom, height)
+    xs, ys = centres(left, right, width), centres(top, bottom, height)
     seen = np.zeros((height, width), np.bool_)
     for x0, y0, x1, y1 in item.boxes:
         seen |= ((ys >= y0) & (ys < y1))[:, None] & ((xs >= x0) & (xs < x1))[None]

@@ -103,7 +103,7 @@ def _mask_of_input(
     (height, width), (rows, columns) = picture.size, pixels.shape[:2]
     if abs(columns / rows - width / height) > _PROPORTIONS * width / height:
         raise ImageError(f"the mask is {columns} × {rows}, which are not the proportions of {width} × {height}")
-    found = torch.from_numpy(preprocess.crop(pixels).max(axis=2) > 127)
+    found = torch.from_numpy(preprocess.mask(pixels))
     if not bool(found.any()):
         raise TargetError("the mask holds no pixel of the part of the image that the model is given")
     return found

@@ -20,6 +20,7 @@ Pixels: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Fit: TypeAlias = Literal["crop", "squash", "letterbox"]
 Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
+_WHITE = 127  # values of a mask above this one are white
 FITS: tuple[Fit, ...] = ("crop", "squash", "letterbox")
 
 
@@ -188,6 +189,20 @@ class Preprocess:
         )
         return top, left
 
+    def mask(self, pixels: Pixels) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Return the pixels of the input that are white in a picture of a mask, ``(H, W)``; padding is not.
+
+        Args:
+            pixels: ``(H, W, K)`` of the proportions of the image, uint8 or float32.
+        """
+        white = displayed(pixels)
+        left, top, right, bottom = self.box(white.shape[0], white.shape[1])
+        height, width = self.size
+        ys, xs = centres(top, bottom, height), centres(left, right, width)
+        inside = ((ys >= 0) & (ys < white.shape[0]))[:, None] & ((xs >= 0) & (xs < white.shape[1]))[None]
+        seen: np.ndarray[Any, np.dtype[np.bool_]] = inside & (self.cut(white).max(axis=2) > _WHITE)
+        return seen
+
     def box(self, height: int, width: int) -> tuple[float, float, float, float]:
         """Return left, top, right and bottom of the input, in pixels of the picture; outside of it where it is padded.
 
@@ -257,6 +272,15 @@ class Preprocess:
     def keep_px(self) -> int:
         """Shorter side to which a huge image can be reduced before without a visible difference: 4 times the resize."""
         return 4 * max(self.resize)
+
+
+def centres(start: float, end: float, count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return the positions of the centres of ``count`` pixels between two positions.
+
+    >>> centres(0, 4, 2).tolist()
+    [1.0, 3.0]
+    """
+    return start + (np.arange(count) + 0.5) / count * (end - start)
 
 
 def _sides(value: int | Sequence[int], name: str) -> tuple[int, int]:

@@ -21,7 +21,7 @@ _KEYS = (
     "id2label",
     "categories",
 )
-_NESTED = ("hyper_parameters", "hparams", "config", "args", "meta", "metadata", "cfg")
+_NESTED = ("hyper_parameters", "hparams", "config", "args", "meta", "metadata", "cfg", "dataset_meta")
 _HEADS = frozenset("index id idx label name class class_name class_id category number".split())
 
 

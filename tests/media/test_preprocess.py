@@ -81,6 +81,18 @@ def test_a_letterbox_in_the_corner_is_padded_below_and_right():
     assert preprocess.box(100, 200) == (0, 0, 200, 200)
 
 
+@pytest.mark.parametrize("channels", [1, 3, 12])
+def test_a_mask_of_any_model_is_white_where_the_picture_is_and_never_on_padding(channels):
+    """The padding has the mean, which can be brighter than the threshold of a mask."""
+    preprocess = Preprocess(64, mean=(0.9,) * channels, std=(1,) * channels, fit="letterbox")
+    mask = np.zeros((100, 200, 3), np.uint8)
+    mask[:, 100:] = 255
+    seen = preprocess.mask(mask)
+    assert seen.sum() == 32 * 32
+    assert seen[16:48, 32:].all()
+    assert np.array_equal(preprocess.mask(mask[..., :1].astype(np.float32) / 255), seen)
+
+
 def test_a_map_is_cut_back_to_the_picture():
     preprocess = Preprocess(64, fit="letterbox")
     values = torch.arange(64.0)[:, None].expand(64, 64)

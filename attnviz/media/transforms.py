@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from attnviz.errors import ImageError, ModelError
 from attnviz.media.channels import displayed, resampled
 from attnviz.media.preprocess import Pixels, Preprocess
+from attnviz.media.shown_part import applied, shown_part
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,9 +21,6 @@ _TRIAL = (256, 384)
 round in the same way."""
 
 _CLOSE = 0.01  # of values in [0, 1]: the filters of the libraries differ by rounding
-_TOLERANCE = 0.015  # largest deviation from an affine map, as a part of the picture
-_STEADY = 1e-3  # largest difference between two runs of a transform that draws no random numbers
-_CONTRAST = 0.5  # pixels with less than this part of the largest contrast are padding
 _UNCHANGED = frozenset({
     "ToTensor", "MaybeToTensor", "PILToTensor", "MaybePILToTensor", "ToImage", "ToDtype", "ToPILImage", "Identity",
     "ConvertImageDtype", "ToPureTensor", "RGB",
@@ -56,13 +51,24 @@ def as_preprocess(transform: Any, expected: Preprocess | None = None) -> Preproc
             f"{type(transform).__name__}"
         )
     trial = _trial_picture()
-    wanted = _applied(transform, trial)
+    wanted = applied(transform, trial)
     known = expected or _read(transform)
     if known is not None:
         ours = known.normalise(known.prepare(trial))
         if ours.shape == wanted.shape and float((ours - wanted).abs().max()) < _CLOSE / min(known.std):
             return known
-    return TransformPreprocess(transform, wanted)
+    return TransformPreprocess(transform if isinstance(transform, Hashable) else _Call(transform), wanted)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Call:
+    """A function of a type whose objects have no hash: one is equal only to itself."""
+
+    function: Callable[[Any], Any]
+
+    def __call__(self, image: Any) -> Any:
+        """The result for an image."""
+        return self.function(image)
 
 
 def _trial_picture() -> Pixels:
@@ -71,31 +77,6 @@ def _trial_picture() -> Pixels:
     coarse = resampled(random.integers(0, 128, (8, 10, 3), np.uint8), _TRIAL, "bicubic")
     picture: Pixels = coarse // 2 + random.integers(0, 128, coarse.shape, np.uint8)
     return picture
-
-
-def _applied(transform: Callable[[Any], Any], pixels: Pixels) -> Tensor:
-    """The transform of one image, ``(C, H, W)`` float32.
-
-    Raises:
-        ModelError: it fails, or returns no such tensor.
-    """
-    import torch
-
-    is_picture = pixels.dtype == np.uint8 and pixels.shape[2] in (1, 3)
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels) if is_picture else pixels
-    try:
-        with torch.no_grad():
-            found = transform(image)
-    except Exception as error:
-        raise ModelError(f"preprocess: the transform fails: {type(error).__name__}: {error}") from error
-    if not isinstance(found, torch.Tensor):
-        raise ModelError(f"preprocess: wanted a tensor (C, H, W) from the transform, got a {type(found).__name__}")
-    found = found.detach().as_subclass(torch.Tensor)
-    if found.ndim == 4 and len(found) == 1:
-        found = found[0]
-    if found.ndim != 3:
-        raise ModelError(f"preprocess: wanted a tensor (C, H, W) from the transform, got {tuple(found.shape)}")
-    return found.cpu().float().contiguous()
 
 
 def _steps(transform: Any) -> Iterator[Any]:
@@ -209,7 +190,7 @@ class TransformPreprocess(Preprocess):
             (height, width), None, (0.0,) * channels, (1.0,) * channels, fit="squash"
         )
         object.__setattr__(self, "transform", transform)
-        _shown_part(transform, *_TRIAL)
+        shown_part(transform, *_TRIAL)
 
     @property
     def part(self) -> Hashable:
@@ -219,7 +200,7 @@ class TransformPreprocess(Preprocess):
     def prepare(self, pixels: Pixels) -> Pixels:
         """Return the output of the transform, ``(C, H, W)`` float32."""
         try:
-            values: Pixels = _applied(self.transform, pixels).numpy()
+            values: Pixels = applied(self.transform, pixels).numpy()
         except ModelError as error:
             raise ImageError(f"an image of shape {pixels.shape}: {error}") from error
         return values
@@ -254,55 +235,4 @@ class TransformPreprocess(Preprocess):
 
     def box(self, height: int, width: int) -> tuple[float, float, float, float]:
         """Return left, top, right and bottom of the input, in pixels of a picture of this size."""
-        return _shown_part(self.transform, height, width)
-
-
-@lru_cache(maxsize=256)
-def _shown_part(transform: Callable[[Any], Any], height: int, width: int) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of the part of a picture that a transform shows, measured with five pictures."""
-    size = (height, width)
-    black, white = (_applied(transform, np.full((*size, 3), value, np.uint8)) for value in (0, 255))
-    contrast = white - black
-    largest = float(contrast.abs().max())
-    if not math.isfinite(largest) or largest == 0:
-        raise ModelError(f"{_REFUSED}: a black and a white picture give the same input; {_ADVICE}")
-    inside = contrast.abs().amin(0) > _CONTRAST * contrast.abs().amax(0).max()
-    columns = np.broadcast_to((np.arange(width) + 0.5)[None] / width, size)
-    rows = np.broadcast_to((np.arange(height) + 0.5)[:, None] / height, size)
-    spans = []
-    for axis, ramp in enumerate((columns, rows)):
-        picture = np.repeat((ramp * 255).round().astype(np.uint8)[..., None], 3, 2)
-        found, again = (_applied(transform, picture) for _ in range(2))
-        if found.shape != contrast.shape or float((found - again).abs().max()) > _STEADY * largest:
-            raise ModelError(f"{_REFUSED}: it draws random numbers; {_ADVICE}")
-        values = ((found - black) / contrast).mean(0)
-        spans.append(_span(values.numpy(), inside.numpy(), axis))
-    (x0, x1), (y0, y1) = spans
-    return (x0 * width, y0 * height, x1 * width, y1 * height)
-
-
-_REFUSED = "preprocess: it is unknown which part of a picture the transform shows"
-_ADVICE = "give a Preprocess(size, resize, mean, std, fit=...) instead"
-
-
-def _span(values: Pixels, inside: Pixels, axis: int) -> tuple[float, float]:
-    """Start and end of the input along an axis of the picture, from the positions ``(H, W)`` that its pixels show.
-
-    ``axis`` is 0 for positions along the width, and 1 along the height.
-    """
-    rows, columns = np.nonzero(inside)
-    seen = values[rows, columns]
-    # Filters flatten the ends of a ramp.
-    usable = (seen > 0.02) & (seen < 0.98)
-    if usable.sum() < 8 or np.ptp((columns, rows)[axis][usable]) < 3:
-        raise ModelError(f"{_REFUSED}: its input, or the picture, is too small; {_ADVICE}")
-    along, across = ((columns, rows), (rows, columns))[axis]
-    length = values.shape[1 - axis]
-    design = np.stack([along[usable] + 0.5, across[usable] + 0.5, np.ones(int(usable.sum()))], 1)
-    (slope, skew, start), *_ = np.linalg.lstsq(design, seen[usable], rcond=None)
-    error = float(np.abs(design @ np.array([slope, skew, start]) - seen[usable]).max())
-    if slope <= 0 or abs(skew) * values.shape[axis] > _TOLERANCE or error > _TOLERANCE:
-        raise ModelError(
-            f"{_REFUSED}: it mirrors, rotates or warps it, or changes its values in another way; {_ADVICE}"
-        )
-    return float(start), float(start + slope * length)
+        return shown_part(self.transform, height, width)

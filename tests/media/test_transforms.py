@@ -51,11 +51,19 @@ def test_the_settings_of_a_transform_are_read_from_its_attributes(name, picture)
     assert (found(picture) - wanted).abs().max() < 0.01 / min(found.std)
 
 
+def standardised(x):
+    """Each picture has mean 0 and std 1, as in medical imaging."""
+    return (x - x.mean()) / (x.std() + 1e-6)
+
+
 MEASURED = {
     "padding": (T.Compose([T.Pad((0, 20)), T.Resize((64, 64)), T.ToTensor()]), (0, -20, 130, 110)),
     "function": (T.Compose([T.Resize((64, 64)), T.ToTensor(), T.Lambda(lambda x: 2 * x - 1)]), (0, 0, 130, 90)),
     "slice": (lambda image: T.ToTensor()(image)[:, 10:74, 20:84], (20, 10, 84, 74)),
     "crop beyond the picture": (T.Compose([T.CenterCrop(150), T.ToTensor()]), (-10, -30, 140, 120)),
+    "standardised": (T.Compose([T.Resize(64), T.CenterCrop(64), T.ToTensor(), standardised]), (20, 0, 110, 90)),
+    "padded and equalised": (
+        T.Compose([T.Pad((10, 30)), T.Resize((64, 64)), T.RandomEqualize(1.0), T.ToTensor()]), (-10, -30, 140, 120)),
     "no antialias": (
         T.Compose([T.ToTensor(), T.Resize((40, 60), antialias=False), T.Normalize(*IMAGENET)]), (0, 0, 130, 90)),
 }  # fmt: skip
@@ -66,7 +74,8 @@ def test_a_transform_that_cannot_be_read_computes_the_input_and_its_part_is_meas
     transform, box = MEASURED[name]
     found = as_preprocess(transform)
     assert isinstance(found, TransformPreprocess)
-    assert np.abs(np.subtract(found.box(90, 130), box)).max() < 1
+    pixel = max(1, (box[2] - box[0]) / found.size[1])  # of the input, in those of the picture
+    assert np.abs(np.subtract(found.box(90, 130), box)).max() < pixel
     images = as_images([Picture("", picture, (90, 130))], found)
     assert torch.equal(images.x[0], transform(Image.fromarray(picture)))
     assert images.pixels.shape == (1, *images.x.shape[2:], 3)
@@ -87,13 +96,29 @@ def test_the_picture_of_a_measured_transform_shows_what_the_model_gets(picture):
         (T.RandomRotation((20, 20)), "it mirrors, rotates or warps it"),
         (T.RandomPerspective(0.5, 1.0), "mirrors, rotates or warps it|draws random numbers"),
         (T.RandomResizedCrop(64), "draws random numbers"),
-        (T.Lambda(lambda image: image.point([0] * 768)), "a black and a white picture give the same input"),
+        (T.Lambda(lambda image: image.point([0] * 768)), "shows too little of it"),
+        (T.Lambda(lambda image: image.transpose(Image.Transpose.TRANSPOSE)), "it mirrors, rotates or warps it"),
+        (
+            T.Lambda(lambda image: image.transform(image.size, Image.Transform.QUAD, (0, 0, 0, 64, 64, 48, 64, 0))),
+            "warps",
+        ),
     ],
 )
 def test_a_transform_that_would_put_maps_on_the_wrong_place_is_refused(step, reason):
     torch.manual_seed(0)
     with pytest.raises(ModelError, match=rf"unknown which part .*({reason}).*give a Preprocess"):
         as_preprocess(T.Compose([T.Resize((64, 64)), step, T.ToTensor()]))
+
+
+def test_a_transform_without_a_hash_works():
+    class Settings:
+        def __eq__(self, other):
+            return isinstance(other, Settings)
+
+        def __call__(self, image):
+            return T.functional.to_tensor(image.resize((20, 10))) * 2
+
+    assert np.abs(np.subtract(as_preprocess(Settings()).box(90, 130), (0, 0, 130, 90))).max() < 1
 
 
 def test_other_objects_are_refused():

@@ -112,6 +112,8 @@ def test_a_transform_that_would_put_maps_on_the_wrong_place_is_refused(step, rea
 
 def test_a_transform_without_a_hash_works():
     class Settings:
+        __hash__ = None
+
         def __eq__(self, other):
             return isinstance(other, Settings)
 

@@ -85,7 +85,7 @@ def predicted_targets(subject: Subject, request: Request) -> list[Target]:
     vision, x = subject.vision, subject.x
     task = vision.task or find_task(vision.module, x[:1], labels=vision.labels, output=vision.output)
     output = select(run_model(vision.module, x, ()).output, vision.output)
-    return [target for target, _ in targets_of(task, request, output, len(x), vision.labels, subject.size)]
+    return [target for target, _ in targets_of(task, [request] * len(x), output, vision.labels, subject.size)]
 
 
 def attention_maps(name: str, subject: Subject, sites: str) -> tuple[list[ComparedMap], list[str]]:

@@ -27,7 +27,7 @@ from attnviz.metrics.perturbation_curves import TargetProbe
 from attnviz.metrics.registry import Measure
 from attnviz.metrics.sorted_maps import SortedMaps
 from attnviz.metrics.sparsity import SPARSITY
-from attnviz.targets import Target, Task
+from attnviz.targets import Request, Target, Task
 from attnviz.targets.classes import scores_of
 from attnviz.targets.task import targets_of
 
@@ -118,7 +118,11 @@ class BatchResult:
 
 
 def evaluate_batch(
-    prepared: PreparedModel, x: Tensor, masks: Tensor | None = None, has_mask: Tensor | None = None
+    prepared: PreparedModel,
+    x: Tensor,
+    masks: Tensor | None = None,
+    has_mask: Tensor | None = None,
+    requests: Sequence[Request] | None = None,
 ) -> BatchResult:
     """Compute the results of a batch of images.
 
@@ -127,6 +131,7 @@ def evaluate_batch(
         x: Images ``(N, 3, S, S)`` on the device of the model.
         masks: Object masks ``(N, S, S)`` bool.
         has_mask: ``(N,)`` bool: images that have a mask.
+        requests: What is explained of each image; by default the request of the run.
 
     Raises:
         TargetError: an image without the requested target.
@@ -144,7 +149,7 @@ def evaluate_batch(
     vision = prepared.vision
     output = select(run.output, vision.output)
     size = (x.shape[2], x.shape[3])
-    answers = targets_of(prepared.task, prepared.request, output, len(x), vision.labels, size)
+    answers = targets_of(prepared.task, requests or [prepared.request] * len(x), output, vision.labels, size)
     targets = [target for target, _ in answers]
     explained = tuple(_explained(target, rows_of(output, slice(n, n + 1))) for n, target in enumerate(targets))
     maps, numbers = _attention(prepared, run.records, x), [*_of_answers(prepared.task, output), *of_sites]

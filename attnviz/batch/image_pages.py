@@ -36,7 +36,6 @@ def write_pages(
         Paths of all of these pages in the run's folder; an image that cannot be explained has none.
     """
     from attnviz.explanation.explain import explain
-    from attnviz.models import load_model
     from attnviz.models.devices import choose_device
 
     written: dict[tuple[int, str], str] = {}
@@ -48,16 +47,17 @@ def write_pages(
         if not missing:
             continue
         options = plan.options
-        vision = load_model(planned.name, options.weights, options.seed, options.labels, options.preprocess)
+        vision = options.load(planned.name)
         vision.module.to(choose_device(device))
         sites = "*" if plan.options.sites == LAST else plan.options.sites
         for number in missing:
-            path = items[number].path
+            path, asked = items[number].path, items[number].asked
             try:
                 picture = decode(printable(path), data=read_image(path))
                 explanation = explain(
                     picture, vision, methods=planned.methods, sites=sites, seed=plan.options.seed,
-                    weights=plan.options.weights,
+                    weights=options.weights, target=asked.target or options.target,
+                    contrast=asked.contrast or options.contrast, query=asked.query, box=asked.region,
                 )  # fmt: skip
                 with tempfile.TemporaryDirectory() as folder:
                     file = explanation.save(Path(folder) / "page.html")

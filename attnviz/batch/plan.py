@@ -1,15 +1,20 @@
 """The plan of a run: its options, and the properties of its models. All results depend on the plan only."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attnviz.attribution.registry import quick_default_methods
 from attnviz.errors import DataError, OutputError
 from attnviz.media.image_listing import Listing
+
+if TYPE_CHECKING:
+    from attnviz.models import VisionModel
 
 SCHEMA = "attnviz.batch"
 VERSION = 1
@@ -36,6 +41,9 @@ class RunOptions:
         limit: Largest number of images.
         target: What is explained of each image, by index or name; by default what the model predicts.
         contrast: The class that is not meant.
+        texts: Texts for models that compare images with them; ``None`` without texts.
+        task: Name of the task; by default it is found.
+        output: Path of the part of the output that is explained; by default it is found.
         labels: File or folder of class names.
         preprocess: Fields of the preprocessing that are set, by name, see :func:`attnviz.load_model`.
     """
@@ -51,6 +59,9 @@ class RunOptions:
     limit: int | None = None
     target: str | None = None
     contrast: str | None = None
+    texts: tuple[str, ...] | None = None
+    task: str | None = None
+    output: str | None = None
     labels: str | None = None
     preprocess: Mapping[str, Any] | None = None
 
@@ -60,6 +71,15 @@ class RunOptions:
         for name, value in (("batch", self.batch), ("shard_size", self.shard_size), ("limit", self.limit)):
             if value is not None and value < 1:
                 raise DataError(f"wanted a {name} of at least 1, got {value}")
+
+    def load(self, name: str) -> VisionModel:
+        """Load one of the models with the settings of the run."""
+        from attnviz.models import load_model
+
+        return load_model(
+            name, self.weights, self.seed, self.labels, self.preprocess, texts=self.texts or (), task=self.task,
+            output=self.output,
+        )  # fmt: skip
 
     def check(self) -> None:
         """Check the names before the models are loaded.
@@ -159,7 +179,10 @@ class Plan:
         }
 
 
-_SETTINGS = ("sites", "weights", "seed", "batch", "limit", "labels", "preprocess")
+_SETTINGS = (
+    "sites", "weights", "seed", "batch", "limit", "labels", "preprocess", "target", "contrast", "texts", "task",
+    "output",
+)  # fmt: skip
 
 
 def plan_of(options: RunOptions, given: Sequence[str], listing: Listing) -> Plan:

@@ -1,6 +1,6 @@
 """A model that is ready for batches of images: sites, layers and applicable methods are found once, on noise."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,8 +16,10 @@ from attnviz.core.model_state import borrowed, seeded
 from attnviz.core.records import Site
 from attnviz.errors import AttributionError, DataError, ModelError, TargetError
 from attnviz.explanation.notes import notes_of_sites, notes_without_map
+from attnviz.explanation.requests import box_of_input
 from attnviz.media.channels import note_of_channels
-from attnviz.models import VisionModel, find_task, load_model
+from attnviz.media.image_item import Asked
+from attnviz.models import VisionModel, find_task
 from attnviz.models.devices import choose_device, dtype_of
 from attnviz.targets import Answer, EverythingFound, Request, Target, Task
 from attnviz.tracing import Sites, find_attention
@@ -52,6 +54,19 @@ class PreparedModel:
         """What is explained of each image."""
         return Request(self.options.target, self.options.contrast)
 
+    def request_of(self, asked: Asked, size: tuple[int, int]) -> Request:
+        """What is explained of an image of a list, ``(H, W)``.
+
+        Raises:
+            TargetError: the region holds no pixel of the part of the image that the model is given.
+        """
+        request = self.request
+        region = None if asked.region is None else box_of_input(asked.region, size, self.vision.preprocess)
+        return replace(
+            request, target=asked.target or request.target, contrast=asked.contrast or request.contrast, box=region,
+            query=asked.query,
+        )  # fmt: skip
+
     @property
     def mapped_sites(self) -> list[Site]:
         """The sites with a heatmap."""
@@ -84,7 +99,7 @@ def prepare_model(
         CaptureError: attention that cannot be captured.
     """
     at = choose_device(device)
-    vision = load_model(name, options.weights, options.seed, options.labels, options.preprocess)
+    vision = options.load(name)
     if vision.frames is not None:
         raise ModelError(f"{name} takes {vision.frames} frames of a clip; a report is of images")
     vision.module.to(at)

@@ -100,9 +100,10 @@ def _evaluate_safely(
 def _evaluated(prepared: PreparedModel, images: Sequence[LoadedImage], preprocess: int) -> BatchResult:
     x = prepared.vision.preprocess.normalise(np.stack([one.prepared[preprocess] for one in images]))
     x = x.to(prepared.device, prepared.dtype)
+    requests = [prepared.request_of(one.item.asked, (one.height, one.width)) for one in images]
     options = torch.tensor([one.masks is not None for one in images])
     if not bool(options.any()):
-        return evaluate_batch(prepared, x)
+        return evaluate_batch(prepared, x, requests=requests)
     empty = np.zeros(x.shape[2:], np.bool_)
     masks = np.stack([empty if one.masks is None else one.masks[preprocess] for one in images])
-    return evaluate_batch(prepared, x, torch.from_numpy(masks).to(prepared.device), options)
+    return evaluate_batch(prepared, x, torch.from_numpy(masks).to(prepared.device), options, requests)

@@ -12,6 +12,7 @@ import click
 from attnviz.cli.options import CommaList, Loading, list_given, option, output, running, several_models
 from attnviz.cli.progress import progress_bar
 from attnviz.cli.registry_help import AGREEMENT, METHODS, METRICS, RegistryCommand
+from attnviz.cli.target_options import not_option, target_option
 
 if TYPE_CHECKING:
     from attnviz.analyses.comparison import Subject
@@ -39,7 +40,8 @@ FORMATS = ("html", "png", "json")
 )  # fmt: skip
 @click.option("--mask", "masks", multiple=True, help="Image that is white on the object; one per image.")
 @option("--sites", default="last", help="Sites by a shell pattern, or last: the last of each kind.")
-@click.option("--target", "-t", help="Class to explain, by index or name.  [default: the most probable class]")
+@target_option
+@not_option
 @running
 @output("comparison", "comparison", FORMATS)
 def command(
@@ -50,6 +52,7 @@ def command(
     masks: tuple[str, ...],
     sites: str,
     target: str | None,
+    contrast: str | None,
     loading: Loading,
     out: Path,
     formats: tuple[str, ...],
@@ -77,6 +80,7 @@ def command(
     from attnviz.analyses.comparison import METRICS, compare
     from attnviz.attribution import DEFAULT_METHODS
     from attnviz.metrics.localisation import LOCALISATION
+    from attnviz.targets import Request
 
     methods = methods or DEFAULT_METHODS
     with progress_bar(shown=not quiet) as on_progress:
@@ -88,14 +92,15 @@ def command(
             methods=methods,
             metrics=metrics or (*METRICS, *(LOCALISATION if has_masks else ())),
             sites=sites,
-            target=target,
+            target=Request(target, contrast),
             seed=loading.seed,
             progress=on_progress,
         )
         settings = {
             "models": ", ".join(models), "weights": loading.weights, "methods": ", ".join(methods), "sites": sites,
             "masks": ", ".join(item.mask or "" for item in items).strip(", ") or "none", "device": loading.device,
-            "seed": loading.seed, **loading.settings,
+            "seed": loading.seed, "target": target or "what the model predicts",
+            **({"not": contrast} if contrast else {}), **loading.settings,
         }  # fmt: skip
         found = replace(found, settings=settings)
         files = write(found, out, formats, overwrite=overwrite)

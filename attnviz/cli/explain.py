@@ -13,6 +13,7 @@ import click
 from attnviz.cli.options import MODEL_HELP, CommaList, Loading, list_given, option, printing, running
 from attnviz.cli.progress import Progress, StepTimes, progress_bar
 from attnviz.cli.registry_help import METHODS, RegistryCommand
+from attnviz.cli.target_options import Asked, asking
 from attnviz.errors import OutputError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _KEPT_VALUES = 1 << 28
 @click.command(cls=RegistryCommand, registries=METHODS, short_help="Explain images and clips.")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 @option("--model", "-m", default="cbam", help=MODEL_HELP)
-@click.option("--target", "-t", help="Class to explain, by index or name.  [default: the most probable class]")
+@asking
 @click.option(
     "--methods", type=CommaList(),
     help="Attribution methods, comma-separated.  [default: those of gradcam, saliency, integrated_gradients and "
@@ -59,13 +60,13 @@ _KEPT_VALUES = 1 << 28
 def command(
     images: tuple[str, ...],
     model: str,
-    target: str | None,
     methods: tuple[str, ...] | None,
     sites: tuple[str, ...],
     out: Path | None,
     formats: tuple[str, ...],
     frames: int | None,
     loading: Loading,
+    asked: Asked,
     *,
     overwrite: bool,
     as_json: bool,
@@ -79,7 +80,10 @@ def command(
     \b
     attnviz explain cat.jpg --model cbam
     attnviz explain cat.mp4 --model temporal
-    attnviz explain cat.jpg --target "Egyptian cat" --sites "spatial" --format html
+    attnviz explain cat.jpg --target "Egyptian cat" --not "tabby cat" --format html
+    attnviz explain cat.jpg --model hf:openai/clip-vit-base-patch32 --text "a cat" --text "a dog"
+    attnviz explain street.jpg --model torchvision:fcos_resnet50_fpn --box 40,60,200,180
+    attnviz explain cell.png --model net.py:build --weights run.pt --labels names.txt
     """  # noqa: D301  # \b is the character that keeps Click from re-wrapping
     if quiet and verbose:
         raise click.UsageError("--quiet and --verbose exclude each other")
@@ -102,8 +106,8 @@ def command(
             on_progress("load the model", 0, 1)
             prepared = prepared or PreparedModel(loading.load(model))
             explanation = explain(
-                sources.pop(image, image), prepared, methods=methods, target=target, sites=",".join(sites),
-                weights=loading.weights, seed=loading.seed, progress=on_progress, frames=frames,
+                sources.pop(image, image), prepared, methods=methods, sites=",".join(sites),
+                weights=loading.weights, seed=loading.seed, progress=on_progress, frames=frames, **asked.arguments,
             )  # fmt: skip
             explanation = replace(explanation, settings={"model": model, **explanation.settings, **loading.settings})
             document, files = _write(explanation, folder, formats, on_progress, overwrite=overwrite)

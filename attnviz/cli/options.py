@@ -32,6 +32,12 @@ MODEL_HELP = (
     "A name that `attnviz models` lists, or timm:NAME, torchvision:NAME, hf:NAME, or your own model: "
     "folder/file.py:function or package.module:function."
 )
+_TEXT_HELP = "Text for a model that compares images with texts, such as a class of CLIP. Can be repeated."
+_TASK_HELP = (
+    "What the model predicts: classification, multi-label, binary, regression, segmentation, detection, embedding …  "
+    "[default: found from the model]"
+)
+_OUTPUT_HELP = "Part of the output that is explained: logits, heads.0.  [default: found]"
 _FITS = ("crop", "squash", "letterbox")
 
 
@@ -45,6 +51,9 @@ class Loading:
         seed: Random seed.
         labels: File or folder of class names.
         preprocess: Fields of the preprocessing that are set, by name.
+        texts: Texts for a model that compares images with them.
+        task: Name of the task.
+        output: Path of the part of the output that is explained.
     """
 
     weights: str
@@ -52,6 +61,9 @@ class Loading:
     seed: int
     labels: str | None = None
     preprocess: Mapping[str, Any] = field(default_factory=dict)
+    texts: tuple[str, ...] = ()
+    task: str | None = None
+    output: str | None = None
 
     def __post_init__(self) -> None:
         if not self.weights:
@@ -69,14 +81,19 @@ class Loading:
         from attnviz.models.devices import choose_device
 
         at = choose_device(self.device)
-        vision = load_model(model, self.weights, self.seed, self.labels, self.preprocess or None)
+        vision = load_model(
+            model, self.weights, self.seed, self.labels, self.preprocess or None, texts=self.texts, task=self.task,
+            output=self.output,
+        )  # fmt: skip
         vision.module.to(at)
         return vision
 
     @property
     def settings(self) -> dict[str, str]:
         """What is set about labels and preprocessing, as given on the command line."""
-        words = {"labels": self.labels}
+        words = {"labels": self.labels, "task": self.task, "output": self.output}
+        if self.texts:
+            words["text"] = ", ".join(self.texts)
         for key, value in self.preprocess.items():
             separator = "x" if key == "size" else ","
             words["resize" if key == "fit" else key] = (
@@ -106,12 +123,16 @@ def running(decorated: Callable[..., None]) -> Callable[..., None]:
         resize: str | None,
         mean: tuple[float, ...] | None,
         std: tuple[float, ...] | None,
+        texts: tuple[str, ...],
+        task: str | None,
+        output_path: str | None,
         **others: Any,
     ) -> None:
         given = {"size": size, "fit": resize, "mean": mean, "std": std}
         preprocess = {key: list(v) if isinstance(v, tuple) else v for key, v in given.items() if v is not None}
         with guesses_printed():
-            decorated(loading=Loading(weights, device, seed, labels, preprocess), **others)
+            loading = Loading(weights, device, seed, labels, preprocess, texts, task, output_path)
+            decorated(loading=loading, **others)
 
     return apply_options(
         command,
@@ -121,6 +142,9 @@ def running(decorated: Callable[..., None]) -> Callable[..., None]:
         click.option("--resize", type=click.Choice(_FITS), help="How a picture becomes the input."),
         click.option("--mean", type=Numbers(), help="Mean of each channel, in [0, 1], comma-separated."),
         click.option("--std", type=Numbers(), help="Standard deviation of each channel, comma-separated."),
+        click.option("--text", "texts", multiple=True, help=_TEXT_HELP),
+        click.option("--task", help=_TASK_HELP),
+        click.option("--output", "output_path", help=_OUTPUT_HELP),
         option("--device", default="auto", help="auto, cpu, cuda or mps."),
         option("--seed", type=_SEED, default=0, help="Random seed."),
     )

@@ -14,6 +14,7 @@ from attnviz.cli.errors import INTERRUPTED
 from attnviz.cli.options import CommaList, Loading, option, printing, running, several_models
 from attnviz.cli.progress import Progress, progress_bar
 from attnviz.cli.registry_help import METHODS, METRICS, RegistryCommand
+from attnviz.cli.target_options import not_option, target_option
 
 if TYPE_CHECKING:
     from attnviz.batch import Outcome
@@ -40,6 +41,8 @@ _FROM_0, _FROM_1 = click.IntRange(min=0), click.IntRange(min=1)
     "--sites", default="last",
     help="Attention sites: shell patterns, comma-separated; last measures all and maps the last of each kind.",
 )  # fmt: skip
+@target_option
+@not_option
 @running
 @option("--out", "-o", default="report", help="Folder, or a URL such as s3://bucket/run.")
 @option("--batch", type=_FROM_1, default=8, help="Batch size.")
@@ -63,6 +66,8 @@ def command(
     methods: tuple[str, ...] | None,
     metrics: tuple[str, ...],
     sites: str,
+    target: str | None,
+    contrast: str | None,
     out: str,
     batch: int,
     workers: int,
@@ -84,7 +89,8 @@ def command(
     """Report on a data set: attention, attributions, their agreement and sparsity, as Parquet files and pages.
 
     IMAGE is a folder (its subfolders are classes), an image, a list of files (.txt), a table (.csv with path, label,
-    x0,y0,x1,y1 or boxes, mask), or a URL of a folder. An interrupted run is continued by the same command.
+    x0,y0,x1,y1 or boxes, mask, and what to explain: target, not, query, region), or a URL of a folder. An
+    interrupted run is continued by the same command.
 
     \b
     attnviz report photos/ --model cbam --model senet --out photos-report
@@ -103,7 +109,8 @@ def command(
     names = tuple(dict.fromkeys(models))
     options = RunOptions(
         names, methods, tuple(metrics), sites, loading.weights, loading.seed, batch, shard_size, limit,
-        labels=loading.labels, preprocess=loading.preprocess or None,
+        labels=loading.labels, preprocess=loading.preprocess or None, target=target, contrast=contrast,
+        texts=loading.texts or None, task=loading.task, output=loading.output,
     )  # fmt: skip
     runner: Engine | None = None
     if engine == "ray":

@@ -135,7 +135,7 @@ def explain(
         *([note_of_clip(clip, vision.name)] if clip else []),
         *notes_of_sites(found, chosen, (*found.unclaimed, *run.unclaimed)),
         *notes_of_differences(found.difference, run.difference),
-        *notes_of_layers(heatmap for heatmap in attributions if "layer" in METHODS[heatmap.method].options),
+        *notes_of_layers(_layers_of(prepared, attributions)),
         *notes_of_gates(run.records),
         *notes_of_views(run.records, model_input.images.size),
         *notes_without_map(run.without_map),
@@ -254,6 +254,13 @@ def _attribution(
     if method == "integrated_gradients":
         gap = float(completeness_gap(vision, x, target, heatmap)[run.frame])
     return heatmap, gap
+
+
+def _layers_of(prepared: PreparedModel, heatmaps: Sequence[Heatmap]) -> dict[str, float]:
+    """The layers of class activation maps, each with the share of the gradient that passes."""
+    used = [heatmap.source for heatmap in heatmaps if "layer" in METHODS[heatmap.method].options]
+    shares = {layer.name: layer.share for layer in prepared.layers}
+    return {name: shares.get(name, 1.0) for name in used}
 
 
 def _of_frame(heatmap: Heatmap, frame: int) -> Heatmap:

@@ -1,6 +1,6 @@
 """Notes of an explanation for the reader: limits and negative results."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 
 from attnviz.core.explanation_results import Clip, Prediction
@@ -39,14 +39,13 @@ def notes_of_differences(traced: Difference | None, captured: Difference | None)
             )
 
 
-def notes_of_layers(heatmaps: Iterable[Heatmap]) -> Iterator[str]:
-    """Yield the layers of class activation maps, and why they were chosen."""
-    layers = list(dict.fromkeys(heatmap.source for heatmap in heatmaps))
-    if layers:
-        yield (
-            f"Class activation maps explain the features of {', '.join(layers)}: the last ones with positions of the "
-            "image that the class depends on and through which all information passes."
-        )
+def notes_of_layers(shares: Mapping[str, float]) -> Iterator[str]:
+    """Yield the layers of class activation maps and why they were chosen; values are shares of the gradient."""
+    for name, share in shares.items():
+        why = "that the score depends on and through which all information passes"
+        if share < 0.995:
+            why = f"through which most of the score's gradient passes, {share:.0%}"
+        yield f"Class activation maps explain the features of {name}: the last ones with positions of the image {why}."
 
 
 def notes_of_gates(records: Iterable[Record]) -> Iterator[str]:

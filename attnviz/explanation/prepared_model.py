@@ -46,6 +46,11 @@ class PreparedModel:
             self._sites[key] = find_attention(self.vision.module, x)
         return self._sites[key]
 
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers that were found so far, each once."""
+        return list(dict.fromkeys(layer for layer in self._layers.values() if layer is not None))
+
     def options(self, method: str, x: Tensor, target: Target) -> dict[str, Any]:
         """Options of an attribution method that depend on the model only: the layer, where it takes one.
 

@@ -46,10 +46,11 @@ def request_of(
         return target
     picture, preprocess = model_input.images.pictures[0], prepared.vision.preprocess
     of_mask = None if mask is None else _mask_of_input(mask, picture, preprocess)
-    of_box = None if box is None else _box_of_input(box, picture, preprocess)
+    of_box = None if box is None else box_of_input(box, picture.size, preprocess)
     embedding = None if like is None else _embedding(like, prepared, model_input.inputs[0])
     name = os.fspath(like) if isinstance(like, str | os.PathLike) else "another image"
-    return Request(target, contrast, of_mask, of_box, query, embedding, Path(name).name)
+    where = "" if box is None else f"the box {','.join(f'{value:g}' for value in box)}"
+    return Request(target, contrast, of_mask, of_box, query, embedding, Path(name).name, where)
 
 
 def asked(
@@ -72,10 +73,16 @@ def asked(
     return {name: str(value) for name, value in given.items() if value is not None}
 
 
-def _box_of_input(box: Sequence[float], picture: Picture, preprocess: Preprocess) -> tuple[float, float, float, float]:
-    """A box of the picture in pixels of the input."""
-    box_mask(box, picture.size)
-    left, top, right, bottom = preprocess.box(*picture.size)
+def box_of_input(
+    box: Sequence[float], size: tuple[int, int], preprocess: Preprocess
+) -> tuple[float, float, float, float]:
+    """A box of a picture, ``(H, W)``, in pixels of the input.
+
+    Raises:
+        TargetError: it holds no pixel of the part of the picture that the model is given.
+    """
+    box_mask(box, size)
+    left, top, right, bottom = preprocess.box(*size)
     height, width = preprocess.size
     across, down = width / (right - left), height / (bottom - top)
     x0, y0, x1, y1 = box

@@ -3,21 +3,24 @@
 import csv
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from attnviz.errors import DataError
-from attnviz.media.image_item import Box, Item
+from attnviz.media.image_item import Asked, Box, Item
 from attnviz.media.remote_files import is_url
 
 CORNERS = ("x0", "y0", "x1", "y1")
-COLUMNS = ("path", "label", *CORNERS, "boxes", "mask")
+COLUMNS = ("path", "label", *CORNERS, "boxes", "mask", "target", "not", "query", "region")
 
 
 def read_csv(path: Path) -> tuple[list[Item], list[str]]:
     """The images of a table, in the order of their first lines, and notes about unused columns.
 
     The file is UTF-8, with a header: ``path`` and any of ``label``, ``x0,y0,x1,y1``, ``boxes``
-    (``"x0 y0 x1 y1; x0 y0 x1 y1"``), ``mask``. Empty cells are ignored; lines of the same path are merged.
+    (``"x0 y0 x1 y1; x0 y0 x1 y1"``), ``mask``; and of what is explained: ``target``, ``not``, ``query``, ``region``
+    (``"x0 y0 x1 y1"``). Empty cells are ignored; lines of the same path are merged.
 
     Raises:
         DataError: a missing column, a line that cannot be parsed, or two that contradict each other.
@@ -74,7 +77,17 @@ def _item(where: str, path: Path, row: Mapping[str | None, object]) -> Item:
         label=(cells.get("label") or "").strip() or None,
         boxes=tuple(_boxes(where, cells)),
         mask=None if mask is None else resolve_path(path, mask),
+        asked=_asked(where, cells),
     )
+
+
+def _asked(where: str, cells: Mapping[str, str | None]) -> Asked:
+    """What a line asks to be explained."""
+    target, contrast, query, region = ((cells.get(name) or "").strip() for name in ("target", "not", "query", "region"))
+    if query and not query.isdecimal():
+        raise DataError(f"{where}: a query is a number from 0, got {query!r}")
+    box = _box(where, region.replace(",", " ").split()) if region else None
+    return Asked(target or None, contrast or None, int(query) if query else None, box)
 
 
 def resolve_path(path: Path, name: str) -> str:
@@ -106,8 +119,15 @@ def _box(where: str, texts: list[str]) -> Box:
 
 def _joined(where: str, line: int, first: Item, item: Item) -> Item:
     """Two lines of the same image as one item."""
-    for what, one, other in (("label", first.label, item.label), ("mask", first.mask, item.mask)):
+    facts = (("label", first.label, item.label), ("mask", first.mask, item.mask), *_pairs(first.asked, item.asked))
+    for what, one, other in facts:
         if None not in {one, other} and one != other:
             raise DataError(f"{where}: the {what} of {item.path} is {other!r} here and {one!r} in line {line}")
     label, mask = first.label or item.label, first.mask or item.mask
-    return Item(0, item.path, label, tuple(dict.fromkeys((*first.boxes, *item.boxes))), mask)
+    given = {what: one if one is not None else other for what, one, other in _pairs(first.asked, item.asked)}
+    return Item(0, item.path, label, tuple(dict.fromkeys((*first.boxes, *item.boxes))), mask, Asked(**given))
+
+
+def _pairs(one: Asked, other: Asked) -> list[tuple[str, Any, Any]]:
+    """The fields of two lines side by side."""
+    return [(field.name, getattr(one, field.name), getattr(other, field.name)) for field in fields(Asked)]

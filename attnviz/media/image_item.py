@@ -8,6 +8,23 @@ Box: TypeAlias = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What is explained of an image, where it differs from the other images of a list.
+
+    Attributes:
+        target: Class by index or name.
+        contrast: The class that is not meant.
+        query: Query of a detector, or position in a sequence.
+        region: Region of a segmentation, or place of an object.
+    """
+
+    target: str | None = None
+    contrast: str | None = None
+    query: int | None = None
+    region: Box | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
     """An image of a list.
 
@@ -17,6 +34,7 @@ class Item:
         label: Class label; ``None`` if unknown.
         boxes: Bounding boxes of the object.
         mask: Path or URL of an image that is white on the object.
+        asked: What is explained, where the list says so.
     """
 
     number: int
@@ -24,6 +42,7 @@ class Item:
     label: str | None = None
     boxes: tuple[Box, ...] = ()
     mask: str | None = None
+    asked: Asked = Asked()
 
 
 def printable(text: str) -> str:

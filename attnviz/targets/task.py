@@ -6,7 +6,7 @@ import operator
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -37,6 +37,7 @@ class Request:
         query: Number of a query of a detector, or position in a sequence.
         like: Embedding to compare with, ``(D,)``.
         like_name: What that embedding is of.
+        where: Name of the box or mask.
     """
 
     target: int | str | Target | Callable[[Any], Tensor] | None = None
@@ -46,6 +47,7 @@ class Request:
     query: int | None = None
     like: Tensor | None = None
     like_name: str = "an image"
+    where: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,22 +120,21 @@ class Task(ABC):
         target = self._target(request, answer)
         if request.contrast is None:
             return target
-        other = self._target(Request(request.contrast, None, request.mask, request.box, request.query), answer)
+        other = self._target(replace(request, target=request.contrast, contrast=None), answer)
         if other.name == target.name:
             raise TargetError(f"the target and the one that is not meant are both {target.name}: the score is constant")
         return Contrast(target, other)
 
 
 def targets_of(
-    task: Task, request: Request, output: Any, images: int, labels: Sequence[str], size: Sequence[int]
+    task: Task, requests: Sequence[Request], output: Any, labels: Sequence[str], size: Sequence[int]
 ) -> list[tuple[Target, tuple[Prediction, ...]]]:
     """The target of each image of a batch, and what the model predicts for it.
 
     Args:
         task: The task of the model.
-        request: What is explained of each.
+        requests: What is explained of each image.
         output: The output for the batch.
-        images: Batch size.
         labels: Names of the classes.
         size: ``(H, W)`` of the input.
 
@@ -141,7 +142,7 @@ def targets_of(
         TargetError: the request has no meaning for this task, or for the output of an image.
     """
     found = []
-    for n in range(images):
+    for n, request in enumerate(requests):
         answer = Answer((rows_of(output, slice(n, n + 1)),), labels, tuple(size))
         found.append((task.target(request, answer), task.predictions(answer)))
     return found

@@ -25,12 +25,13 @@ def region_of(request: Request, size: Sequence[int]) -> tuple[Tensor, str] | Non
     if request.mask is not None and request.box is not None:
         raise TargetError("a mask and a box exclude each other")
     if request.box is not None:
-        return box_mask(request.box, size), f"the box {','.join(f'{value:g}' for value in request.box)}"
+        name = f"the box {','.join(f'{value:.0f}' for value in request.box)}"
+        return box_mask(request.box, size), request.where or name
     if request.mask is None:
         return None
     if tuple(request.mask.shape) != tuple(size) or not bool(request.mask.any()):
         raise TargetError(f"a mask has the size of the input {tuple(size)} and is not empty, got {request.mask.shape}")
-    return request.mask.bool(), "the mask"
+    return request.mask.bool(), request.where or "the mask"
 
 
 @register_task

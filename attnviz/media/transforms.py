@@ -57,7 +57,8 @@ def as_preprocess(transform: Any, expected: Preprocess | None = None) -> Preproc
         ours = known.normalise(known.prepare(trial))
         if ours.shape == wanted.shape and float((ours - wanted).abs().max()) < _CLOSE / min(known.std):
             return known
-    return TransformPreprocess(transform if isinstance(transform, Hashable) else _Call(transform), wanted)
+    function: Callable[[Any], Any] = _Call(transform) if type(transform).__hash__ is None else transform
+    return TransformPreprocess(function, wanted)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import json
 import pickle
+import re
 import types
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -84,18 +85,18 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         WeightsError: the file is missing or damaged, holds no named tensors, or is a pickled module.
     """
     path = Path(path)
+    if path.is_dir():
+        raise WeightsError(f"{path}: is a folder, wanted a weights file")
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file")
     try:
         content, facts = _read_safetensors(path) if path.suffix == ".safetensors" else (_unpickled(path), {})
     except Exception as error:  # the exceptions of the two readers on a damaged file are not documented
-        reason = str(error).strip().split("\n", 1)[0][:160]
-        raise WeightsError(f"{path}: damaged, or not a weights file ({type(error).__name__}: {reason})") from error
+        if "Only persistent_load of storage" in str(error):  # the old format stores the source of modules this way
+            raise _pickled_model(path) from error
+        raise WeightsError(f"{path}: damaged, or not a weights file ({_reason(path, error)})") from error
     if any(isinstance(one, _StandIn) and one.is_module for one in _values(content)):
-        raise WeightsError(
-            f"{path}: a pickled model, which runs code of the file when it is loaded; if you trust it, convert it "
-            f"where its class can be imported: {_CONVERT.format(path=str(path))}"
-        )
+        raise _pickled_model(path)
     states = dict(_states(content))
     if not states:
         what = ", ".join(map(str, content)) if isinstance(content, Mapping) else f"a {type(content).__name__}"
@@ -104,6 +105,13 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if isinstance(content, Mapping):
         facts = facts | {str(key): value for key, value in content.items() if str(key) not in states}
     return Checkpoint(str(path), {where: states[where] for where in ranked}, facts)
+
+
+def _pickled_model(path: Path) -> WeightsError:
+    return WeightsError(
+        f"{path}: a pickled model, which runs code of the file when it is loaded; if you trust it, convert it where "
+        f"its class can be imported: {_CONVERT.format(path=str(path))}"
+    )
 
 
 def _rank(where: str) -> int:
@@ -128,14 +136,37 @@ def _parsed(text: str) -> Any:
 def _unpickled(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        if not zipfile.is_zipfile(path):
-            raise
-        names = get_unsafe_globals_in_checkpoint(path)
-        try:
-            return _with_stand_ins(path, names, _StandIn)
-        except pickle.UnpicklingError:
-            return _with_stand_ins(path, names, _DictStandIn)
+    except pickle.UnpicklingError as error:
+        names = get_unsafe_globals_in_checkpoint(path) if zipfile.is_zipfile(path) else _refused(error)
+        while names:
+            try:
+                return _with_stand_ins(path, names, _StandIn)
+            except pickle.UnpicklingError as again:
+                more = [name for name in _refused(again) if name not in names]
+                if not more:
+                    return _with_stand_ins(path, names, _DictStandIn)
+                names = [*names, *more]  # files of the old format name one class at a time
+        raise
+
+
+def _refused(error: pickle.UnpicklingError) -> list[str]:
+    """The names of classes and functions that PyTorch's message says are not allowed."""
+    return re.findall(r"GLOBAL ([\w.]+) was not an allowed global", str(error))
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Why a file cannot be read, in words; PyTorch's own words mostly advise to run the code of the file."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    if start.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS: get its content with git lfs pull"
+    if "TorchScript" in str(error):
+        return "a TorchScript archive, which holds a program: save model.state_dict() instead"
+    if isinstance(error, pickle.UnpicklingError):
+        refused = _refused(error)
+        return f"it holds {refused[0]}, which cannot be read safely" if refused else "no pickle of tensors"
+    text = str(error).strip().split("\n", 1)[0][:160]
+    return f"{type(error).__name__}: {text}"
 
 
 def _with_stand_ins(path: Path, names: list[str], kind: type) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ def read_label_file(path: str | Path) -> tuple[str, ...]:
         if path.is_dir():
             names: Sequence[str] | None = sorted(one.name for one in path.iterdir() if one.is_dir())
         elif path.suffix.lower() == ".json":
-            names = labels_in(json.loads(path.read_text(encoding="utf-8-sig")))
+            content = json.loads(path.read_text(encoding="utf-8-sig"))
+            names = labels_in(content) or _labels_of(content)
         elif path.suffix.lower() in {".csv", ".tsv"}:
             names = _of_table(path)
         else:
@@ -76,28 +78,24 @@ def _of_table(path: Path) -> Sequence[str] | None:
 
 
 def labels_in(content: Any) -> tuple[str, ...] | None:
-    """Return class names from a list, from numbers to names or names to numbers, or from a key of a checkpoint.
+    """Return the class names in a checkpoint or configuration, which have a usual key; ``None`` if there are none.
 
     >>> labels_in({"epoch": 3, "class_to_idx": {"dog": 1, "cat": 0}})
     ('cat', 'dog')
-    >>> labels_in({"0": "cat", "1": "dog"})
-    ('cat', 'dog')
     """
-    if isinstance(content, list | tuple):
-        return tuple(content) if content and all(isinstance(one, str) for one in content) else None
-    if not isinstance(content, Mapping):
-        content = getattr(content, "__dict__", None)
-        if not isinstance(content, Mapping):
-            return None
-    for key in _KEYS:
-        found = labels_in(content[key]) if key in content and not isinstance(content[key], str) else None
-        if found:
-            return found
-    for key in _NESTED:
-        found = labels_in(content[key]) if key in content else None
-        if found:
-            return found
-    return _of_mapping(content)
+    fields = content if isinstance(content, Mapping) else getattr(content, "__dict__", None)
+    if not isinstance(fields, Mapping):
+        return None
+    found = (_labels_of(fields[key]) for key in _KEYS if key in fields)
+    nested = (labels_in(fields[key]) for key in _NESTED if key in fields)
+    return next((names for names in chain(found, nested) if names), None)
+
+
+def _labels_of(value: Any) -> tuple[str, ...] | None:
+    """Class names from a list, from numbers to names or from names to numbers."""
+    if isinstance(value, list | tuple):
+        return tuple(value) if value and all(isinstance(one, str) for one in value) else None
+    return _of_mapping(value) if isinstance(value, Mapping) else None
 
 
 def _of_mapping(content: Mapping[Any, Any]) -> tuple[str, ...] | None:

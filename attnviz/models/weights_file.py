@@ -91,10 +91,10 @@ def _fits(
         unused = [name for name in plain if not name.startswith(removed)]
         notes = [*origin]
         if removed or wrapped:
-            parts = [removed] if removed else [one for one in _WRAPPERS if any(one in name for name in tensors)]
-            notes.append(f"Weights: {' and '.join(map(repr, parts))} was removed from the names in the file.")
+            parts = [removed] * bool(removed) + [one for one in _WRAPPERS if any(one in name for name in tensors)]
+            notes.append(f"Weights: removed {' and '.join(map(repr, parts))} from the names in the file.")
         if added:
-            notes.append(f"Weights: {added!r} was added to the names in the file.")
+            notes.append(f"Weights: added {added!r} to the names in the file.")
         if unused:
             more = f" and {len(unused) - 1} more" if len(unused) > 1 else ""
             notes.append(f"Weights: {unused[0]}{more} in the file does not belong to the model.")

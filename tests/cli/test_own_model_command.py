@@ -78,7 +78,7 @@ def test_explain_takes_everything_in_one_command(folder):
     assert "--labels names.txt --size 32x48 --resize letterbox --mean 0.5 --std 0.25" in page
     width, height = re.search(r"--ratio: (\d+) / (\d+);", page).groups()
     assert int(width) / int(height) == 1.5
-    assert any("removed from the names" in note for note in found["notes"])
+    assert any("from the names in the file" in note for note in found["notes"])
 
 
 def test_a_guess_is_printed_also_with_quiet(folder):

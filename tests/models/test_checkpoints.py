@@ -68,7 +68,8 @@ def test_a_prefix_of_all_names_is_removed_and_noted(prefix, tmp_path):
     found, notes = loaded(tmp_path / "w.pt")
     assert same(found, drawn())
     assert len(notes) == 1
-    assert "was removed from the names" in notes[0]
+    assert "from the names in the file" in notes[0]
+    assert repr(prefix.replace("_orig_mod.", "") or prefix) in notes[0]
 
 
 def test_a_wrapper_in_the_middle_of_names_is_removed(tmp_path):
@@ -76,7 +77,7 @@ def test_a_wrapper_in_the_middle_of_names_is_removed(tmp_path):
     torch.save(state, tmp_path / "w.pt")
     found, notes = loaded(tmp_path / "w.pt")
     assert same(found, drawn())
-    assert "'_orig_mod.' was removed" in notes[0]
+    assert "removed '_orig_mod.' from" in notes[0]
 
 
 def test_a_prefix_is_added_for_a_model_that_wraps_another(tmp_path):
@@ -88,7 +89,7 @@ def test_a_prefix_is_added_for_a_model_that_wraps_another(tmp_path):
     torch.save(drawn(), tmp_path / "w.pt")
     found, notes = loaded(tmp_path / "w.pt", Wrapper())
     assert same(found, prefixed(drawn(), "model."))
-    assert notes == ("Weights: 'model.' was added to the names in the file.",)
+    assert notes == ("Weights: added 'model.' to the names in the file.",)
     found, notes = loaded(tmp_path / "w.pt", torch.compile(Net()))
     assert same({name.removeprefix("_orig_mod."): one for name, one in found.items()}, drawn())
 
@@ -172,6 +173,26 @@ def test_a_pickled_model_is_refused_with_the_lines_that_convert_it(wrap, tmp_pat
         read_checkpoint(tmp_path / "full.pt")
 
 
+def test_a_file_of_the_old_format_is_read_as_safely(foreign, tmp_path):
+    content = {"state_dict": drawn(), "args": argparse.Namespace(mean=[0.1], out=Path("x")), "config": foreign.Config()}
+    torch.save(content, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    torch.save(nn.Flatten(), tmp_path / "full.pt", _use_new_zipfile_serialization=False)
+    del sys.modules["foreign_package"]
+    found, _ = loaded(tmp_path / "old.pt")
+    assert same(found, drawn())
+    with pytest.raises(WeightsError, match=r"full\.pt: a pickled model"):
+        read_checkpoint(tmp_path / "full.pt")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
+def test_a_scripted_model_and_a_folder_are_named(tmp_path):
+    torch.jit.save(torch.jit.trace(nn.Conv2d(3, 4, 3), torch.zeros(1, 3, 8, 8)), tmp_path / "s.pt")
+    with pytest.raises(WeightsError, match=r"a TorchScript archive, which holds a program: save model\.state_dict"):
+        read_checkpoint(tmp_path / "s.pt")
+    with pytest.raises(WeightsError, match="is a folder, wanted a weights file"):
+        read_checkpoint(tmp_path)
+
+
 def test_a_head_with_other_classes_is_named_with_both_shapes_and_what_to_do(tmp_path):
     torch.save(drawn(classes=5), tmp_path / "w.pt")
     module = Net()
@@ -220,7 +241,8 @@ def test_a_safetensors_file_keeps_what_its_metadata_say(tmp_path):
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        (b"nothing", "damaged, or not a weights file"),
+        (b"nothing", r"damaged, or not a weights file \(no pickle of tensors\)"),
+        (b"version https://git-lfs.github.com/spec/v1\n", r"a pointer of Git LFS: get its content with git lfs pull"),
         ({"epoch": 3}, "wanted named tensors, got epoch"),
         (torch.ones(3), "wanted named tensors, got a Tensor"),
         ([1, 2], "wanted named tensors, got a list"),

@@ -56,7 +56,16 @@ def test_names_in_a_checkpoint_are_found(stored):
 
 
 @pytest.mark.parametrize(
-    "stored", [{}, {"classes": 7}, {"names": "resnet"}, {"labels": [1, 2]}, {"classes": {0: "a", 5: "b"}}]
+    "stored",
+    [
+        {},
+        {"classes": 7},
+        {"names": "resnet"},
+        {"epoch": 1},
+        {"args": {"a": 0, "b": 1}},
+        {"labels": [1, 2]},
+        {"classes": {0: "a", 5: "b"}},
+    ],
 )
 def test_other_values_are_no_names(stored):
     assert labels_in(stored) is None

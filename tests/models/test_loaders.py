@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from attnviz.core.model_outputs import logits_of
 from attnviz.errors import GuessWarning, ModelError, UnknownNameError, WeightsError
 from attnviz.models import load_model
 
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:
 def logits(vision):
     side = vision.preprocess.size[0]
     with torch.no_grad():
-        return vision.module(torch.zeros(1, 3, side, side))
+        return logits_of(vision.module(torch.zeros(1, 3, side, side)), vision.name)
 
 
 @pytest.fixture(scope="module")

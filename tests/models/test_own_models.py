@@ -153,7 +153,7 @@ def test_weights_labels_and_preprocessing_in_one_step(own, tmp_path):
     assert vision.labels == ("cat", "dog")
     assert vision.preprocess == Preprocess(28, mean=(0.5,), std=(0.25,), fit="squash")
     assert torch.equal(vision.module.head.weight, state["module.head.weight"])
-    assert any("'module.' was removed" in note for note in vision.notes)
+    assert any("removed 'module.' from" in note for note in vision.notes)
     Image.fromarray(np.full((30, 40, 3), 200, np.uint8)).save(tmp_path / "a.png")
     assert vision.module(load_images(tmp_path / "a.png", vision.preprocess).x).shape == (1, 2)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attnviz.errors import ImageError, ModelError
-from attnviz.media.channels import displayed, resampled
+from attnviz.media.channels import displayed, resampled, with_channel_count
 from attnviz.media.preprocess import Pixels, Preprocess
 from attnviz.media.shown_part import applied, shown_part
 
@@ -50,9 +50,10 @@ def as_preprocess(transform: Any, expected: Preprocess | None = None) -> Preproc
             f"preprocess: wanted a Preprocess or a function from a PIL image to a tensor, got a "
             f"{type(transform).__name__}"
         )
-    trial = _trial_picture()
+    known, trial = expected or _read(transform), _trial_picture()
+    if known is not None and known.channels == 1:  # a normalisation of one channel: pictures are opened as grey
+        trial = with_channel_count(trial, 1)
     wanted = applied(transform, trial)
-    known = expected or _read(transform)
     if known is not None:
         ours = known.normalise(known.prepare(trial))
         if ours.shape == wanted.shape and float((ours - wanted).abs().max()) < _CLOSE / min(known.std):

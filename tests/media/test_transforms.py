@@ -110,6 +110,13 @@ def test_a_transform_that_would_put_maps_on_the_wrong_place_is_refused(step, rea
         as_preprocess(T.Compose([T.Resize((64, 64)), step, T.ToTensor()]))
 
 
+def test_a_normalisation_of_one_channel_is_a_model_of_grey_pictures(picture):
+    transform = T.Compose([T.Resize((40, 60)), T.ToTensor(), T.Normalize([0.3], [0.2])])
+    found = as_preprocess(transform)
+    assert (found.channels, found.mean, found.std) == (1, (0.3,), (0.2,))
+    assert torch.allclose(found(picture), transform(Image.fromarray(picture).convert("L")), atol=0.06)
+
+
 def test_a_transform_without_a_hash_works():
     class Settings:
         __hash__ = None

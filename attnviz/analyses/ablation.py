@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from attnviz.analyses.accumulators import Tally, scalar
-from attnviz.analyses.pruning import ALL, log_probabilities, outcome
+from attnviz.analyses.pruning import ALL, Read, log_probabilities, outcome, response
 from attnviz.core.glossary import Meaning, define
 from attnviz.core.model_state import as_inference
 from attnviz.core.records import Kind, Site
@@ -78,6 +78,7 @@ def replace(
     x: Tensor,
     mean: Mean | None = None,
     advance: Callable[[str], object] = lambda _: None,
+    read: Read = log_probabilities,
 ) -> Tally:
     """Replace ``g`` at each site, and at all together, for one batch.
 
@@ -88,14 +89,14 @@ def replace(
         For each scope, ``REPLACEMENT.WHAT`` for each replacement and each name of
         :func:`~attnviz.analyses.pruning.outcome`.
     """
-    plain = log_probabilities(model, x)
+    plain = response(model, x, read=read)
     tally: Tally = {}
     scopes = {site.name: [site] for site in sites}
     for scope, chosen in ({**scopes, ALL: list(sites)} if len(scopes) > 1 else scopes).items():
         for name, named in replacements(len(x), mean).items():
             applicable = [site for site in chosen if site.kind in named.kinds]
             if applicable:
-                for what, value in outcome(plain, log_probabilities(model, x, named.edit, applicable)).items():
+                for what, value in outcome(plain, response(model, x, named.edit, applicable, read)).items():
                     tally[scope, f"{name}.{what}"] = scalar(value)
         advance(scope)
     return tally

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -15,16 +15,20 @@ from torch import Tensor, nn
 from attnviz.analyses.ablation import replace
 from attnviz.analyses.accumulators import Tally, added, restored, scalar, stored
 from attnviz.analyses.nonlinearities import Nonlinearities
-from attnviz.analyses.pruning import SHARES, check_shares, holding, prune
+from attnviz.analyses.pruning import SHARES, Read, check_shares, holding, log_probabilities, measured_scores, prune
 from attnviz.analyses.sparsity_collector import MeasureSelection, SparsityCollector, of_activation
 from attnviz.analyses.sparsity_summary import found
+from attnviz.core.model_outputs import select
 from attnviz.core.model_state import as_inference
 from attnviz.core.records import Kind, Record, Site
 from attnviz.core.sparsity_results import ModelFinding
 from attnviz.edits import Mean
 from attnviz.errors import NoAttentionError
 from attnviz.metrics.attention_sinks import blocks_of, high_norm, norms_of_blocks
+from attnviz.models import VisionModel, find_task
 from attnviz.recording import capture
+from attnviz.targets import Request
+from attnviz.targets.task import targets_of
 from attnviz.tracing import Sites, find_attention
 
 Batch = Callable[[], Tensor]
@@ -32,6 +36,10 @@ Batch = Callable[[], Tensor]
 
 Progress = Callable[[str, int, int], object]
 """Called with the name of a step, the number of finished parts and their total."""
+
+
+Reader: TypeAlias = Callable[[Any, int], Read]
+"""From the plain output for a batch and its size to what is read of the outputs of the edited model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +85,14 @@ def study(
     keep: Path | None = None,
     key: str = "",
     progress: Progress = lambda *_: None,
+    reader: Reader = lambda _output, _images: log_probabilities,
 ) -> ModelFinding:
     """Measure the sparsity of the attention of a model and, optionally, the effect of pruning and replacing it.
 
     Memory use does not depend on the number of images.
 
     Args:
-        model: Maps ``(N, 3, H, W)`` to logits; it is not changed.
+        model: Any model of images; it is not changed.
         batches: The images, 2 or more per batch, so that each has another image.
         config: Options of the study.
         name: Name of the model, for the report.
@@ -91,6 +100,8 @@ def study(
             number of batches continues from it. It is deleted at the end.
         key: Identity of the weights and the images.
         progress: Progress callback.
+        reader: From the plain output for a batch and its size to what interventions are measured by; log-probabilities
+            of classes by default, see :func:`reader_of`.
 
     Raises:
         NoAttentionError: the model has no attention, or none that matches the pattern.
@@ -120,7 +131,7 @@ def study(
                 progress("intervene", done, parts)
                 done += 1
 
-            _intervene(model, sites, batches[index](), mean, config, state, advance)
+            _intervene(model, sites, batches[index](), mean, config, state, advance, reader)
             state.pruned = index + 1
             _save(keep, mark, state)
     if keep is not None:
@@ -128,6 +139,27 @@ def study(
     by_name = {site.name: site for site in sites}
     names = [(record, by_name[record.partition("@")[0]]) for record in state.names]
     return found(name, state.images, names, state.tally, config.shares, notes)
+
+
+def reader_of(vision: VisionModel, request: Request, x: Tensor) -> Reader:
+    """What interventions in a model are measured by: its classes, or the target of each image.
+
+    Args:
+        vision: The model.
+        request: What is explained; without a target, what the model predicts.
+        x: An input ``(1, C, H, W)``, with which the task is found.
+    """
+    task = vision.task or find_task(vision.module, x, labels=vision.labels, output=vision.output)
+    if task.name in {"classification", "zero-shot"} and request.target is None and request.contrast is None:
+        return lambda _output, _images: lambda output: log_probabilities(select(output, vision.output))
+
+    def reader(output: Any, images: int) -> Read:
+        found = select(output, vision.output)
+        targets = [one for one, _ in targets_of(task, [request] * images, found, vision.labels, x.shape[2:])]
+        measure = measured_scores(targets)
+        return lambda output: measure(select(output, vision.output))
+
+    return reader
 
 
 def chosen(sites: Sites, patterns: str) -> tuple[list[Site], list[str]]:
@@ -191,16 +223,17 @@ def _intervene(
     config: StudyConfig,
     state: _State,
     advance: Callable[[str], object],
+    reader: Reader,
 ) -> None:
     with as_inference(model), capture(model, sites) as captured:
-        model(x)
+        read = reader(model(x), len(x))
     looks: dict[str, Tensor] = {}
     for record in captured.records:
         if record.site.kind is not Kind.SAMPLING:
             looks.setdefault(record.site.name, holding(record.g).reshape(len(x), -1).mean(1))
     seed = config.seed * 1_000_003 + state.pruned
-    state.tally = added(state.tally, prune(model, sites, x, looks, config.shares, seed, advance))
-    state.tally = added(state.tally, replace(model, sites, x, mean, advance))
+    state.tally = added(state.tally, prune(model, sites, x, looks, config.shares, seed, advance, read))
+    state.tally = added(state.tally, replace(model, sites, x, mean, advance, read))
 
 
 def _mark(config: StudyConfig, name: str, key: str, sites: Sequence[Site], batches: int) -> str:

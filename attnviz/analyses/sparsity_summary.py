@@ -53,7 +53,7 @@ def found(
     keys = [(name, what) for name, what in tally if isinstance(what, str)]
     extra = dict.fromkeys(name for name, what in keys if name not in known and what.startswith(("before.", "after.")))
     received = {name: v.mean for name, _ in names if isinstance(v := tally.get((name, "received")), Moments)}
-    scopes = dict.fromkeys(name for name, what in keys if what.endswith(".kl"))
+    scopes = dict.fromkeys(name for name, what in keys if what.endswith((".kl", ".score")))
     return ModelFinding(
         model,
         images,

@@ -14,6 +14,7 @@ import click
 from attnviz.cli.options import CommaList, Loading, list_given, option, output, running, several_models
 from attnviz.cli.progress import Progress, progress_bar
 from attnviz.cli.registry_help import SPARSITY, RegistryCommand
+from attnviz.cli.target_options import not_option, target_option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from attnviz.analyses.sparsity_study import StudyConfig
     from attnviz.core.sparsity_results import ModelFinding, SparsityStudy
     from attnviz.models import VisionModel
+    from attnviz.targets import Request
 
 FORMATS = ("html", "png", "json")
 _MOST_WITH_INTERVALS = 7
@@ -38,6 +40,8 @@ _MOST_WITH_INTERVALS = 7
 @click.option("--measures", type=CommaList(), help="Measures of g, comma-separated, or all.  [default: the quick ones]")
 @click.option("--activations", is_flag=True, help="Also measure activations before and after sites and nonlinearities.")
 @option("--batch", type=click.IntRange(min=1), default=16, help="Batch size.")
+@target_option
+@not_option
 @running
 @output("study", "sparsity", FORMATS)
 def command(
@@ -46,6 +50,8 @@ def command(
     sites: str,
     measures: tuple[str, ...] | None,
     batch: int,
+    target: str | None,
+    contrast: str | None,
     loading: Loading,
     out: Path,
     formats: tuple[str, ...],
@@ -76,16 +82,21 @@ def command(
     from attnviz.analyses.sparsity_collector import MeasureSelection, default_measures, known_measures
     from attnviz.analyses.sparsity_study import StudyConfig
     from attnviz.core.sparsity_results import SparsityStudy
+    from attnviz.targets import Request
 
     names = known_measures() if measures == ("all",) else measures or default_measures()
     config = StudyConfig(MeasureSelection(tuple(names), activations), sites, causal, seed=loading.seed)
     with progress_bar(shown=not quiet) as on_progress:
-        found = [_one(model, paths, config, batch, out, loading, on_progress) for model in dict.fromkeys(models)]
+        found = [
+            _one(model, paths, config, batch, out, loading, Request(target, contrast), on_progress)
+            for model in dict.fromkeys(models)
+        ]
         on_progress("write the study", 0, 1)
         settings = {
             "models": ", ".join(models), "weights": loading.weights, "sites": sites, "measures": ", ".join(names),
             "causal": causal, "shares": ", ".join(f"{share:g}" for share in config.shares) if causal else "none",
-            "batch": batch, "seed": loading.seed, "attnviz": __version__, "torch": torch.__version__,
+            "batch": batch, "target": target or "what the model predicts", "seed": loading.seed,
+            "attnviz": __version__, "torch": torch.__version__,
             **loading.settings,
         }  # fmt: skip
         given = ", ".join(map(str, images[:3])) + (" …" if len(images) > 3 else "")
@@ -117,22 +128,30 @@ def _one(
     batch: int,
     out: Path,
     loading: Loading,
+    request: Request,
     on_progress: Progress,
 ) -> ModelFinding:
     from dataclasses import replace
 
-    from attnviz.analyses.sparsity_study import study
+    from attnviz.analyses.sparsity_study import reader_of, study
 
     on_progress(f"{model}: load", 0, 1)
     vision, files = loading.load(model), [(path, path.stat()) for path in paths]
     prints = [f"{path} {status.st_size} {status.st_mtime_ns}" for path, status in files]
     key = hashlib.sha256(
-        "\n".join([model, loading.weights, str(loading.seed), str(loading.settings), *prints]).encode()
+        "\n".join([model, loading.weights, str(loading.seed), str(loading.settings), repr(request), *prints]).encode()
     ).hexdigest()
     keep = out / f".{hashlib.sha256(model.encode()).hexdigest()[:12]}.resume"
     batches = [partial(_load_batch, vision, chunk) for chunk in chunked(paths, batch)]
     found = study(
-        vision.module, batches, config, model, keep, key, lambda part, *n: on_progress(f"{model}: {part}", *n)
+        vision.module,
+        batches,
+        config,
+        model,
+        keep,
+        key,
+        lambda part, *n: on_progress(f"{model}: {part}", *n),
+        reader_of(vision, request, batches[0]()[:1]),
     )
     return replace(found, notes=(*vision.notes, *found.notes))
 

@@ -7,18 +7,7 @@ from torch import Tensor, nn
 
 from attnviz import capture, edits, find_attention, intervene
 from attnviz.analyses.ablation import Other, matters, replace
-from attnviz.analyses.pruning import (
-    ALL,
-    ORDERS,
-    area,
-    curves,
-    holding,
-    log_probabilities,
-    needed,
-    outcome,
-    prune,
-    scopes,
-)
+from attnviz.analyses.pruning import ALL, ORDERS, area, curves, holding, needed, outcome, prune, response, scopes
 from attnviz.core.records import Kind, Site
 from attnviz.core.token_layout import Layout
 from attnviz.metrics.streaming import Moments
@@ -103,11 +92,11 @@ def test_k_channels_are_needed_for_every_k(used: list[int]) -> None:
 def test_at_all_a_curve_is_the_plain_model_exactly_and_at_nothing_it_is_zero(two: tuple[nn.Module, list[Site]]) -> None:
     """The curves do not run their ends; this shows what running them would give."""
     model, sites = two
-    plain = log_probabilities(model, images())
-    zeroed = log_probabilities(model, images(), edits.zero, sites)
+    plain = response(model, images())
+    zeroed = response(model, images(), edits.zero, sites)
     for edit in ORDERS.values():
-        assert torch.equal(log_probabilities(model, images(), edit(1.0, torch.Generator()), sites), plain)
-        assert torch.equal(log_probabilities(model, images(), edit(0.0, torch.Generator()), sites), zeroed)
+        assert torch.equal(response(model, images(), edit(1.0, torch.Generator()), sites), plain)
+        assert torch.equal(response(model, images(), edit(0.0, torch.Generator()), sites), zeroed)
     for _, curve in curves(model, sites, images(), plain, (0, 0.5, 1)):
         for what, values in curve.items():
             assert torch.equal(values[:, 0], outcome(plain, zeroed)[what])
@@ -118,7 +107,7 @@ def test_at_all_a_curve_is_the_plain_model_exactly_and_at_nothing_it_is_zero(two
 
 def test_a_curve_is_its_slow_twin(two: tuple[nn.Module, list[Site]]) -> None:
     model, sites = two
-    x, plain = images(), log_probabilities(model, images())
+    x, plain = images(), response(model, images())
     curve = dict(curves(model, [sites[1]], x, plain, (0, 0.25, 1)))
     for order, keep in (("strongest", lambda g: g.topk(2).indices), ("weakest", lambda g: (-g).topk(2).indices)):
 
@@ -149,7 +138,7 @@ def test_areas_needs_and_looks_worked_by_hand() -> None:
 
 def test_the_random_choice_is_repeatable_and_seeded(two: tuple[nn.Module, list[Site]]) -> None:
     model, sites = two
-    plain = log_probabilities(model, images())
+    plain = response(model, images())
 
     def random(seed: int) -> Tensor:
         return dict(curves(model, sites, images(), plain, (0, 0.5, 1), seed))["random"]["kl"]
@@ -162,7 +151,7 @@ def test_the_random_choice_is_repeatable_and_seeded(two: tuple[nn.Module, list[S
 def test_shares_increase_from_0_to_1(shares: tuple[float, ...], two: tuple[nn.Module, list[Site]]) -> None:
     model, sites = two
     with pytest.raises(ValueError, match="increase from 0 to 1"):
-        next(iter(curves(model, sites, images(), log_probabilities(model, images()), shares)))
+        next(iter(curves(model, sites, images(), response(model, images()), shares)))
 
 
 def test_another_images_g_is_the_next_images(two: tuple[nn.Module, list[Site]]) -> None:

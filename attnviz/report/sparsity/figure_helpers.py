@@ -19,7 +19,7 @@ WIDTH = 5.2
 """Default width of a figure in inches."""
 
 MAX_LABELS = 48
-KEPT = {"probability": "probability kept", "top1": "predictions kept", "kl": "KL, nats"}
+KEPT = {"probability": "probability kept", "top1": "predictions kept", "kl": "KL, nats", "score": "score kept"}
 """Measured effect of an intervention -> label of its axis."""
 
 _ORDERS = {"strongest": "#1f7a78", "random": "#8a8a86", "weakest": "#b24c3c"}
@@ -38,8 +38,14 @@ def new_axes(count: int = 1, height: float = 3.2, width: float = WIDTH, columns:
     return figure, axes[:count]
 
 
-def plot_orders(axes: Axes, one: CausalFinding, what: str = "probability") -> None:
-    """Plot the effect of pruning, for each order in which the entries of ``g`` are removed."""
+def effects_of(one: CausalFinding) -> list[str]:
+    """The measured effects of an intervention: three for classes, the score for another target."""
+    return [what for what in KEPT if any(name.endswith(f".{what}") for name in one.curves)]
+
+
+def plot_orders(axes: Axes, one: CausalFinding, what: str = "") -> None:
+    """Plot an effect of pruning, the first by default, for each order in which the entries of ``g`` are removed."""
+    what = what or effects_of(one)[0]
     for order, colour in _ORDERS.items():
         curve = one.curves.get(f"{order}.{what}")
         if curve is not None:
@@ -49,7 +55,7 @@ def plot_orders(axes: Axes, one: CausalFinding, what: str = "probability") -> No
         axes.set_ylim(bottom=0)
     else:
         axes.axhline(0.95, color=".6", linewidth=0.7, linestyle=":")
-        axes.set_ylim(0, 1.25 if what == "probability" else 1.05)
+        axes.set_ylim(0, 1.05 if what == "top1" else 1.25)
 
 
 def plot_curve(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from attnviz.core.sparsity_results import CausalFinding, ModelFinding, SparsityStudy
 from attnviz.report.core.study_report import ReportFigure
-from attnviz.report.sparsity.figure_helpers import ALL, KEPT, new_axes, plot_curve, plot_orders
+from attnviz.report.sparsity.figure_helpers import ALL, KEPT, effects_of, new_axes, plot_curve, plot_orders
 from attnviz.report.sparsity.site_figures import agreement, distributions, head_clusters, lorenz, sinks
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ def _pruning(model: ModelFinding) -> ReportFigure | None:
         axis.set_title(one.scope, fontsize=8)
     axes[0].legend(fontsize=7, frameon=False)
     caption = (
-        "Probability of the predicted class, relative to the unmodified model, while a share of g is kept and the rest "
-        "is set to 0; bands are 95 % intervals. Where 'strongest' rises early and far above 'random', the order of g "
-        "matters. A low curve can also be an artefact: the model was never trained with missing entries."
+        "Probability of the predicted class, or the score of another target, relative to the unmodified model, while a "
+        "share of g is kept and the rest is set to 0; bands are 95 % intervals. Where 'strongest' rises early and far "
+        "above 'random', the order of g matters. A low curve can also be an artefact: the model was never trained with missing entries."
     )
     return ReportFigure("pruning", "Pruning curves", caption, figure)
 
@@ -65,8 +65,11 @@ def _predictions(model: ModelFinding) -> ReportFigure | None:
     together = [one for one in model.causal if one.curves and _is_joint(one, model)]
     if not together:
         return None
-    figure, axes = new_axes(len(KEPT), height=2.6, width=3.4, columns=3)
-    for axis, what in zip(axes, KEPT, strict=True):
+    effects = effects_of(together[0])
+    if len(effects) < 2:
+        return None
+    figure, axes = new_axes(len(effects), height=2.6, width=3.4, columns=3)
+    for axis, what in zip(axes, effects, strict=True):
         plot_orders(axis, together[0], what)
     axes[0].legend(fontsize=7, frameon=False)
     caption = (

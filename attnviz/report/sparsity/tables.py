@@ -93,7 +93,8 @@ def _needed(model: ModelFinding) -> Table | None:
         return None
     head = ("site", "needed", "strong", "gap", "area, strongest", "area, random", "area, weakest")
     note = (
-        "Needed: smallest share of g, strongest first, that keeps 95 % of the predicted class's probability. Strong: "
+        "Needed: smallest share of g, strongest first, that keeps 95 % of the predicted class's probability, or of the "
+        "score of another target. Strong: "
         "share of g that holds 95 % of the strength. Gap: strong − needed. Areas are under the probability curves."
     )
     areas = [tuple(value(one.areas.get(order)) for order in ("strongest", "random", "weakest")) for one in scopes]
@@ -106,13 +107,14 @@ def _replaced(model: ModelFinding) -> Table | None:
     if not scopes:
         return None
     names = dict.fromkeys(key.partition(".")[0] for one in scopes for key in one.replaced)
-    columns = [(name, what) for name in names for what in ("kl", "top1")]
-    titles = {"kl": "KL", "top1": "top-1"}
+    titles = {"kl": "KL", "top1": "top-1", "score": "score"}
+    found = [what for what in titles if any(key.endswith(f".{what}") for one in scopes for key in one.replaced)]
+    columns = [(name, what) for name in names for what in found]
     head = ("site", *(f"{name}: {titles[what]}" for name, what in columns))
     rows = tuple((one.scope, *(value(one.replaced.get(f"{name}.{what}")) for name, what in columns)) for one in scopes)
     note = (
         "Change of the predictions if g is replaced: uniform by a uniform g, mean by its mean over the images, other "
-        "by the g of another image. KL in nats. A KL of 0 and a top-1 of 1 mean that g is not needed."
+        "by the g of another image. KL in nats. A KL of 0 and a top-1 of 1, or a score of 1, mean that g is not needed."
     )
     return Table("Effect of replacing g", head, rows, note)
 

@@ -120,7 +120,7 @@ def find_preprocess(
     if settings.is_complete:
         return FoundPreprocess(as_preprocess(settings.preprocess))
     facts: dict[str, Any] = {**settings.given}
-    if "resize" in facts:
+    if "resize" in facts or facts.get("fit", "crop") != "crop":  # the crop of other sources belongs to their resize
         facts["crop"] = None
     of_module, _ = facts_of_module(module)
     stored = facts_of_checkpoint(settings.stored)

@@ -172,6 +172,16 @@ def test_what_a_checkpoint_says_is_used_and_what_the_user_says_comes_first(own, 
     assert vision.preprocess.std == (0.4, 0.4, 0.4)
 
 
+@pytest.mark.parametrize("fit", ["squash", "letterbox"])
+def test_the_whole_picture_is_used_if_the_user_says_so_whatever_the_library_crops(fit):
+    pytest.importorskip("timm")
+    preprocess = silent("timm:test_convnext", "none", preprocess={"fit": fit}).preprocess
+    assert (preprocess.fit, preprocess.size, preprocess.resize) == (fit, (160, 160), (160, 160))
+    preprocess = silent("timm:test_convnext", "none", preprocess={"size": 80}).preprocess
+    assert preprocess.fit == "crop"
+    assert preprocess.resize[0] > 80
+
+
 def test_attributes_of_a_model_are_used_and_only_the_rest_is_guessed(own):
     with pytest.warns(GuessWarning, match=r"guessed resize of the input .*: set with --resize or preprocess="):
         vision = load_model(f"{own}:Described")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from PIL import Image, ImageSequence
+from PIL import Image
 
 from attnviz.errors import ImageError
 from attnviz.media.channels import Pixels, as_pixels, note_of_channels
@@ -59,8 +59,9 @@ def _read_bands(path: str, data: bytes | None) -> Pixels:
 
 def _pages(image: Image.Image, path: str) -> Iterator[Pixels]:
     total = 0
-    for page in ImageSequence.Iterator(image) if image.format == "TIFF" else [image]:
-        total += page.size[0] * page.size[1]
+    for number in range(getattr(image, "n_frames", 1) if image.format == "TIFF" else 1):
+        image.seek(number)
+        total += image.size[0] * image.size[1]
         if total > MAX_PIXELS:
             raise ImageError(f"{path}: more than {MAX_PIXELS:,} pixels in its pages")
-        yield as_pixels(np.array(page.convert("RGB") if page.mode == "P" else page), path)
+        yield as_pixels(np.array(image.convert("RGB") if image.mode == "P" else image), path)

@@ -178,6 +178,8 @@ def _decode(image: Image.Image, name: str, keep_px: int | None, strip_pixels: in
         frames = getattr(image, "n_frames", 1)
         if factor > 1:
             image.draft("RGB", (-(-width // factor), -(-height // factor)))  # reduces a JPEG while it is decoded
+        if image.format == "TIFF":
+            image.getexif()  # Pillow 10 cannot read it after load, which closes the file
         image.load()
         orientation = image.getexif().get(0x0112, 1)
     except _DAMAGE as error:

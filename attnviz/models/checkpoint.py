@@ -141,7 +141,7 @@ def _unpickled(path: Path) -> Any:
         while names:
             try:
                 return _with_stand_ins(path, names, _StandIn)
-            except pickle.UnpicklingError as again:
+            except (pickle.UnpicklingError, TypeError) as again:  # TypeError in PyTorch 2.9, for items of a dict
                 more = [name for name in _refused(again) if name not in names]
                 if not more:
                     return _with_stand_ins(path, names, _DictStandIn)
@@ -149,7 +149,7 @@ def _unpickled(path: Path) -> Any:
         raise
 
 
-def _refused(error: pickle.UnpicklingError) -> list[str]:
+def _refused(error: Exception) -> list[str]:
     """The names of classes and functions that PyTorch's message says are not allowed."""
     return re.findall(r"GLOBAL ([\w.]+) was not an allowed global", str(error))
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 _NAMES = {
     "function_mode_depth": "torch._C._len_torch_function_stack",
@@ -20,6 +21,9 @@ _NAMES = {
     "any_requires_grad": "torch._C._any_requires_grad",
     "is_functorch_wrapped": "torch._C._functorch.is_functorch_wrapped_tensor",
     "safe_softmax": "torch._safe_softmax",
+    "count_dispatch_modes": "torch._C._len_torch_dispatch_stack",
+    "pop_dispatch_mode": "torch._C._pop_torch_dispatch_stack",
+    "push_dispatch_mode": "torch._C._push_on_torch_dispatch_stack",
     "disable_current_modes": "torch.utils._python_dispatch._disable_current_modes",
     "dispatch_keys": "torch._C._dispatch_keys",
     "excluded_keys": "torch._C._dispatch_tls_local_exclude_set",
@@ -94,6 +98,27 @@ def without_dispatch_modes() -> AbstractContextManager[Any]:
     disable = _FOUND["disable_current_modes"]
     context: AbstractContextManager[Any] = nullcontext() if disable is None else disable()
     return context
+
+
+def pop_dispatch_mode(mode: TorchDispatchMode) -> bool:
+    """Take ``mode`` off the stack of dispatch modes if it is the innermost; return whether it was.
+
+    Each operator below a mode costs a call in Python, also if the mode only passes it on. Without the names of this
+    release, a trace is slower.
+    """
+    count, pop, push = (_FOUND[name] for name in ("count_dispatch_modes", "pop_dispatch_mode", "push_dispatch_mode"))
+    if count is None or pop is None or push is None or not count():
+        return False
+    top = pop(None)
+    if top is mode:
+        return True
+    push(top)
+    return False
+
+
+def push_dispatch_mode(mode: TorchDispatchMode) -> None:
+    """Put back a mode that :func:`pop_dispatch_mode` took off."""
+    _FOUND["push_dispatch_mode"](mode)
 
 
 dispatch_keys: Callable[[Tensor], Any] | None = _FOUND["dispatch_keys"]

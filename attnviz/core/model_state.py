@@ -50,9 +50,10 @@ def kept_buffers(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def as_inference(model: nn.Module) -> Iterator[None]:
     """Run ``model`` in eval mode and without gradients; restore the modes and the random state on exit."""
-    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+    parameters = model.parameters() if torch.cuda.is_available() else ()
+    devices = sorted({p.device.index or 0 for p in parameters if p.device.type == "cuda"})
     with (
-        torch.random.fork_rng(devices=devices if torch.cuda.is_available() else []),
+        torch.random.fork_rng(devices=devices),
         torch.no_grad(),
         _eval_mode(model, freeze=False),
     ):

@@ -180,6 +180,7 @@ def plain_name(name: str) -> str:
     return _ALIASES.get(name, name)
 
 
+@functools.lru_cache(maxsize=2048)
 def is_opaque(func: Callable[..., Any]) -> bool:
     """Whether ``func`` is an operator of a library that attnviz does not know.
 
@@ -201,6 +202,7 @@ def _property(func: Callable[..., Any]) -> str:
     return str(getattr(getattr(func, "__self__", None), "__name__", ""))
 
 
+@functools.lru_cache(maxsize=2048)
 def is_getter(func: Callable[..., Any]) -> bool:
     """Whether the call only returns metadata, such as ``x.shape``; ``x.mT`` is a value.
 

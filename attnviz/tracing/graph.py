@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from attnviz.core.records import ChildReturn
@@ -106,19 +108,43 @@ OUTSIDE = "outside"
 """Name of a value that code outside PyTorch computed during the pass: a NumPy array, or memory that a kernel filled."""
 
 
-def tensors_in(value: Any) -> Iterator[Tensor]:
+WITHOUT_TENSORS = frozenset((type(None), bool, int, float, str, torch.dtype, torch.device, slice, set))
+"""Types of most arguments and attributes: known at once, as the checks for a mapping and a dataclass are slow."""
+
+
+def tensors_in(value: Any) -> list[Tensor]:
     """Every tensor in nested sequences, mappings and dataclasses."""
+    found: list[Tensor] = []
+    _collect(value, found)
+    return found
+
+
+def _collect(value: Any, found: list[Tensor]) -> None:
+    kind = type(value)
+    if kind in WITHOUT_TENSORS:
+        return
     if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
+        found.append(value)
+    elif kind is tuple or kind is list:
+        for item in value:
+            _collect(item, found)
+    elif kind is dict or kind is OrderedDict:
         for item in value.values():
-            yield from tensors_in(item)
+            _collect(item, found)
+    else:
+        _collect_of_unusual(value, found)
+
+
+def _collect_of_unusual(value: Any, found: list[Tensor]) -> None:
+    if isinstance(value, Mapping):
+        for item in value.values():
+            _collect(item, found)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from tensors_in(item)
+            _collect(item, found)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for entry in dataclasses.fields(value):
-            yield from tensors_in(getattr(value, entry.name, None))
+            _collect(getattr(value, entry.name, None), found)
 
 
 def input_tensors(value: Any) -> Iterator[Tensor]:

@@ -6,7 +6,7 @@ A code is ``((image · T + frame) · H + row) · W + column`` on a plane ``(T, H
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -55,14 +55,17 @@ def is_constant(code: Tensor, axis: int) -> bool:
     """Whether the codes are constant along an axis."""
     if code.shape[axis] <= 1 or code.stride(axis) == 0:
         return True
-    code = _distinct(code)
-    return bool((code == code.narrow(axis, 0, 1)).all())
+    code = distinct(code)
+    first, last = code.narrow(axis, 0, 1), code.narrow(axis, code.shape[axis] - 1, 1)
+    if not torch.equal(first, last):  # most axes that are not constant
+        return False
+    return bool((code == first).all())
 
 
-def _distinct(code: Tensor) -> Tensor:
-    """``code`` without the repetitions along axes of stride 0."""
+def distinct(code: Tensor, kept: Collection[int] = ()) -> Tensor:
+    """``code`` without the repetitions along axes of stride 0, except the axes ``kept``."""
     for axis in range(code.ndim):
-        if code.stride(axis) == 0 and code.shape[axis] > 1:
+        if axis not in kept and code.stride(axis) == 0 and code.shape[axis] > 1:
             code = code.narrow(axis, 0, 1)
     return code
 
@@ -73,9 +76,9 @@ def compressed(positions: Positions) -> Positions:
     A slice without any position, such as the class token of CaiT, has no plane.
     """
     code = positions.code
-    distinct = _distinct(code)
-    if positions.plane is not None and code.numel() and int(distinct.amax()) < 0:
-        return no_positions(code.shape) if int(distinct.amin()) == NO_POSITION else positions
+    once = distinct(code)
+    if positions.plane is not None and code.numel() and int(once.amax()) < 0:
+        return no_positions(code.shape) if int(once.amin()) == NO_POSITION else positions
     for axis in (code.ndim - 1, 1):
         if code.ndim > 2 and code.stride(axis) and code.shape[axis] > 1 and is_constant(code, axis):
             code = code.narrow(axis, 0, 1).contiguous().expand(code.shape)

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 _LARGEST_INDEX = 1 << 20
+_PLAIN = {int}
 
 
 def is_regular(tensor: Tensor) -> bool:
     """Whether the tensor has a shape of plain integers; a nested tensor has none."""
-    return not tensor.is_nested and all(type(size) is int for size in tensor.shape)
+    return not tensor.is_nested and set(map(type, tensor.shape)) <= _PLAIN
 
 
 def shape_of(tensor: Tensor) -> tuple[int, ...]:
@@ -35,7 +36,7 @@ def strides_of(tensor: Tensor) -> tuple[int, ...]:
         strides = tuple(tensor.stride())
     except (RuntimeError, NotImplementedError):
         return ()
-    return strides if all(type(stride) is int for stride in strides) else ()
+    return strides if set(map(type, strides)) <= _PLAIN else ()
 
 
 def itemsize_of(tensor: Tensor) -> int:

@@ -25,6 +25,7 @@ from attnviz.tracing.position_codes import (
     Positions,
     by_letters,
     compressed,
+    distinct,
     is_constant,
     merged,
     no_positions,
@@ -71,8 +72,11 @@ class PositionTracker:
                 found = self._find(node)
             except (RuntimeError, IndexError, TypeError, ValueError, AttributeError, AssertionError):
                 found = None  # the operation cannot be applied to codes
-            fits = found is not None and tuple(found.code.shape) == node.shape
-            self._found[key] = compressed(found) if found is not None and fits else None
+            if found is not None and tuple(found.code.shape) != node.shape:
+                found = None
+            # Positions that were passed on unchanged have been compressed.
+            is_new = found is not None and all(self._found.get(id(parent)) is not found for parent in node.parents)
+            self._found[key] = compressed(found) if found is not None and is_new else found
         return self._found[key]
 
     def _find(self, node: Node) -> Positions | None:
@@ -90,8 +94,10 @@ class PositionTracker:
         """The first operand of this shape with positions, or else the largest one that broadcasts to it."""
         known = [positions for positions in map(self.of, node.parents) if positions is not None]
         fitting = [p for p in known if p.plane is not None and p.code.ndim <= len(node.shape)]
-        same = [p for p in fitting if tuple(p.code.shape) == node.shape]
-        for positions in (*same, *sorted(fitting, key=lambda p: -p.code.numel())):
+        same = next((p for p in fitting if tuple(p.code.shape) == node.shape), None)
+        if same is not None:
+            return same
+        for positions in sorted(fitting, key=lambda p: -p.code.numel()):
             if all(a in {1, b} for a, b in zip(positions.code.shape[::-1], node.shape[::-1], strict=False)):
                 return Positions(positions.code.broadcast_to(node.shape), positions.plane)
         if fitting or len(known) < len(node.parents):
@@ -269,7 +275,10 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {"getitem": torch.Tensor.__getitem__
 
 def _padded(code: Tensor, pad: Any, mode: str = "constant", value: Any = None) -> Tensor:
     if mode == "constant":
-        return F.pad(code, list(pad), value=PADDING)
+        padded = {code.ndim - 1 - index // 2 for index, size in enumerate(pad) if size}
+        code_once = distinct(code, padded)  # once for all channels
+        sizes = [-1 if axis in padded else size for axis, size in enumerate(code.shape)]
+        return F.pad(code_once, list(pad), value=PADDING).expand(sizes)
     return F.pad(code.double(), list(pad), mode=mode).long()  # other modes take no integers
 
 

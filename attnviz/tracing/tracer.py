@@ -12,17 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.weak import WeakTensorKeyDictionary
 
-from attnviz._compat import is_functorch_wrapped, unwrapped
+from attnviz._compat import is_functorch_wrapped, pop_dispatch_mode, push_dispatch_mode, unwrapped
 from attnviz.core.records import ChildReturn
 from attnviz.instrumentation.adapters import adapters
 from attnviz.instrumentation.forward_wrapper import wrap_forward
 from attnviz.instrumentation.functional_patches import FUNCTIONS
 from attnviz.instrumentation.operations import PRODUCTS, SHAPE_ONLY, is_getter, is_opaque, name_of
 from attnviz.tracing.call_frames import CallFrame
-from attnviz.tracing.graph import OUTSIDE, Graph, Node, image_input, input_tensors, tensors_in
-from attnviz.tracing.source_lines import source_of_caller
+from attnviz.tracing.graph import OUTSIDE, WITHOUT_TENSORS, Graph, Node, image_input, input_tensors, tensors_in
+from attnviz.tracing.source_lines import source_of_caller, working_folder
 from attnviz.tracing.tensor_facts import (
     as_index,
     is_bounded,
@@ -33,6 +32,7 @@ from attnviz.tracing.tensor_facts import (
     strides_of,
     version_of,
 )
+from attnviz.tracing.tensor_nodes import TensorNodes
 
 # Their numbers leave PyTorch, and can come back as a new tensor.
 _LEAVING = frozenset("numpy array tolist item dlpack to_dlpack".split())
@@ -42,7 +42,7 @@ _UNWRITTEN = frozenset("empty new_empty empty_like empty_strided new_empty_strid
 _OVERWRITING = frozenset("copy fill zero normal uniform random exponential bernoulli".split())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Call:
     """One call of an operation: the attributes that its results share."""
 
@@ -88,9 +88,10 @@ class Tracer(TorchFunctionMode):
         self._is_method = is_method  # the operations outside of any forward are those of a method
         self.hidden_operations = _HiddenOperations(self)
         self._adapters = adapters()
-        self._known: Any = WeakTensorKeyDictionary()
+        self._known = TensorNodes()
         self._frames = [CallFrame("")]
         self._thread = threading.get_ident()
+        self._folder = working_folder()
         self._patchable = False
         self._adapting = 0
         self._storages = 0
@@ -103,7 +104,7 @@ class Tracer(TorchFunctionMode):
         for path, module in model.named_modules():
             self.graph.type_names[path] = type(module).__name__
             undo.callback(wrap_forward(module, self._around(path)))
-            self._of_model.update(map(id, tensors_in((module._parameters, module._buffers, vars(module)))))
+            self._of_model.update(map(id, tensors_in(vars(module))))  # its parameters and buffers are in there
 
     def enter_inputs(self, inputs: Any) -> None:
         """Mark every tensor of ``inputs`` as an input of the model."""
@@ -152,13 +153,17 @@ class Tracer(TorchFunctionMode):
         if name in FUNCTIONS and not patchable:
             self._miscount()
         call = self._described(name, args, kwargs)
-        with self._paused():
-            call = replace(call, bounded=self._bounded_operands(call))
+        call.patchable, call.starts_after, call.is_opaque = patchable, starts_after, is_opaque(func)
+        self._is_running = True
+        is_off = pop_dispatch_mode(self.hidden_operations)
+        try:
+            call.bounded = self._bounded_operands(call)
             result = func(*args, **kwargs)
-        position = self._count(name)
-        call = replace(
-            call, position=position, patchable=patchable, starts_after=starts_after, is_opaque=is_opaque(func)
-        )
+        finally:
+            if is_off:
+                push_dispatch_mode(self.hidden_operations)
+            self._is_running = False
+        call.position = self._count(name)
         self._note_leaving(call)
         self._add_results(result, call)
         return result
@@ -167,10 +172,14 @@ class Tracer(TorchFunctionMode):
         """Run an operation that the dispatcher received; record it if no function mode has received it."""
         if self._is_running or threading.get_ident() != self._thread:
             return func(*args, **kwargs)
-        with self._paused():
-            call = replace(self._described(name_of(func), args, kwargs), is_visible=False, is_opaque=is_opaque(func))
+        self._is_running = True
+        try:
+            call = self._described(name_of(func), args, kwargs)
+            call.is_visible, call.is_opaque = False, is_opaque(func)
             result = func(*args, **kwargs)
             self._add_results(result, call)
+        finally:
+            self._is_running = False
         return result
 
     def apply(self, function: type[torch.autograd.Function], original: Callable[..., Any], *args: Any) -> Any:
@@ -178,7 +187,8 @@ class Tracer(TorchFunctionMode):
         if self._is_running or threading.get_ident() != self._thread:
             return original(*args)
         with self._paused():
-            call = replace(self._described(function.__name__, args, {}), is_visible=False, is_opaque=True)
+            call = self._described(function.__name__, args, {})
+            call.is_visible, call.is_opaque = False, True
             first = len(self.graph.nodes)
         result = original(*args)
         with self._paused():
@@ -214,14 +224,14 @@ class Tracer(TorchFunctionMode):
 
     def _described(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
         """The operands of a call, before it runs: an in-place operation gives its operand a new node."""
-        operands = list(tensors_in((args, kwargs)))
-        parents = tuple(self._node(tensor) for tensor in operands)
-        if name in _OVERWRITING and len(parents) > 0 and parents[0].name == OUTSIDE:
-            parents = parents[1:]
+        operands: list[Tensor] = []
+        parents: list[Node] = []
+        arguments = tuple(self._symbolic(value, operands, parents) for value in args)
+        named = {key: self._symbolic(value, operands, parents) for key, value in kwargs.items()}
+        if name in _OVERWRITING and parents and parents[0].name == OUTSIDE:
+            del parents[0]
         versions = [version_of(tensor) for tensor in operands]
-        return _Call(
-            name, self._symbolic(args), self._symbolic(kwargs), parents, operands, versions, source_of_caller()
-        )
+        return _Call(name, arguments, named, tuple(parents), operands, versions, source_of_caller(self._folder))
 
     @staticmethod
     def _bounded_operands(call: _Call) -> tuple[int, ...]:
@@ -234,9 +244,8 @@ class Tracer(TorchFunctionMode):
             return ()
 
     def _note_leaving(self, call: _Call) -> None:
-        is_number = any(t.is_floating_point() for t in call.operands)
-        if call.name in _LEAVING and is_number and any(parent.depends for parent in call.parents):
-            self._left = True
+        if call.name in _LEAVING and any(t.is_floating_point() for t in call.operands):
+            self._left |= any(parent.depends for parent in call.parents)
 
     def _add_results(self, result: Any, call: _Call) -> None:
         """Add the tensors with a new value: new tensors, and operands that were overwritten."""
@@ -266,19 +275,21 @@ class Tracer(TorchFunctionMode):
         own = self._known.get(tensor)
         shared = next((t for t in call.operands if share_memory(t, tensor)), None)
         node = self._node_of(tensor, call, output)
-        node.storage = self._new_storage() if shared is None else self._known[shared].storage
+        node.storage = self._new_storage() if shared is None else self._node(shared).storage
         if own is not None:
             self.graph.overwrites.setdefault(own.storage, []).append(len(self.graph.nodes))
         self._known[tensor] = self.graph.add(node)
         inner = tensor
         while is_functorch_wrapped(inner) and (inside := unwrapped(inner)) is not None:  # one level for each vmap
             inner = inside
-            self._known.setdefault(inner, self._linked(inner, node))
+            linked = self._linked(inner, node)
+            if self._known.get(inner) is None:
+                self._known[inner] = linked
         # Writing to a view changes its base too: torchvision's MViTv2 adds relative positions to a view of the scores.
-        base = tensor._base
-        if own is not None and base is not None and base in self._known:
-            before = self._known[base]
-            whole = {"shape": before.shape, "strides": before.strides, "storage": before.storage}
+        base = None if own is None else tensor._base
+        before = None if base is None else self._known.get(base)
+        if own is not None and base is not None and before is not None:
+            whole: dict[str, Any] = {"shape": before.shape, "strides": before.strides, "storage": before.storage}
             if call.name == "copy" and own.name == "getitem" and own.parents == (before,) and call.parents[1:]:
                 # Torchvision's detectors copy each image into a part of a batch: the same as an assignment to it.
                 whole |= {"name": "setitem", "args": (before, own.args[1], call.parents[-1])}
@@ -319,7 +330,7 @@ class Tracer(TorchFunctionMode):
         return is_new and tensor is not None and tensor.is_floating_point()
 
     def _node(self, tensor: Tensor) -> Node:
-        known: Node | None = self._known.get(tensor)
+        known = self._known.get(tensor)
         inner = unwrapped(tensor) if known is None and is_functorch_wrapped(tensor) else None
         if inner is not None:
             known = self._known[tensor] = self._linked(tensor, self._node(inner))
@@ -347,11 +358,21 @@ class Tracer(TorchFunctionMode):
         self._storages += 1
         return self._storages
 
-    def _symbolic(self, value: Any) -> Any:
+    def _symbolic(self, value: Any, operands: list[Tensor], parents: list[Node]) -> Any:
+        """``value`` with nodes in place of tensors; all tensors in it are appended to ``operands``, their nodes too."""
+        kind = type(value)
+        if kind in WITHOUT_TENSORS:
+            return value
         if isinstance(value, Tensor):
-            return self._node(value)
+            node = self._node(value)
+            operands.append(value)
+            parents.append(node)
+            return node
         if isinstance(value, dict):
-            return {key: self._symbolic(item) for key, item in value.items()}
+            return {key: self._symbolic(item, operands, parents) for key, item in value.items()}
         if isinstance(value, list | tuple):
-            return tuple(self._symbolic(item) for item in value)
+            return tuple(self._symbolic(item, operands, parents) for item in value)
+        inside = tensors_in(value)
+        operands.extend(inside)
+        parents.extend(map(self._node, inside))
         return value

@@ -165,6 +165,41 @@ def test_imputation_is_pytorch_grad_cams() -> None:
     assert torch.equal(ours[~removed[:, None].expand_as(images)], images[~removed[:, None].expand_as(images)])
 
 
+def _by_definition(image: Tensor, gone: Tensor) -> Tensor:
+    """The equations of the paper as a full matrix over all pixels: a kept pixel is itself, a removed one its mean."""
+    height, width = gone.shape
+    matrix, right = torch.eye(gone.numel(), dtype=torch.float64), image.double().flatten(1).clone()
+    for row, column in gone.nonzero().tolist():
+        pixel = row * width + column
+        right[:, pixel] = 0
+        around = [
+            (y, x)
+            for y in range(max(row - 1, 0), min(row + 2, height))
+            for x in range(max(column - 1, 0), min(column + 2, width))
+            if (y, x) != (row, column)
+        ]
+        weights = [1 / 6 if y == row or x == column else 1 / 12 for y, x in around]
+        for (y, x), weight in zip(around, weights, strict=True):
+            matrix[pixel, y * width + x] = -weight / sum(weights)
+    return torch.linalg.solve(matrix, right.T).T.reshape(image.shape)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 12])
+def test_imputation_solves_the_equations_of_each_image_whatever_is_beside_it(channels: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows, columns = torch.meshgrid(torch.arange(24), torch.arange(20), indexing="ij")
+    distance = ((rows - 8) ** 2 + (columns - 11) ** 2).flatten().argsort().argsort().view(24, 20)
+    few, many = (torch.rand(24, 20, generator=generator) < share for share in (0.02, 0.4))
+    corner = torch.ones(24, 20, dtype=torch.bool)
+    corner[0, 0] = False  # one remaining pixel determines all
+    holes = torch.stack([few, many, distance < 384, distance >= 96, corner])
+    images = torch.rand(5, channels, 24, 20, generator=generator)
+    together = imputed(images, holes, noise=0.0)
+    for index, (image, gone) in enumerate(zip(images, holes, strict=True)):
+        assert torch.equal(together[index], imputed(image[None], gone[None], noise=0.0)[0])
+        torch.testing.assert_close(together[index].double(), _by_definition(image, gone), atol=1e-6, rtol=0)
+
+
 def test_imputation_of_everything_is_noise_and_of_nothing_the_image() -> None:
     images = torch.rand(2, 3, 6, 6)
     removed = torch.tensor([True, False])[:, None, None].expand(2, 6, 6)

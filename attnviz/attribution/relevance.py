@@ -18,9 +18,16 @@ from attnviz.errors import AttributionError
 FOLLOWED = frozenset(
     "Convolution Addmm Mm Relu Threshold MaxPool2DWithIndices AvgPool2D AdaptiveAvgPool2D Mean Sum NativeBatchNorm "
     "CudnnBatchNorm Add Cat Div View ReshapeAlias UnsafeView Clone T Permute Transpose Squeeze Unsqueeze ToCopy Alias "
-    "AsStrided Slice Select Expand ConstantPadNd".split()
+    "AsStrided Slice Select Expand ConstantPadNd PixelShuffle PixelUnshuffle MaxPool3DWithIndices AvgPool3D "
+    "AdaptiveAvgPool3D UpsampleNearest1D UpsampleNearest2D UpsampleNearest3D UpsampleNearestExact1D "
+    "UpsampleNearestExact2D UpsampleNearestExact3D UpsampleLinear1D UpsampleBilinear2D UpsampleTrilinear3D "
+    "UpsampleBicubic2D UpsampleBilinear2DAa UpsampleBicubic2DAa".split()
 )
 """Names in autograd of the operations that propagate relevance as gradient times value."""
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_PLAIN = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
 class Relevance(GradientAttribution):  # type: ignore[misc]  # captum has no types
@@ -29,7 +36,7 @@ class Relevance(GradientAttribution):  # type: ignore[misc]  # captum has no typ
     .. math:: z \to z' \cdot [z / z']_{\text{constant}}
 
     ``z'`` is the layer with only its positive contributions for the alpha-1-beta-0 rule, or ``z`` itself for the
-    epsilon rule. Then input times gradient is the relevance.
+    epsilon rule, which also units without positive contributions take. Then input times gradient is the relevance.
 
     Args:
         logits: The model.
@@ -53,8 +60,9 @@ class Relevance(GradientAttribution):  # type: ignore[misc]  # captum has no typ
             _check_followed(logits(images[:1]).grad_fn)
             first = True
             for part in logits.module.modules():
-                if isinstance(part, nn.Conv2d | nn.Linear):
-                    rule: Any = _positive if isinstance(part, nn.Conv2d) and not first else self._stabilised
+                if isinstance(part, (nn.Linear, *_CONVOLUTIONS)):
+                    is_later = isinstance(part, _CONVOLUTIONS) and not first
+                    rule: Any = self._positive if is_later else self._stabilised
                     undo.callback(part.register_forward_hook(rule).remove)
                     first = False
             score = score_of(logits, images, target)
@@ -66,25 +74,35 @@ class Relevance(GradientAttribution):  # type: ignore[misc]  # captum has no typ
         epsilon = self._epsilon * value.abs().amax()
         return z * (value / (value + torch.where(value < 0, -epsilon, epsilon))).nan_to_num()
 
-
-def _positive(part: nn.Conv2d, inputs: tuple[Tensor, ...], z: Tensor) -> Tensor:
-    """Return the same values with the gradients of the positive contributions only."""
-    a = inputs[0]
-    run = _convolution(part)
-    weight = part.weight.detach()
-    z_positive = run(a.clamp_min(0), weight.clamp_min(0)) + run(a.clamp_max(0), weight.clamp_max(0))
-    return _with_value(z_positive, z.detach())
-
-
-def _with_value(z: Tensor, value: Tensor) -> Tensor:
-    ratio = torch.where(z.detach() == 0, 0, value / z.detach())
-    return z * ratio + (value - z.detach() * ratio)  # without positive contributions, the value without gradient
+    def _positive(self, part: nn.Module, inputs: tuple[Tensor, ...], z: Tensor) -> Tensor:
+        """Return the same values with the gradients of the positive contributions only."""
+        a, value = inputs[0], z.detach()
+        run, weight = _convolution(part, a, z)
+        positive = run(a.clamp_min(0), weight.clamp_min(0)) + run(a.clamp_max(0), weight.clamp_max(0))
+        constant = positive.detach()
+        ratio = torch.where(constant == 0, 0, value / constant)
+        shared = positive * ratio + (value - constant * ratio)
+        # A negative sum with negative contributions only, such as a score: otherwise its relevance would be lost.
+        return torch.where(constant == 0, self._stabilised(part, inputs, z), shared)
 
 
-def _convolution(part: nn.Conv2d) -> Callable[[Tensor, Tensor], Tensor]:
+def _convolution(part: Any, a: Tensor, z: Tensor) -> tuple[Callable[[Tensor, Tensor], Tensor], Tensor]:
+    """The convolution of a layer that gives ``z`` for ``a``, without its bias; and its weight."""
     if part.padding_mode != "zeros":
         raise AttributionError(f"no rule for a convolution with padding {part.padding_mode!r}")
-    return lambda a, weight: F.conv2d(a, weight, None, part.stride, part.padding, part.dilation, part.groups)
+    weight = part.weight.detach()
+    dims = weight.ndim - 2
+    if not part.transposed:
+        return lambda x, w: _PLAIN[dims](x, w, None, part.stride, part.padding, part.dilation, part.groups), weight
+    sizes = zip(
+        z.shape[-dims:], a.shape[-dims:], part.stride, part.padding, part.dilation, part.kernel_size, strict=True
+    )
+    # The size can be an argument of the call.
+    more = [size - (n - 1) * step + 2 * pad - gap * (k - 1) - 1 for size, n, step, pad, gap, k in sizes]
+    return (
+        lambda x, w: _TRANSPOSED[dims](x, w, None, part.stride, part.padding, more, part.groups, part.dilation),
+        weight,
+    )
 
 
 def _check_followed(output: Node | None) -> None:

@@ -135,6 +135,75 @@ def test_lrp_hands_out_the_whole_logit_also_past_a_shortcut_and_leaves_the_model
     assert not any(part._forward_hooks for part in model.modules())
 
 
+def test_lrp_of_a_transposed_convolution_by_hand() -> None:
+    """Units 2 and 1; each enters two outputs with weights 1 and -2; the score is the sum of the first two outputs."""
+    first, spread = nn.Conv1d(1, 1, 1, bias=False), nn.ConvTranspose1d(1, 1, 2, stride=1, bias=False)
+    first.weight.data[:] = 1.0
+    spread.weight.data[:] = torch.tensor([[[1.0, -2.0]]])
+
+    class Spread(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.spread = first, spread
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.spread(self.first(x.flatten(2)))  # 2, 1 - 4, -2
+            return y[:, :, :2].sum((1, 2))[:, None]
+
+    # The second output, -3, has one positive contribution, of the second unit.
+    assert attribute(Spread(), torch.tensor([[[[2.0, 1.0]]]]), 0, "lrp", epsilon=0.0).values.tolist() == [[[2.0, -3.0]]]
+
+
+class UNet(nn.Module):
+    """Down, up by one of several ways, and a shortcut; without biases."""
+
+    def __init__(self, up: nn.Module) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(3, 4, 3, stride=2, padding=1, bias=False)
+        self.deep = nn.Conv2d(4, 6, 3, stride=2, padding=1, bias=False)
+        self.up, self.last = up, nn.Conv2d(4 + 6, 2, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.down(x).relu()
+        b = self.up(self.deep(a).relu()).relu()
+        return self.last(torch.cat([a, b[..., : a.shape[-2], : a.shape[-1]]], 1)).sum((2, 3))
+
+
+UPWARDS = {
+    "transposed": lambda: nn.ConvTranspose2d(6, 6, 2, stride=2, bias=False),
+    "transposed, grouped": lambda: nn.ConvTranspose2d(6, 6, 3, 2, 1, output_padding=1, groups=2, bias=False),
+    "transposed, dilated": lambda: nn.ConvTranspose2d(6, 6, 2, 2, dilation=3, bias=False),
+    "shuffled": lambda: nn.Sequential(nn.Conv2d(6, 24, 1, bias=False), nn.PixelShuffle(2)),
+} | {
+    mode: lambda mode=mode: nn.Upsample(scale_factor=2, mode=mode)
+    for mode in ("nearest", "nearest-exact", "bilinear", "bicubic")
+}
+
+
+@pytest.mark.parametrize("up", UPWARDS)
+def test_lrp_hands_out_the_whole_score_of_a_network_that_up_samples(up: str) -> None:
+    torch.manual_seed(0)
+    model = UNet(UPWARDS[up]()).double().eval()
+    x = torch.rand(2, 3, 16, 16, dtype=torch.float64)
+    for target in (0, 1):
+        values = attribute(model, x, target, "lrp", epsilon=0.0).values
+        torch.testing.assert_close(values.sum((1, 2)), model(x)[:, target].detach())
+
+
+def test_lrp_of_a_volume_hands_out_the_whole_logit() -> None:
+    from attnviz.attribution.relevance import Relevance
+
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv3d(1, 4, 3, padding=1, bias=False), nn.ReLU(), nn.MaxPool3d(2),
+        nn.Conv3d(4, 4, 3, bias=False), nn.ReLU(), nn.ConvTranspose3d(4, 2, 2, stride=2, bias=False),
+        nn.Upsample(scale_factor=2, mode="trilinear"), nn.AdaptiveAvgPool3d(2), nn.Flatten(), nn.Linear(16, 3, bias=False),
+    ).double()  # fmt: skip
+    x = torch.rand(2, 1, 8, 8, 8, dtype=torch.float64)
+    values = Relevance(Logits(model), 0.0).attribute(x, 2)
+    torch.testing.assert_close(values.flatten(1).sum(1), model(x)[:, 2].detach())
+
+
 def test_deeplift_hands_out_the_rise_of_the_logit(chain: nn.Module, images: Tensor) -> None:
     values = attribute(chain, images, 1, "deeplift", baseline=0.2).values
     with torch.no_grad():

@@ -222,9 +222,10 @@ def lrp(logits: Logits, x: Tensor, *, epsilon: float = 1e-6) -> PreparedAttribut
     .. math:: R_i = \sum_j \frac{(a_i w_{ij})^+}{\sum_{i'} (a_{i'} w_{i'j})^+} R_j \text{ in convolutions}, \quad
         R_i = \sum_j \frac{a_i w_{ij}}{z_j + \epsilon} R_j \text{ elsewhere}
 
-    The first convolution, whose inputs have two signs, and all that is no convolution take the epsilon rule; with it
-    alone the map would be input times gradient. A sum is distributed over its branches. The values sum to the logit,
-    but for what biases take.
+    The first convolution, whose inputs have two signs, units without a positive contribution, and all that is no
+    convolution take the epsilon rule; with it alone the map would be input times gradient. Transposed convolutions are
+    convolutions. A sum is distributed over its branches, and up-sampled values by the weights of the interpolation. The
+    values sum to the logit, but for what biases take.
 
     Options:
         epsilon: Of the epsilon rule, relative to the largest output of a layer.

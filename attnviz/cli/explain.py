@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from attnviz.report import Document
 
 FORMATS = ("html", "png", "json", "gif")
+ON_REQUEST = ("coco",)
 _KEPT_VALUES = 1 << 28
 """Decoded images are kept up to this many bytes; the others are decoded again when their turn comes."""
 
@@ -45,8 +46,8 @@ _KEPT_VALUES = 1 << 28
     help="Output folder; for several images, the folder of their folders.  [default: named after the image]",
 )  # fmt: skip
 @option(
-    "--format", "formats", type=CommaList(FORMATS), default=",".join(FORMATS),
-    help="Files to write, comma-separated; gif for clips only.",
+    "--format", "formats", type=CommaList((*FORMATS, *ON_REQUEST)), default=",".join(FORMATS),
+    help="Files to write, comma-separated; gif for clips only; coco: the regions of the maps as COCO annotations.",
 )  # fmt: skip
 @click.option(
     "--frames", type=click.IntRange(1, 64),

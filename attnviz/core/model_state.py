@@ -52,11 +52,7 @@ def as_inference(model: nn.Module) -> Iterator[None]:
     """Run ``model`` in eval mode and without gradients; restore the modes and the random state on exit."""
     parameters = model.parameters() if torch.cuda.is_available() else ()
     devices = sorted({p.device.index or 0 for p in parameters if p.device.type == "cuda"})
-    with (
-        torch.random.fork_rng(devices=devices),
-        torch.no_grad(),
-        _eval_mode(model, freeze=False),
-    ):
+    with torch.random.fork_rng(devices=devices), torch.no_grad(), _eval_mode(model, freeze=False):
         yield
 
 

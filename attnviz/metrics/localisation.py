@@ -115,6 +115,53 @@ def auc(maps: Tensor, masks: Tensor) -> Tensor:
     return (wins / (inside * (m.shape[1] - inside))).masked_fill(_undefined(a, m), math.nan)
 
 
+def mask_iou(found: Tensor, masks: Tensor) -> Tensor:
+    """Intersection over union of found masks and the masks of objects.
+
+    Args:
+        found: ``(N, H, W)`` bool, such as those of :meth:`Heatmap.mask <attnviz.Heatmap.mask>`.
+        masks: ``(N, H, W)`` bool.
+
+    Returns:
+        ``(N,)`` in [0, 1]; NaN if both masks are empty.
+
+    Raises:
+        ValueError: the shapes differ, or a mask is not bool.
+
+    >>> mask_iou(torch.tensor([[[True, True, False]]]), torch.tensor([[[False, True, True]]]))
+    tensor([0.3333], dtype=torch.float64)
+    """
+    if found.dtype != torch.bool:
+        raise ValueError(f"wanted bool masks, got {found.dtype}")
+    a, m = _pair(found, masks)
+    return (a * m).sum(dim=1) / torch.maximum(a, m).sum(dim=1)
+
+
+def box_iou(found: Tensor, boxes: Tensor) -> Tensor:
+    """Intersection over union of each pair of a found box and an object's box.
+
+    Args:
+        found: ``(P, 4)``: left, top, right, bottom, as in ``Region.box``; right and bottom are exclusive.
+        boxes: ``(Q, 4)``, likewise.
+
+    Returns:
+        ``(P, Q)`` in [0, 1].
+
+    Raises:
+        ValueError: other shapes, or an empty box.
+
+    >>> box_iou(torch.tensor([[0, 0, 2, 2]]), torch.tensor([[1, 0, 3, 2], [5, 5, 6, 6]]))
+    tensor([[0.3333, 0.0000]], dtype=torch.float64)
+    """
+    for one in (found, boxes):
+        if one.ndim != 2 or one.shape[1] != 4 or bool((one[:, 2:] <= one[:, :2]).any()):
+            raise ValueError(f"wanted boxes (N, 4) of left < right and top < bottom, got {one.tolist()}")
+    a, b = found.double()[:, None], boxes.double()[None]
+    shared = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp_min(0).prod(-1)
+    areas = [(one[..., 2:] - one[..., :2]).prod(-1) for one in (a, b)]
+    return shared / (areas[0] + areas[1] - shared)
+
+
 def _pair(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     if maps.ndim != 3 or maps.shape != masks.shape or masks.dtype != torch.bool:
         raise ValueError(

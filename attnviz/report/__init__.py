@@ -14,12 +14,18 @@ from attnviz.report.explanation.build import describe
 
 __all__ = ["FILE_NAMES", "RENDERERS", "Document", "describe", "render", "renderer", "save"]
 
-FILE_NAMES = {"html": "report.html", "png": "panel.png", "json": "explanation.json", "gif": "overlay.gif"}
+FILE_NAMES = {
+    "html": "report.html",
+    "png": "panel.png",
+    "json": "explanation.json",
+    "gif": "overlay.gif",
+    "coco": "regions.coco.json",
+}
 """File name of each format in an output folder."""
 
 
 def render(document: Document, name: str, path: Path) -> None:
-    """Write a document in a format, for example ``html``, ``png``, ``json`` or ``gif``.
+    """Write a document in a format, for example ``html``, ``png``, ``json``, ``gif`` or ``coco``.
 
     Raises:
         UnknownNameError: no such format.

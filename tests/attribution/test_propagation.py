@@ -197,7 +197,8 @@ def test_lrp_of_a_volume_hands_out_the_whole_logit() -> None:
     model = nn.Sequential(
         nn.Conv3d(1, 4, 3, padding=1, bias=False), nn.ReLU(), nn.MaxPool3d(2),
         nn.Conv3d(4, 4, 3, bias=False), nn.ReLU(), nn.ConvTranspose3d(4, 2, 2, stride=2, bias=False),
-        nn.Upsample(scale_factor=2, mode="trilinear"), nn.AdaptiveAvgPool3d(2), nn.Flatten(), nn.Linear(16, 3, bias=False),
+        nn.Upsample(scale_factor=2, mode="trilinear"), nn.AdaptiveAvgPool3d(2), nn.Flatten(),
+        nn.Linear(16, 3, bias=False),
     ).double()  # fmt: skip
     x = torch.rand(2, 1, 8, 8, 8, dtype=torch.float64)
     values = Relevance(Logits(model), 0.0).attribute(x, 2)

@@ -18,7 +18,7 @@ class TestSaving:
         assert [p.name for p in tmp_path.iterdir()] == [name]
 
     def test_an_unknown_format_is_an_error(self, explanation, tmp_path):
-        with pytest.raises(UnknownNameError, match="unknown report format 'pdf': known are gif, html, json, png"):
+        with pytest.raises(UnknownNameError, match="unknown report format 'pdf': known are coco, gif, html, json, png"):
             explanation.save(tmp_path / "r.pdf")
 
     def test_the_case_of_the_ending_does_not_matter(self, explanation, tmp_path):

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from attention_zoo import CASES, ConstantAttention
+from attention_zoo import CASES
+from zoo_pairwise import ConstantAttention
 
 from attnviz import project
 from attnviz.errors import CaptureError

@@ -3,8 +3,8 @@
 import networks
 import pytest
 import torch
-from attention_zoo import Tokens, scores
 from torch import nn
+from zoo_cases import Tokens, scores
 
 from attnviz.recording import capture
 from attnviz.tracing import find_attention

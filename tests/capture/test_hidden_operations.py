@@ -5,10 +5,10 @@ import warnings
 
 import pytest
 import torch
-from attention_zoo import Tokens, scores
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+from zoo_cases import Tokens, scores
 
 from attnviz.instrumentation.adapters import ADAPTERS, adapter
 from attnviz.recording import capture

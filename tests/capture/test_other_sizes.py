@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from attention_zoo import SoftmaxAttention, Tokens, scores
 from torch import nn
 from torch.nn import functional as F
+from zoo_cases import Tokens, scores
+from zoo_pairwise import SoftmaxAttention
 
 from attnviz import edits, project
 from attnviz.edits.intervention import intervene

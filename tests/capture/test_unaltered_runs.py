@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from attention_zoo import SoftmaxAttention
 from torch import nn
+from zoo_pairwise import SoftmaxAttention
 
 from attnviz.edits.intervention import intervene
 from attnviz.errors import CaptureError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 from dataclasses import replace
@@ -38,7 +39,7 @@ def site_layout(tracker: PositionTracker, node: Node, finding: Finding, images: 
         if isinstance(finding.use, Gate):
             return _gate_layout(tracker, finding.use, finding.x, images)
         queries, keys = _fused(tracker, finding) if finding.hidden else _product(tracker, node, finding)
-        return _layout(queries, keys, images)
+        return _known_layout(tracker, queries, keys, images)
     except (RuntimeError, IndexError, TypeError, ValueError):  # the operation cannot be applied to codes
         return None
 
@@ -53,7 +54,7 @@ def _gate_layout(tracker: PositionTracker, use: Gate, x: Node, images: int) -> L
         return None
     code = code[:, 0].flatten(1)
     code = code.view(-1, use.fold, code.shape[1])[:, 0] if use.fold > 1 else code
-    return _layout(None, (code.unsqueeze(1), positions.plane), images)
+    return _known_layout(tracker, None, (code.unsqueeze(1), positions.plane), images)
 
 
 def _fused(tracker: PositionTracker, finding: Finding) -> tuple[Codes, Codes]:
@@ -172,6 +173,22 @@ def _terms(node: Node, finding: Finding) -> tuple[str, str]:
         return g_term, lead[len(lead) + 2 - x_ndim :] + ("zw" if is_left else "wz")
     both = letters[: max(g_ndim, x_ndim)]
     return both[len(both) - g_ndim :], both[len(both) - x_ndim :]
+
+
+def _known_layout(tracker: PositionTracker, queries: Codes, keys: Codes, images: int) -> Layout | None:
+    """The layout of queries and keys, computed once for all layers with the same positions."""
+    key = (_identity(queries), _identity(keys), images)
+    if key not in tracker.layouts:
+        tracker.layouts[key] = _layout(queries, keys, images)
+    return tracker.layouts[key]
+
+
+def _identity(codes: Codes) -> tuple[Plane | None, tuple[int, ...], bytes] | None:
+    """A key that only equal codes have."""
+    if codes is None:
+        return None
+    code, plane = codes
+    return plane, tuple(code.shape), hashlib.blake2b(code.contiguous().numpy().tobytes()).digest()
 
 
 def _layout(queries: Codes, keys: Codes, images: int) -> Layout | None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnviz.core.token_layout import PADDING
+from attnviz.core.token_layout import PADDING, Layout
 from attnviz.instrumentation.operations import keeps_positions
 from attnviz.tracing.axis_rules import joined_parts, reduced_axes
 from attnviz.tracing.equations import equation_of
@@ -51,9 +51,13 @@ class PositionTracker:
     Args:
         graph: The forward pass.
         image: Number of the images among the tensors of the inputs; by default the first with 4 or 5 axes.
+
+    Attributes:
+        layouts: Layouts that were computed from positions, by the positions.
     """
 
     def __init__(self, graph: Graph, image: int | None = None) -> None:
+        self.layouts: dict[Any, Layout | None] = {}
         self._found: dict[int, Positions | None] = {}
         inputs = [node for node in graph.nodes if node.name == "input"]
         first = next((node for node in inputs if len(node.shape) in {4, 5}), inputs[0] if inputs else None)

@@ -310,3 +310,12 @@ def test_a_difference_is_judged_by_the_precision_and_given_as_it_is(dtype, gap, 
 def test_other_special_values_integers_and_shapes_are_an_infinite_difference(one, other):
     assert difference(one, other).largest == float("inf")
     assert difference(one, one) == Difference(0.0, is_rounding=True)
+
+
+def test_a_model_is_traced_in_a_working_folder_that_was_deleted(tmp_path, monkeypatch) -> None:
+    folder = tmp_path / "deleted"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    (site,) = find_attention(SoftmaxAttention().eval(), torch.rand(1, 16, 8, 8))
+    assert "zoo_pairwise.py:" in site.source

@@ -47,6 +47,7 @@ bench: .venv/dev  ## Run the benchmarks that the README quotes
 
 conformance: .venv/conformance  ## Check capture on third-party models, and write docs/reference/coverage.md
 	PYTHONPATH=tests $(BIN)/python -m conformance --json build/conformance.json --page docs/reference/coverage.md
+	PYTHONPATH=tests $(BIN)/python -m conformance.tasks --page docs/reference/tasks-coverage.md
 
 compat: .venv/core  ## Run the tests with the oldest and the newest supported releases
 	$(BIN)/python compat/run.py

@@ -95,6 +95,10 @@ def project(record: Record, size: tuple[int, int] | None = None, method: str | N
         raise UnknownNameError(f"projection of {kind.value} attention", method, fitting)
     chosen = fitting[method] if method is not None else next(p for p in fitting.values() if p.default)
     values = chosen.function(record).detach()
+    if size is not None and values.ndim != len(size) + 1:
+        raise CaptureError(
+            f"{record.site.name}: its map has {values.ndim - 1} axes, which do not fit a size of {len(size)}"
+        )
     if size is not None and values.shape[1:] != size:
         values = F.interpolate(values[:, None], size, mode="bilinear", align_corners=False)[:, 0]
     return Heatmap(values=values, method=chosen.name, source=record.site.name, kind="attention")

@@ -115,6 +115,11 @@ def test_gates_have_names_and_kinds_and_match_patterns():
     assert all("networks.py:" in site.source for site in sites)
 
 
+def test_an_unbounded_gate_before_a_mean_over_channels_is_found():
+    model = nn.Sequential(networks.build("focal-modulation"), networks.build("spatial-gate", 1))
+    assert [site.kind for site in find_attention(model, networks.images())] == [Kind.DENSE, Kind.SPATIAL]
+
+
 blocks = st.lists(st.sampled_from([*networks.GATED, *networks.PLAIN]), min_size=1, max_size=5)
 
 

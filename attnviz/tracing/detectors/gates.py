@@ -195,9 +195,15 @@ def _before_gates(x: Node) -> Iterator[Node]:
 
 def _is_summed(node: Node, use: Gate, squash: str | None) -> bool:
     """Whether the product is then summed: a weighted mean with a softmax, or an inner product over the channels."""
-    sums = [user for user in users(node) if user.name in {"sum", "mean"}]
+    used = list(users(node))
+    sums = [user for user in used if user.name in {"sum", "mean"}]
     if squash in {"softmax", "softmin"}:
         return any(user.name == "sum" for user in sums)
-    return squash is None and any(
-        use.channel_axis in reduced_axes(user) and len(user.parents[0].shape) == len(node.shape) for user in sums
+    # An inner product has no other use; a spatial gate that follows takes the mean over the channels, and more.
+    return (
+        squash is None
+        and len(sums) == len(used)
+        and any(
+            use.channel_axis in reduced_axes(user) and len(user.parents[0].shape) == len(node.shape) for user in sums
+        )
     )

@@ -17,6 +17,7 @@ from attnviz.models.mechanism import MODELS, Staged
 from attnviz.models.trunk import INPUT_SIZE_PX, EfficientNetLite0, pretrained_trunk
 from attnviz.models.vision import VisionModel
 from attnviz.models.weights_file import fit_weights, read_weights
+from attnviz.targets import TASKS
 
 PREPROCESS = Preprocess(INPUT_SIZE_PX, INPUT_SIZE_PX + 32)
 RANDOM_NOTE = "The weights are random: the maps show the architecture, not training."
@@ -121,12 +122,12 @@ def load_builtin(name: str, weights: str | Path = "default", seed: int = 0) -> V
         UnknownNameError: no such model.
         WeightsError: weights are missing, damaged or do not fit.
     """
-    frames = MODELS[name].frames
+    frames, task = MODELS[name].frames, TASKS["classification"]
     if weights == "none":
         with seeded(CPU, seed):
             trunk = EfficientNetLite0().eval()
         network, notes = attend(name, trunk, seed).network, (RANDOM_NOTE,)
-        return VisionModel(network, PREPROCESS, imagenet_labels(), name, notes, frames=frames)
+        return VisionModel(network, PREPROCESS, imagenet_labels(), name, notes, frames=frames, task=task)
     checkpoint = None if weights == "default" else read_checkpoint(weights)
     labels = None if checkpoint is None else labels_in(checkpoint.facts)
     attended = attend(name, pretrained_trunk(), seed, None if labels is None else len(labels))
@@ -136,4 +137,4 @@ def load_builtin(name: str, weights: str | Path = "default", seed: int = 0) -> V
             raise WeightsError(f"{path}: the model {name!r} has no attention, so no weights of its own")
         tensors = read_shipped(name) if checkpoint is None else next(iter(checkpoint.states.values()))
         attended.load(tensors, path)
-    return VisionModel(attended.network, PREPROCESS, labels or imagenet_labels(), name, frames=frames)
+    return VisionModel(attended.network, PREPROCESS, labels or imagenet_labels(), name, frames=frames, task=task)

@@ -362,7 +362,7 @@ ROWS = (
         of_transformers(
             "OwlViTForObjectDetection",
             lambda t: t.OwlViTConfig(text_config=_TEXT, vision_config=_VISION, projection_dim=32),
-            repeated={"input_ids": _TOKENS},
+            repeated={"input_ids": _TOKENS + 3},
         ),
         lambda: image(64, 64),
         labels=("a cat", "a dog"),

@@ -56,13 +56,19 @@ def as_inference(model: nn.Module) -> Iterator[None]:
         yield
 
 
+def _is_compiled(module: nn.Module) -> bool:
+    """Whether ``module.compile()`` was called, or its forward was replaced by a compiled one."""
+    forward = vars(module).get("forward")
+    return getattr(module, "_compiled_call_impl", None) is not None or hasattr(forward, "_torchdynamo_orig_callable")
+
+
 @contextmanager
 def borrowed(model: nn.Module) -> Iterator[None]:
     """Run ``model`` in eval mode, with gradients and frozen parameters; restore the modes and flags on exit.
 
     With frozen parameters, autograd keeps only what the gradient of an input or of a layer needs.
     """
-    is_compiled = any(path.endswith("_orig_mod") for path, _ in model.named_modules())
+    is_compiled = any(path.endswith("_orig_mod") or _is_compiled(module) for path, module in model.named_modules())
     with ExitStack() as undo:
         undo.enter_context(torch.inference_mode(mode=False))
         undo.enter_context(torch.enable_grad())

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attnviz.core.model_outputs import tensors_by_path
+from attnviz.core.model_outputs import OutputPath, select, tensors_by_path
 from attnviz.core.model_state import borrowed, seeded
 from attnviz.errors import ModelError
 
@@ -35,11 +35,11 @@ class InputTrial:
         """``(1, C, H, W)``."""
         return tuple(self.x.shape)  # type: ignore[return-value]  # four axes
 
-    @property
-    def outputs(self) -> int | None:
-        """Number of values of each image, if the output is a vector; ``None`` otherwise."""
-        found = [t for _, t in tensors_by_path(self.output) if t.ndim == 2 or (t.ndim > 2 and t.shape[2:].numel() == 1)]
-        named = [t for path, t in tensors_by_path(self.output) if path in {"logits", "0.logits"} and t.ndim == 2]
+    def outputs(self, path: OutputPath = None) -> int | None:
+        """Number of values of each image in a part of the output, if it is a vector; ``None`` otherwise."""
+        tensors = list(tensors_by_path(select(self.output, path)))
+        found = [t for _, t in tensors if t.ndim == 2 or (t.ndim > 2 and t.shape[2:].numel() == 1)]
+        named = [t for name, t in tensors if name in {"logits", "0.logits"} and t.ndim == 2]
         return int((named or found)[0].shape[1]) if named or found else None
 
 

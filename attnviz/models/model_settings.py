@@ -244,8 +244,8 @@ def find_labels(
     count, is_classifier = outputs, True
     if count is None:
         trial = found.trial or _trial_of(module, name, found.preprocess)
-        count = trial.outputs
-        is_classifier = given is not None or find_task(module, trial.x).name in {"classification", "multi-label"}
+        count, task = trial.outputs(settings.output), find_task(module, trial.x, output=settings.output)
+        is_classifier = given is not None or task.name in {"classification", "multi-label"}
     if given is not None:
         if count is not None and len(given) != count:
             raise ModelError(f"{name}: {len(given)} class names were given, the model has {count} outputs")

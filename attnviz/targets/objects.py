@@ -152,7 +152,7 @@ class DetectedObject(Target):
         if found.queries is not None:  # a query for each box and class: the best one of this class
             overlaps = torch.where(found.labels == self.index, overlaps, overlaps.detach() * 0)
         best = int(overlaps.argmax())
-        if not (float(overlaps[best]) > self.threshold and int(found.labels[best]) == self.index):
+        if not (float(overlaps[best].detach()) > self.threshold and int(found.labels[best]) == self.index):
             return none, none
         return found.scores[best], overlaps[best]
 

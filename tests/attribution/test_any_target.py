@@ -323,3 +323,20 @@ class Selected(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         return select(self.model(x), self.path)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("way", ["module.compile", "forward", "a block"])
+def test_a_compiled_model_has_the_maps_of_the_plain_one(way: str, x: Tensor) -> None:
+    plain, model = seeded(Net, 4), seeded(Net, 4)
+    if way == "module.compile":
+        model.compile(backend="eager")
+    elif way == "forward":
+        model.forward = torch.compile(model.forward, backend="eager")  # type: ignore[method-assign]  # as users do
+    else:
+        model.second.compile(backend="eager")
+    with torch.no_grad():
+        model(x)  # compiled before
+    for method in ("gradcam", "saliency"):
+        assert torch.equal(attribute(model, x, 1, method).values, attribute(plain, x, 1, method).values)
+    torch._dynamo.reset()

@@ -55,7 +55,8 @@ def _pruning(model: ModelFinding) -> ReportFigure | None:
     caption = (
         "Probability of the predicted class, or the score of another target, relative to the unmodified model, while a "
         "share of g is kept and the rest is set to 0; bands are 95 % intervals. Where 'strongest' rises early and far "
-        "above 'random', the order of g matters. A low curve can also be an artefact: the model was never trained with missing entries."
+        "above 'random', the order of g matters. A low curve can also be an artefact: the model was never trained with "
+        "missing entries."
     )
     return ReportFigure("pruning", "Pruning curves", caption, figure)
 

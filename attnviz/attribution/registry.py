@@ -171,6 +171,20 @@ class Method:
             if str(error).startswith(f"{self.name}: "):
                 raise
             raise AttributionError(f"{self.name}: {error}") from error
+        except RuntimeError as error:
+            why = _why_no_gradient(error)
+            if not why:
+                raise
+            raise AttributionError(f"{self.name}: {why}") from error
+
+
+def _why_no_gradient(error: RuntimeError) -> str:
+    """The reason in a line, where autograd cannot differentiate the model; empty for other errors."""
+    if type(error).__name__ == "CheckpointError":
+        return "the model recomputes activations, which differ under a capture: switch its gradient checkpointing off"
+    if "appears to not have been used in the graph" in str(error) or "does not require grad" in str(error):
+        return "no gradient flows through the model, as in a quantised one; occlusion and rise need none"
+    return ""
 
 
 def method(

@@ -340,3 +340,40 @@ def test_a_compiled_model_has_the_maps_of_the_plain_one(way: str, x: Tensor) -> 
     for method in ("gradcam", "saliency"):
         assert torch.equal(attribute(model, x, 1, method).values, attribute(plain, x, 1, method).values)
     torch._dynamo.reset()
+
+
+class Rounded(torch.autograd.Function):
+    """An operation without a derivative for its input, as those of quantised models."""
+
+    @staticmethod
+    def forward(_context: Any, x: Tensor, bias: Tensor) -> Tensor:
+        return x.round() + bias
+
+    @staticmethod
+    def backward(_context: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        return None, gradient.sum(0)
+
+
+class Quantised(Net):
+    """A network that autograd follows to its bias and not to the image."""
+
+    def forward(self, x: Tensor) -> Any:
+        bias = x.mean((0, 2, 3))[:1].detach().requires_grad_().expand(4)
+        return Rounded.apply(super().forward(x).detach(), bias) + 0 * x.detach().sum()
+
+
+@pytest.mark.parametrize("method", ["saliency", "gradcam"])
+def test_a_model_without_a_gradient_is_named_in_one_line(method: str, x: Tensor) -> None:
+    with pytest.raises(AttributionError, match=f"{method}: no gradient flows") as error:
+        attribute(seeded(Quantised, 4), x, 1, method)
+    assert "\n" not in str(error.value)
+    assert attribute(seeded(Quantised, 4), x, 1, "occlusion").values.shape == (2, 24, 32)
+
+
+def test_recomputed_activations_are_named_in_one_line(x: Tensor) -> None:
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_patch16_224", pretrained=False, num_classes=4, img_size=64, depth=2).eval()
+    model.set_grad_checkpointing(True)
+    with pytest.raises(AttributionError, match="switch its gradient checkpointing off"):
+        attribute(model, torch.rand(1, 3, 64, 64), 1, "legrad")

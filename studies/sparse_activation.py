@@ -120,7 +120,9 @@ def sources() -> Sources:
 
 def as_input(vision: attnviz.VisionModel, pixels: np.ndarray) -> Tensor:
     """Return a scene as the model's input; scenes have the size of the built-in models' input."""
-    return vision.preprocess.normalise(vision.preprocess.crop(pixels) if vision.preprocess.size != (224, 224) else pixels)
+    return vision.preprocess.normalise(
+        vision.preprocess.crop(pixels) if vision.preprocess.size != (224, 224) else pixels
+    )
 
 
 def batches(x: Tensor) -> list[Batch]:

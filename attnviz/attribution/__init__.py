@@ -9,6 +9,7 @@ from attnviz.attribution.feature_layout import FeatureLayout
 from attnviz.attribution.layers import Layer, find_layer
 from attnviz.attribution.methods.attention import attention_gradients, gradient_rollout, legrad
 from attnviz.attribution.methods.cam import cam, eigencam, gradcam, gradcam_plus_plus, hirescam, layercam, xgradcam
+from attnviz.attribution.methods.finer_cam import finercam
 from attnviz.attribution.methods.gradient import completeness_gap, integrated_gradients, saliency, smoothgrad, vargrad
 from attnviz.attribution.methods.masked_inputs import ablationcam, rise, scorecam
 from attnviz.attribution.methods.perturbation import feature_ablation, kernel_shap, lime, occlusion
@@ -21,6 +22,7 @@ from attnviz.attribution.methods.propagation import (
     input_x_gradient,
     lrp,
 )
+from attnviz.attribution.methods.recipro_cam import recipro_cam
 from attnviz.attribution.registry import DEFAULT_METHODS, METHODS, Method, PreparedAttribution, attribute, method
 from attnviz.attribution.targets import Logits
 
@@ -42,6 +44,7 @@ __all__ = [
     "eigencam",
     "feature_ablation",
     "find_layer",
+    "finercam",
     "gradcam",
     "gradcam_plus_plus",
     "gradient_rollout",
@@ -58,6 +61,7 @@ __all__ = [
     "lrp",
     "method",
     "occlusion",
+    "recipro_cam",
     "rise",
     "saliency",
     "scorecam",

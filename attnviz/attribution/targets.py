@@ -336,11 +336,11 @@ class Logits:
         """
         return self.run(x, len(x))
 
-    def run(self, x: Tensor, rows: int) -> Tensor:
-        """As a call, where a hook makes the batch grow on the way: the scores have ``rows`` rows."""
+    def run(self, x: Tensor, rows: int, *, measured: bool = False) -> Tensor:
+        """As a call, or as ``measured``, where a hook makes the batch grow on the way to ``rows`` rows."""
         images = self._copied(x)
         start = images.grad_fn
-        scores = self._objective.scores(self._run(images, rows), self._subject.name, rows)
+        scores = self._objective.scores(self._run(images, rows), self._subject.name, rows, measured=measured)
         if start is not None and not self._connected:
             if not reaches(scores.grad_fn, start):
                 raise AttributionError(f"no gradient flows from the scores of {self._subject.name} back to the image")

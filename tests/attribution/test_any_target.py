@@ -73,8 +73,15 @@ def test_every_method_takes_a_function_of_the_output(method: str, x: Tensor) -> 
     model = seeded(Net, 4)
     if method in {"gradient_rollout", "legrad"}:
         pytest.skip("the model has no attention")
+    if method == "finercam":
+        with pytest.raises(
+            AttributionError, match=r"^finercam: Finer-CAM compares classes, and the output has one score"
+        ):
+            attribute(model, x, lambda output: output[:, 2], method)
+        return
     by_index = attribute(model, x, 2, method, **QUICK.get(method, {}))
-    given: Any = t.ClassLogit(2) if method == "rise" else lambda output: output[:, 2]  # RISE measures probabilities
+    measures = method in {"rise", "recipro_cam"}  # probabilities
+    given: Any = t.ClassLogit(2) if measures else lambda output: output[:, 2]
     by_function = attribute(model, x, given, method, **QUICK.get(method, {}))
     torch.testing.assert_close(by_function.values, by_index.values, atol=1e-6, rtol=1e-4)
     assert all(p.grad is None for p in model.parameters())
@@ -168,7 +175,8 @@ class Flattening(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "method", ["gradcam", "saliency", "smoothgrad", "rise", "scorecam", "ablationcam", "occlusion"]
+    "method",
+    ["gradcam", "finercam", "saliency", "smoothgrad", "rise", "scorecam", "ablationcam", "recipro_cam", "occlusion"],
 )
 def test_a_model_that_needs_its_inputs_contiguous_is_explained(method: str) -> None:
     x = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))

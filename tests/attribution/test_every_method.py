@@ -28,10 +28,11 @@ QUICK: dict[str, dict[str, Any]] = {
 RANDOM = {"smoothgrad", "vargrad", "gradient_shap", "rise", "lime", "kernel_shap"}
 LAYERED = {
     *("cam", "gradcam", "gradcam++", "hirescam", "xgradcam", "layercam", "eigencam", "scorecam", "ablationcam"),
-    "guided_gradcam",
+    *("guided_gradcam", "finercam", "recipro_cam"),
 }
 FITTED = {"lime", "kernel_shap"}  # zero but for rounding
-SIGNED = {"gradcam", "gradcam++", "hirescam", "xgradcam", "cam", "ablationcam"}  # have an option for the sign
+# have an option for the sign
+SIGNED = {"gradcam", "gradcam++", "hirescam", "xgradcam", "cam", "ablationcam", "finercam"}
 REFUSED = {  # a method that does not apply raises an error, and is never replaced by another
     **{(method, "MobileNetV3"): "the rule is defined only for ReLU, and the model has Hardswish"
        for method in ("guided_backprop", "deconvolution", "guided_gradcam")},
@@ -45,7 +46,8 @@ REFUSED = {  # a method that does not apply raises an error, and is never replac
 }  # fmt: skip
 CLASSLESS = {"eigencam"}  # the same map for every target
 GRADIENT_FREE = {"occlusion", "feature_ablation", "lime", "kernel_shap", "rise"}
-RELEVANT_WHEN_FLAT = {"eigencam", "rise", "scorecam"}  # no map of zeros where the logit is flat, and documented so
+# no map of zeros where the logit is flat, and documented so
+RELEVANT_WHEN_FLAT = {"eigencam", "rise", "scorecam", "recipro_cam", "finercam"}
 
 every_method = pytest.mark.parametrize("method", list(METHODS))
 

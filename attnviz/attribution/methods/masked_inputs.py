@@ -6,14 +6,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from attnviz.attribution.layer_activations import features, outputs_to
+from attnviz.attribution.layer_activations import features, outputs_to, rows_at_once
 from attnviz.attribution.layers import Layer, find_layer
 from attnviz.attribution.registry import PreparedAttribution, check_count, method, passes_at_once, resized
 from attnviz.attribution.targets import Logits
 from attnviz.errors import AttributionError
-
-_LAYER_VALUES = 1 << 24
-"""Values of a layer's output that run together where only what comes after it is run: 64 MiB in single precision."""
 
 
 @method(
@@ -99,7 +96,7 @@ def ablationcam(
         maps = []
         for image, target in zip(images.split(1), targets.tolist(), strict=True):
             a, plain = features(logits, found, image)
-            at_once = batch_size or max(1, min(a.shape[1], _LAYER_VALUES // a[0].numel()))
+            at_once = batch_size or rows_at_once(a, a.shape[1])
             without = outputs_to(logits, found, image, plain, _without_channels(found), a.shape[1], at_once)[:, target]
             score = plain[0, target]
             drops = torch.where(score == 0, 0, (score - without) / score)
